@@ -1,0 +1,55 @@
+# Everything a fresh machine needs: `make demo`, `make test`, `make bench`.
+
+GO      ?= go
+SHELL   := /bin/bash
+MODULES := plain
+WASM    := $(MODULES:%=modules/built/%.wasm)
+
+# The same source and toolchain give the same bytes, whoever builds them where.
+WASM_FLAGS := -buildmode=c-shared -trimpath -buildvcs=false -ldflags='-s -w -buildid='
+
+.PHONY: all modules testmodules demo test unit integration lint bench clean need-tor need-test-tools
+
+all: waterproxy
+
+# go build decides by itself what is out of date.
+waterproxy: modules FORCE
+	$(GO) build -trimpath -o $@ .
+
+modules: $(WASM)
+
+modules/built/%.wasm: FORCE
+	GOOS=wasip1 GOARCH=wasm $(GO) build $(WASM_FLAGS) -o $@ ./modules/$*
+
+testmodules: need-test-tools
+	transport/testmodules/build.sh
+
+demo: need-tor waterproxy
+	./waterproxy demo
+
+test: lint unit integration
+
+lint: modules
+	@out=$$(gofmt -l .); test -z "$$out" || { echo "gofmt would change: $$out"; exit 1; }
+	$(GO) vet ./...
+	GOOS=wasip1 GOARCH=wasm $(GO) vet ./modules/...
+
+unit: modules testmodules
+	$(GO) test -race $$($(GO) list ./... | grep -v '^waterproxy/integration$$')
+
+integration: need-tor need-test-tools waterproxy testmodules
+	$(GO) test -count=1 -timeout 12m ./integration
+
+bench: need-tor need-test-tools waterproxy
+	$(GO) run ./bench $(BENCH)
+
+need-tor:
+	scripts/install tor
+
+need-test-tools:
+	scripts/install tor obfs4proxy clang lld wasi-libc libclang-rt-dev-wasm32
+
+clean:
+	rm -rf waterproxy modules/built/*.wasm transport/testmodules/built
+
+FORCE:

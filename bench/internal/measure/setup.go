@@ -1,0 +1,110 @@
+package measure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// hangupLimit is how long the close of a near end may take to reach the far end.
+const hangupLimit = 5 * time.Second
+
+// Setups is the outcome of [MeasureSetups].
+type Setups struct {
+	P50, P99 time.Duration // one at a time
+	Rate     float64       // per second, by several workers at once
+}
+
+// MeasureSetups opens n connections one after the other, timing each from the
+// dial to the first byte from the far end, and then n more by the given number
+// of workers at once. Each is closed at its near end right away, which is not in
+// the time of a single set-up but is in the rate; it is an error if a far end
+// does not see that.
+func MeasureSetups(ctx context.Context, p *Path, n, workers int) (Setups, error) {
+	var s Setups
+	var hangups hangupWatch
+	took := make([]float64, 0, n)
+	for i := range n {
+		l, err := p.Open(ctx)
+		if err != nil {
+			return s, fmt.Errorf("connection %d: %w", i+1, err)
+		}
+		took = append(took, float64(l.Setup))
+		hangups.expect(l)
+		if err := l.CloseNear(ctx); err != nil {
+			return s, fmt.Errorf("connection %d: %w", i+1, err)
+		}
+	}
+	s.P50 = time.Duration(Quantile(took, 0.5))
+	s.P99 = time.Duration(Quantile(took, 0.99))
+
+	var left, failed atomic.Int64
+	var firstErr error
+	var once sync.Once
+	var wg sync.WaitGroup
+	left.Store(int64(n))
+	begin := time.Now()
+	for range workers {
+		wg.Go(func() {
+			for left.Add(-1) >= 0 {
+				l, err := p.Open(ctx)
+				if err != nil {
+					failed.Add(1)
+					once.Do(func() { firstErr = err })
+					continue
+				}
+				hangups.expect(l)
+				if err := l.CloseNear(ctx); err != nil {
+					failed.Add(1)
+					once.Do(func() { firstErr = err })
+				}
+			}
+		})
+	}
+	wg.Wait()
+	elapsed := time.Since(begin)
+	if bad := failed.Load(); bad > 0 {
+		return s, fmt.Errorf("%d of %d connections, %d at a time: %w", bad, n, workers, firstErr)
+	}
+	s.Rate = float64(n) / elapsed.Seconds()
+	return s, hangups.wait()
+}
+
+// hangupWatch checks that every far end is told that its near end was closed.
+type hangupWatch struct {
+	wg    sync.WaitGroup
+	total atomic.Int64
+	bad   atomic.Int64
+}
+
+// expect waits in the background for the far end to see the close that its caller
+// is about to make.
+func (h *hangupWatch) expect(l *Link) {
+	h.total.Add(1)
+	h.wg.Go(func() {
+		defer l.Far.Close()
+		if err := l.Far.SetReadDeadline(time.Now().Add(hangupLimit)); err != nil {
+			h.bad.Add(1)
+			return
+		}
+		// An end of stream and a reset both tell the far end.
+		_, err := io.Copy(io.Discard, l.Far)
+		var ne net.Error
+		if errors.As(err, &ne) && ne.Timeout() {
+			h.bad.Add(1)
+		}
+	})
+}
+
+func (h *hangupWatch) wait() error {
+	h.wg.Wait()
+	if bad := h.bad.Load(); bad > 0 {
+		return fmt.Errorf("%d of %d closes did not reach the far end in %v", bad, h.total.Load(), hangupLimit)
+	}
+	return nil
+}

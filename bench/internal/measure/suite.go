@@ -1,0 +1,374 @@
+package measure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Better says in which direction a metric improves.
+type Better string
+
+// The directions of improvement. A Neutral metric is for information and gets no
+// ratio.
+const (
+	Higher  Better = "higher"
+	Lower   Better = "lower"
+	Neutral Better = ""
+)
+
+// Metric describes one number that a test yields.
+type Metric struct {
+	Key    string `json:"key"`   // names it in samples and in JSON
+	Label  string `json:"label"` // names it in tables
+	Unit   string `json:"unit"`
+	Better Better `json:"better,omitempty"`
+	// Of makes it a count of successes out of so many.
+	Of int `json:"of,omitempty"`
+}
+
+// Sample is what one round of a test yielded, by metric key. A metric that does
+// not apply, such as the server's memory where there is no server, is missing.
+type Sample map[string]float64
+
+// Test is one test of the suite.
+type Test struct {
+	Name  string
+	About string
+	// Once means that repeating it adds time and no knowledge.
+	Once    bool
+	Metrics []Metric
+	// Run measures one round. The sample holds what was measured before an error.
+	Run func(ctx context.Context, p *Path, round int) (Sample, error)
+}
+
+// Options sizes the tests.
+type Options struct {
+	Size      int64         `json:"bulk_bytes"`    // most bytes per bulk transfer
+	Limit     time.Duration `json:"bulk_limit_ns"` // longest sending per bulk transfer
+	Chunk     int           `json:"chunk_bytes"`   // bytes per write of bulk transfers
+	Parallel  int           `json:"parallel"`      // connections of the tests upN and downN
+	Setups    int           `json:"setups"`
+	Workers   int           `json:"workers"` // that set up connections at once
+	Pings     int           `json:"pings"`
+	Echo      int           `json:"echo_bytes"` // of the integrity test
+	CloseSize int           `json:"close_bytes"`
+	Tries     int           `json:"close_tries"`
+	Slow      SlowOptions   `json:"slow"`
+	Idle      []int         `json:"idle"` // ascending numbers of idle connections
+	IdleWatch time.Duration `json:"idle_watch_ns"`
+	// OneSided means that path.Client is this very process, and labels it so.
+	OneSided bool `json:"one_sided"`
+}
+
+// DefaultOptions are the sizes of a full run.
+func DefaultOptions() Options {
+	return Options{
+		Size:      512 << 20,
+		Limit:     2 * time.Second,
+		Chunk:     64 << 10,
+		Parallel:  8,
+		Setups:    200,
+		Workers:   8,
+		Pings:     2000,
+		Echo:      16 << 20,
+		CloseSize: 1 << 20,
+		Tries:     10,
+		Slow:      SlowOptions{Size: 64 << 20, Pause: time.Second, Burst: 4 << 20, Nap: 50 * time.Millisecond},
+		Idle:      []int{100, 500},
+		IdleWatch: 3 * time.Second,
+	}
+}
+
+// QuickOptions are the sizes of a smoke check.
+func QuickOptions() Options {
+	o := DefaultOptions()
+	o.Size = 64 << 20
+	o.Limit = 500 * time.Millisecond
+	o.Setups = 40
+	o.Pings = 500
+	o.Echo = 4 << 20
+	o.Slow = SlowOptions{Size: 16 << 20, Pause: 300 * time.Millisecond, Burst: 4 << 20, Nap: 20 * time.Millisecond}
+	o.Idle = []int{50}
+	o.IdleWatch = 500 * time.Millisecond
+	return o
+}
+
+// Validate reports options with which the tests cannot run.
+func (o Options) Validate() error {
+	for _, c := range []struct {
+		what string
+		ok   bool
+	}{
+		{"bulk size", o.Size > 0},
+		{"bulk limit", o.Limit > 0},
+		{"chunk size", o.Chunk > 0},
+		{"number of parallel connections", o.Parallel > 0},
+		{"number of set-ups", o.Setups > 0},
+		{"number of workers", o.Workers > 0},
+		{"number of round trips", o.Pings > 0},
+		{"size of the integrity test", o.Echo > 0},
+		{"size of the closing test", o.CloseSize > 0},
+		{"number of closes", o.Tries > 0},
+		{"size of the slow reader's transfer", o.Slow.Size > 0},
+		{"slow reader's burst", o.Slow.Burst > 0},
+		{"idle watch time", o.IdleWatch > 0},
+	} {
+		if !c.ok {
+			return fmt.Errorf("the %s must be positive", c.what)
+		}
+	}
+	if len(o.Idle) == 0 {
+		return errors.New("no number of idle connections")
+	}
+	last := 0
+	for _, n := range o.Idle {
+		if n <= last {
+			return errors.New("the numbers of idle connections must be positive and ascending")
+		}
+		last = n
+	}
+	return nil
+}
+
+// Suite returns the tests, sized by o, in the order in which they are best run.
+func Suite(o Options) []Test {
+	label := labels{client: "client", server: "server"}
+	if o.OneSided {
+		label.client = "process"
+	}
+	return []Test{
+		setupTest(o),
+		pingTest(o),
+		label.bulkTest(o, "up1", "upload, 1 connection", Up, 1),
+		label.bulkTest(o, "down1", "download, 1 connection", Down, 1),
+		label.bulkTest(o, "upN", fmt.Sprintf("upload, %d connections", o.Parallel), Up, o.Parallel),
+		label.bulkTest(o, "downN", fmt.Sprintf("download, %d connections", o.Parallel), Down, o.Parallel),
+		label.bulkTest(o, "duplex", "both directions at once, 1 connection, sum", Duplex, 1),
+		integrityTest(o),
+		closingTest(o),
+		label.slowTest(o),
+		label.idleTest(o),
+	}
+}
+
+func setupTest(o Options) Test {
+	return Test{
+		Name:  "setup",
+		About: "time from the dial to the first byte from the far end, and set-ups per second",
+		Metrics: []Metric{
+			{Key: "setup_p50", Label: "set-up to first byte, p50", Unit: "ms", Better: Lower},
+			{Key: "setup_p99", Label: "set-up to first byte, p99", Unit: "ms", Better: Lower},
+			{Key: "setup_rate", Label: fmt.Sprintf("set-ups per second, %d workers", o.Workers), Unit: "1/s", Better: Higher},
+		},
+		Run: func(ctx context.Context, p *Path, _ int) (Sample, error) {
+			s, err := MeasureSetups(ctx, p, o.Setups, o.Workers)
+			out := Sample{}
+			if s.P50 > 0 {
+				out["setup_p50"], out["setup_p99"] = ms(s.P50), ms(s.P99)
+			}
+			if s.Rate > 0 {
+				out["setup_rate"] = s.Rate
+			}
+			return out, err
+		},
+	}
+}
+
+func pingTest(o Options) Test {
+	return Test{
+		Name:  "ping",
+		About: "64-byte round trips over one connection",
+		Metrics: []Metric{
+			{Key: "ping_p50", Label: "64 B round trip, p50", Unit: "us", Better: Lower},
+			{Key: "ping_p99", Label: "64 B round trip, p99", Unit: "us", Better: Lower},
+		},
+		Run: func(ctx context.Context, p *Path, _ int) (Sample, error) {
+			s, err := MeasurePings(ctx, p, o.Pings)
+			if err != nil {
+				return nil, err
+			}
+			return Sample{"ping_p50": us(s.P50), "ping_p99": us(s.P99)}, nil
+		},
+	}
+}
+
+func integrityTest(o Options) Test {
+	return Test{
+		Name:  "integrity",
+		About: "random bytes echoed in pieces of random length, compared by SHA-256",
+		Metrics: []Metric{
+			{Key: "integrity", Label: fmt.Sprintf("%d MiB echoed in random pieces, SHA-256 equal", o.Echo>>20), Of: 1},
+		},
+		Run: func(ctx context.Context, p *Path, round int) (Sample, error) {
+			if _, err := CheckIntegrity(ctx, p, o.Echo, uint64(round)+1, time.Minute); err != nil {
+				return nil, err
+			}
+			return Sample{"integrity": 1}, nil
+		},
+	}
+}
+
+func closingTest(o Options) Test {
+	label := func(who string) string {
+		return fmt.Sprintf("%s writes %d MiB and closes: all arrived", who, o.CloseSize>>20)
+	}
+	return Test{
+		Name:  "close",
+		About: "one end writes and closes at once: everything must arrive",
+		Once:  true,
+		Metrics: []Metric{
+			{Key: "close_near", Label: label("client"), Of: o.Tries},
+			{Key: "close_far", Label: label("origin"), Of: o.Tries},
+		},
+		Run: func(ctx context.Context, p *Path, _ int) (Sample, error) {
+			near, nearErr := CheckClosing(ctx, p, Up, o.CloseSize, o.Tries)
+			far, farErr := CheckClosing(ctx, p, Down, o.CloseSize, o.Tries)
+			out := Sample{"close_near": float64(near), "close_far": float64(far)}
+			return out, errors.Join(named("client closes", nearErr), named("origin closes", farErr))
+		},
+	}
+}
+
+// labels names the processes of a path in labels.
+type labels struct {
+	client, server string
+}
+
+func (l labels) bulkTest(o Options, name, label string, d Direction, conns int) Test {
+	metrics := []Metric{
+		{Key: name, Label: label, Unit: "MB/s", Better: Higher},
+		{Key: name + "_client_cpu", Label: label + ": CPU, " + l.client, Unit: "s/GB", Better: Lower},
+		{Key: name + "_server_cpu", Label: label + ": CPU, " + l.server, Unit: "s/GB", Better: Lower},
+	}
+	if conns > 1 {
+		metrics = append(metrics,
+			Metric{Key: name + "_client_peak", Label: label + ": peak RSS, " + l.client, Unit: "MB", Better: Lower},
+			Metric{Key: name + "_server_peak", Label: label + ": peak RSS, " + l.server, Unit: "MB", Better: Lower})
+	}
+	return Test{
+		Name:    name,
+		About:   label,
+		Metrics: metrics,
+		Run: func(ctx context.Context, p *Path, _ int) (Sample, error) {
+			b, err := MeasureBulk(ctx, p, BulkOptions{d, conns, o.Size, o.Limit, o.Chunk, stallLimit})
+			if err != nil {
+				return nil, err
+			}
+			out := Sample{name: b.MBps()}
+			gb := float64(b.Bytes) / 1e9
+			if p.Client != nil {
+				out[name+"_client_cpu"] = b.Client.Seconds() / gb
+			}
+			if p.Server != nil {
+				out[name+"_server_cpu"] = b.Server.Seconds() / gb
+			}
+			if conns > 1 {
+				err = p.addPeaks(out, name+"_client_peak", name+"_server_peak")
+			}
+			return out, err
+		},
+	}
+}
+
+func (l labels) slowTest(o Options) Test {
+	return Test{
+		Name:  "slow",
+		About: "a reader that pauses: everything must arrive, and nobody may hoard it",
+		Once:  true,
+		Metrics: []Metric{
+			{Key: "slow_far", Label: fmt.Sprintf("%d MiB to a slow reader at the origin: all arrived", o.Slow.Size>>20), Of: 1},
+			{Key: "slow_near", Label: fmt.Sprintf("%d MiB to a slow reader at the client: all arrived", o.Slow.Size>>20), Of: 1},
+			{Key: "slow_far_held", Label: "slow reader: taken while the origin read nothing", Unit: "MB"},
+			{Key: "slow_near_held", Label: "slow reader: taken while the client read nothing", Unit: "MB"},
+			{Key: "slow_client_peak", Label: "slow reader: peak RSS, " + l.client, Unit: "MB", Better: Lower},
+			{Key: "slow_server_peak", Label: "slow reader: peak RSS, " + l.server, Unit: "MB", Better: Lower},
+		},
+		Run: func(ctx context.Context, p *Path, _ int) (Sample, error) {
+			out := Sample{}
+			var errs []error
+			for _, c := range []struct {
+				key string
+				d   Direction
+			}{{"slow_far", Up}, {"slow_near", Down}} {
+				s, err := CheckSlowReader(ctx, p, c.d, o.Slow)
+				out[c.key] = 1
+				if err != nil {
+					out[c.key] = 0
+					errs = append(errs, named(c.key, err))
+				}
+				if s.Held > 0 {
+					out[c.key+"_held"] = float64(s.Held) / 1e6
+				}
+			}
+			errs = append(errs, p.addPeaks(out, "slow_client_peak", "slow_server_peak"))
+			return out, errors.Join(errs...)
+		},
+	}
+}
+
+func (l labels) idleTest(o Options) Test {
+	t := Test{Name: "idle", About: "what idle connections cost", Once: true}
+	for _, n := range o.Idle {
+		key := func(what string) string { return fmt.Sprintf("idle%d_%s", n, what) }
+		about := func(what string) string { return fmt.Sprintf("%d idle connections: %s", n, what) }
+		for _, who := range []string{l.client, l.server} {
+			side := "client"
+			if who == l.server {
+				side = "server"
+			}
+			t.Metrics = append(t.Metrics,
+				Metric{Key: key(side + "_rss"), Label: about("RSS per connection, " + who), Unit: "kB", Better: Lower},
+				Metric{Key: key(side + "_threads"), Label: about("OS threads, " + who), Better: Lower},
+				Metric{Key: key(side + "_fds"), Label: about("descriptors, " + who)},
+				Metric{Key: key(side + "_cpu"), Label: about("CPU while idle, " + who), Unit: "%"})
+		}
+		t.Metrics = append(t.Metrics,
+			Metric{Key: key("rate"), Label: about("opened per second"), Unit: "1/s", Better: Higher})
+	}
+	t.Run = func(ctx context.Context, p *Path, _ int) (Sample, error) {
+		states, err := MeasureIdle(ctx, p, o.Idle, o.IdleWatch)
+		out := Sample{}
+		for _, s := range states {
+			out[fmt.Sprintf("idle%d_rate", s.Conns)] = s.Rate
+			for side, proc := range map[string]*IdleProcess{"client": s.Client, "server": s.Server} {
+				if proc == nil {
+					continue
+				}
+				key := fmt.Sprintf("idle%d_%s", s.Conns, side)
+				out[key+"_rss"] = proc.RSSPerConn / 1e3
+				out[key+"_threads"] = float64(proc.Threads)
+				out[key+"_fds"] = float64(proc.FDs)
+				out[key+"_cpu"] = proc.CPUPercent
+			}
+		}
+		return out, err
+	}
+	return t
+}
+
+// addPeaks stores the most memory that each process of the path ever held.
+func (p *Path) addPeaks(out Sample, clientKey, serverKey string) error {
+	u, err := p.usage()
+	if err != nil {
+		return err
+	}
+	for i, key := range []string{clientKey, serverKey} {
+		if u[i] != nil {
+			out[key] = float64(u[i].PeakRSS) / 1e6
+		}
+	}
+	return nil
+}
+
+func named(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+func ms(d time.Duration) float64 { return d.Seconds() * 1e3 }
+
+func us(d time.Duration) float64 { return d.Seconds() * 1e6 }

@@ -1,0 +1,382 @@
+// Command bench compares ways to carry a connection: pluggable transports,
+// SOCKS5 proxies, a relay that only copies, and plain TCP.
+//
+//	go run ./bench                                  # tcp, relay, obfs4proxy, waterproxy:plain
+//	go run ./bench -quick -contestants tcp,relay
+//	go run ./bench -contestants relay,waterproxy:plain -tests up1,down1 -runs 9
+//	go run ./bench -pt 'mine=./mine -client|./mine -server|obfs4|iat-mode=0'
+//	go run ./bench runtime -modules plain.wasm      # WATM runtime libraries, one side only
+//
+// It plays tor on both sides: it launches the transports as managed proxies
+// (version 1 of the PT specification), speaks SOCKS5 to the client with the
+// arguments that the server announced, and is the ORPort. All contestants are
+// measured in one run, in turn, round by round, because machines are shared: the
+// ratios between contestants are taken within a round, where both saw the same
+// conditions. All traffic stays on the loopback interface.
+//
+// The report on standard output is Markdown. Exit status 1 means that something
+// failed or that a byte was lost, 2 that the command line was wrong.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"waterproxy/bench/internal/measure"
+	"waterproxy/bench/internal/report"
+)
+
+// errFailed says that the run ended and that its report lists failures.
+var errFailed = errors.New("there were failures")
+
+// usageError is an error in the command line.
+type usageError struct{ error }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	var usage usageError
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+	case errors.As(err, &usage):
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(2)
+	default:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case hopCommand:
+			return runHop(args[1:], os.Stdin, os.Stdout)
+		case runtimeCommand:
+			return runRuntimes(ctx, args[1:], os.Stdout, os.Stderr)
+		}
+	}
+	return runPairs(ctx, args, os.Stdout, os.Stderr)
+}
+
+// list is a flag that may be given several times.
+type list []string
+
+func (l *list) String() string { return strings.Join(*l, " ") }
+
+func (l *list) Set(s string) error {
+	*l = append(*l, s)
+	return nil
+}
+
+// pairFlags are the flags of a comparison of pairs.
+type pairFlags struct {
+	sizeFlags
+	contestants string
+	pts, socks  list
+	exe         string
+	state       string
+	timeout     time.Duration
+}
+
+// sizeFlags are the flags that both kinds of comparison have.
+type sizeFlags struct {
+	baseline string
+	tests    string
+	skip     string
+	runs     int
+	quick    bool
+	jsonFile string
+	verbose  bool
+	title    string
+
+	size, parallel, setups, pings, slow int
+	limit, idleWatch                    time.Duration
+	idle                                string
+}
+
+func (f *sizeFlags) register(flags *flag.FlagSet, o measure.Options) {
+	flags.StringVar(&f.baseline, "baseline", "", "contestant that ratios are taken to (default relay, or the first)")
+	flags.StringVar(&f.tests, "tests", "", "tests to run, separated by commas (default all)")
+	flags.StringVar(&f.skip, "skip", "", "tests to leave out")
+	flags.IntVar(&f.runs, "runs", 5, "rounds of the tests that are repeated")
+	flags.BoolVar(&f.quick, "quick", false, "smoke check: small sizes and 2 rounds, where no other flag says otherwise")
+	flags.StringVar(&f.jsonFile, "json", "", "write raw samples to this file, too")
+	flags.BoolVar(&f.verbose, "v", false, "show what the processes write")
+	flags.StringVar(&f.title, "title", "", "title of the report")
+	flags.IntVar(&f.size, "size", int(o.Size>>20), "most MiB per bulk transfer")
+	flags.DurationVar(&f.limit, "limit", o.Limit, "longest time of sending per bulk transfer")
+	flags.IntVar(&f.parallel, "parallel", o.Parallel, "connections of upN and downN")
+	flags.IntVar(&f.setups, "setups", o.Setups, "connections of the set-up test")
+	flags.IntVar(&f.pings, "pings", o.Pings, "round trips of the ping test")
+	flags.IntVar(&f.slow, "slow", o.Slow.Size>>20, "MiB sent to the slow reader")
+	flags.StringVar(&f.idle, "idle", joinInts(o.Idle), "numbers of idle connections, ascending")
+	flags.DurationVar(&f.idleWatch, "idle-time", o.IdleWatch, "how long idle connections are watched")
+}
+
+// options turns the flags into sizes. With -quick, only those flags count that
+// were given.
+func (f *sizeFlags) options(flags *flag.FlagSet) (measure.Options, error) {
+	o := measure.DefaultOptions() // for what has no flag
+	given := func(string) bool { return true }
+	if f.quick {
+		o = measure.QuickOptions()
+		set := make(map[string]bool)
+		flags.Visit(func(f *flag.Flag) { set[f.Name] = true })
+		given = func(name string) bool { return set[name] }
+		if !given("runs") {
+			f.runs = 2
+		}
+	}
+	for name, apply := range map[string]func(){
+		"size":      func() { o.Size = int64(f.size) << 20 },
+		"limit":     func() { o.Limit = f.limit },
+		"parallel":  func() { o.Parallel = f.parallel },
+		"setups":    func() { o.Setups = f.setups },
+		"pings":     func() { o.Pings = f.pings },
+		"slow":      func() { o.Slow.Size = f.slow << 20 },
+		"idle-time": func() { o.IdleWatch = f.idleWatch },
+	} {
+		if given(name) {
+			apply()
+		}
+	}
+	if given("idle") {
+		o.Idle = nil
+		for _, word := range splitList(f.idle) {
+			n, err := strconv.Atoi(word)
+			if err != nil {
+				return o, fmt.Errorf("-idle: %w", err)
+			}
+			o.Idle = append(o.Idle, n)
+		}
+	}
+	if f.runs < 1 {
+		return o, errors.New("-runs must be positive")
+	}
+	return o, o.Validate()
+}
+
+// pick returns the tests that -tests and -skip select, and whether the start-up
+// test, which is not in the suite, is among them.
+func (f *sizeFlags) pick(suite []measure.Test, hasStartup bool) (tests []measure.Test, startup bool, err error) {
+	known := map[string]bool{startupTest: hasStartup}
+	for _, t := range suite {
+		known[t.Name] = true
+	}
+	only, skip := splitList(f.tests), splitList(f.skip)
+	for _, name := range slices.Concat(only, skip) {
+		if !known[name] {
+			return nil, false, fmt.Errorf("no test is called %q", name)
+		}
+	}
+	wanted := func(name string) bool {
+		return (len(only) == 0 || slices.Contains(only, name)) && !slices.Contains(skip, name)
+	}
+	for _, t := range suite {
+		if wanted(t.Name) {
+			tests = append(tests, t)
+		}
+	}
+	startup = hasStartup && wanted(startupTest)
+	if len(tests) == 0 && !startup {
+		return nil, false, errors.New("no test is left to run")
+	}
+	return tests, startup, nil
+}
+
+// pickBaseline returns the contestant that ratios are taken to.
+func (f *sizeFlags) pickBaseline(names []string) (string, error) {
+	switch {
+	case f.baseline != "" && !slices.Contains(names, f.baseline):
+		return "", fmt.Errorf("-baseline %s is not among the contestants", f.baseline)
+	case f.baseline != "":
+		return f.baseline, nil
+	case slices.Contains(names, "relay"):
+		return "relay", nil
+	}
+	return names[0], nil
+}
+
+// runPairs compares pairs of processes.
+func runPairs(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+	var f pairFlags
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	f.register(flags, measure.DefaultOptions())
+	flags.StringVar(&f.contestants, "contestants", "tcp,relay,obfs4proxy,waterproxy:plain",
+		"presets, separated by commas: tcp, relay (two hops), relay1 (one hop), obfs4proxy, shadowsocks[:method], waterproxy:TRANSPORT")
+	flags.Var(&f.pts, "pt", "add a PT pair `name=client|server|transport[|client-args[|server-args]]` (may be repeated)")
+	flags.Var(&f.socks, "socks", "add a SOCKS5 proxy `name=client|server` with {clientport} and {serverport} in the commands (may be repeated)")
+	flags.StringVar(&f.exe, "exe", "./waterproxy", "executable of the waterproxy presets")
+	flags.StringVar(&f.state, "state", "", "parent of the state directories, kept (default a temporary one)")
+	flags.DurationVar(&f.timeout, "timeout", 20*time.Second, "longest time to start a process or to open a connection")
+	if err := flags.Parse(args); err != nil {
+		return flagError(err)
+	}
+	if flags.NArg() > 0 {
+		return usageError{fmt.Errorf("unexpected argument %q", flags.Arg(0))}
+	}
+	options, err := f.options(flags)
+	if err != nil {
+		return usageError{err}
+	}
+	contestants, err := f.build()
+	if err != nil {
+		return usageError{err}
+	}
+	r := &runner{
+		contestants: contestants, rounds: f.runs, timeout: f.timeout,
+		state: f.state, progress: newProgress(stderr),
+		report: &report.Report{
+			Title:   orElse(f.title, "Pairs: client and server, end to end"),
+			Machine: report.ThisMachine(),
+			Options: options,
+		},
+	}
+	var names []string
+	for _, c := range contestants {
+		names = append(names, c.name)
+		r.report.Contestants = append(r.report.Contestants, report.Contestant{Name: c.name, About: c.about})
+	}
+	if r.report.Baseline, err = f.pickBaseline(names); err != nil {
+		return usageError{err}
+	}
+	if r.tests, r.startup, err = f.pick(measure.Suite(options), true); err != nil {
+		return usageError{err}
+	}
+	if f.verbose {
+		r.echo = stderr
+	}
+	r.report.Notes = sizeNotes(options, f.runs)
+
+	if r.state == "" {
+		if r.state, err = os.MkdirTemp("", "waterproxy-bench-"); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(r.state)) }()
+	}
+	if r.origin, err = measure.NewOrigin(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.origin.Close()) }()
+	if err := r.run(ctx); err != nil {
+		return err
+	}
+	return publish(stdout, f.jsonFile, r.report)
+}
+
+func flagError(err error) error {
+	if errors.Is(err, flag.ErrHelp) {
+		return err
+	}
+	return usageError{err}
+}
+
+// build makes the contestants.
+func (f *pairFlags) build() ([]*contestant, error) {
+	var out []*contestant
+	for _, name := range splitList(f.contestants) {
+		c, err := preset(name, f.exe)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, c)
+	}
+	for _, spec := range f.pts {
+		p, err := parsePair(spec)
+		if err != nil {
+			return nil, err
+		}
+		c, err := managedPair(p)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, c)
+	}
+	for _, spec := range f.socks {
+		c, err := parseSOCKS(spec)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, c)
+	}
+	if len(out) == 0 {
+		return nil, errors.New("no contestants")
+	}
+	seen := make(map[string]bool)
+	for _, c := range out {
+		if seen[c.name] {
+			return nil, fmt.Errorf("two contestants are called %s", c.name)
+		}
+		seen[c.name] = true
+	}
+	return out, nil
+}
+
+// publish writes the reports and says whether anything in them failed.
+func publish(stdout io.Writer, jsonFile string, reports ...*report.Report) error {
+	failures := 0
+	for i, r := range reports {
+		if i > 0 {
+			if _, err := io.WriteString(stdout, "\n"); err != nil {
+				return err
+			}
+		}
+		if err := r.WriteMarkdown(stdout); err != nil {
+			return err
+		}
+		failures += len(r.Failures())
+	}
+	if jsonFile != "" {
+		if err := writeJSONFile(jsonFile, reports); err != nil {
+			return err
+		}
+	}
+	if failures > 0 {
+		return fmt.Errorf("%w: %d, listed at the end of the report", errFailed, failures)
+	}
+	return nil
+}
+
+func writeJSONFile(name string, reports []*report.Report) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	if err := report.WriteJSON(f, reports...); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	return f.Close()
+}
+
+func sizeNotes(o measure.Options, runs int) []string {
+	return []string{
+		fmt.Sprintf("%d rounds; bulk: up to %d MiB or %v of sending, writes of %d KiB; %d set-ups, %d round trips a round",
+			runs, o.Size>>20, o.Limit, o.Chunk>>10, o.Setups, o.Pings),
+		"CPU is of the measured processes only, not of the harness, which shares the cores with them; 1 MB is 10^6 bytes, 1 kB 10^3",
+	}
+}
+
+func splitList(s string) []string {
+	return strings.FieldsFunc(s, func(c rune) bool { return c == ',' || c == ' ' })
+}
+
+func joinInts(values []int) string {
+	words := make([]string, len(values))
+	for i, v := range values {
+		words[i] = strconv.Itoa(v)
+	}
+	return strings.Join(words, ",")
+}

@@ -1,0 +1,389 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"waterproxy/bench/internal/measure"
+	"waterproxy/bench/internal/oneside"
+	"waterproxy/bench/internal/report"
+)
+
+// runtimeCommand is the subcommand that compares runtime libraries.
+const runtimeCommand = "runtime"
+
+// Names of contestants of the runtime comparison, and of the folders of bench/
+// that hold their helpers.
+const (
+	floorName = "tcp"
+	selfName  = "waterproxy"
+	peerName  = "water"
+	selfDir   = "self"
+	peerDir   = "peer"
+)
+
+// peerModule is the module path of the library that peerName measures.
+const peerModule = "github.com/refraction-networking/water"
+
+// publishedModules are files in that library's own module, built by others than
+// us: TinyGo for both versions of the ABI, and Rust.
+var publishedModules = []string{
+	"transport/v0/testdata/plain.wasm",
+	"transport/v1/testdata/plain.wasm",
+	"examples/v0/watm/plain.rs.wasm",
+}
+
+// helper is an executable that measures one library.
+type helper struct {
+	name, about string
+	executable  string
+	direct      bool // without any module: the floor
+}
+
+// runtimeFlags are the flags of a comparison of runtime libraries.
+type runtimeFlags struct {
+	sizeFlags
+	contestants string
+	helpers     list
+	modules     string
+	source      string
+	modfile     string // copy of the peer's go.mod
+	timeout     time.Duration
+	helperLimit time.Duration
+}
+
+// runtimeOptions are the default sizes of this comparison. They are smaller than
+// those for pairs: a library that starts a runtime for each connection needs
+// seconds for a hundred.
+func runtimeOptions() measure.Options {
+	o := measure.DefaultOptions()
+	o.Setups = 60
+	o.Idle = []int{100}
+	return o
+}
+
+// runRuntimes compares runtime libraries on the same module files, one side of a
+// connection only.
+func runRuntimes(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+	var f runtimeFlags
+	flags := flag.NewFlagSet("bench "+runtimeCommand, flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	f.register(flags, runtimeOptions())
+	flags.StringVar(&f.contestants, "contestants", strings.Join([]string{floorName, peerName, selfName}, ","),
+		"libraries to compare: "+floorName+" (none), "+peerName+" ("+peerModule+"), "+selfName)
+	flags.Var(&f.helpers, "helper", "add a helper executable, `name=file`, such as one built from an earlier version (may be repeated)")
+	flags.StringVar(&f.modules, "modules", "", "module files, separated by commas (default those that the "+peerName+" library publishes); they must not change the bytes")
+	flags.StringVar(&f.source, "src", "", "root of the source tree, where the helpers are built (default found upwards from here)")
+	flags.DurationVar(&f.timeout, "timeout", 20*time.Second, "longest time to open a connection")
+	flags.DurationVar(&f.helperLimit, "helper-limit", 3*time.Minute, "longest time for one round of one test")
+	if err := flags.Parse(args); err != nil {
+		return flagError(err)
+	}
+	if flags.NArg() > 0 {
+		return usageError{fmt.Errorf("unexpected argument %q", flags.Arg(0))}
+	}
+	options, err := f.options(flags)
+	if err != nil {
+		return usageError{err}
+	}
+	options.OneSided = true
+	tests, _, err := f.pick(oneside.Suite(options), false)
+	if err != nil {
+		return usageError{err}
+	}
+	dir, err := os.MkdirTemp("", "waterproxy-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if f.source == "" {
+		if f.source, err = sourceRoot(); err != nil {
+			return usageError{err}
+		}
+	}
+	if f.source, err = filepath.Abs(f.source); err != nil {
+		return err
+	}
+	if f.modfile, err = copyModfile(filepath.Join(f.source, "bench", peerDir), dir); err != nil {
+		return err
+	}
+	helpers, err := f.build(ctx, dir)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, h := range helpers {
+		names = append(names, h.name)
+	}
+	if f.baseline == "" && len(names) > 1 && names[0] == floorName {
+		f.baseline = names[1]
+	}
+	baseline, err := f.pickBaseline(names)
+	if err != nil {
+		return usageError{err}
+	}
+	modules := splitList(f.modules)
+	if len(modules) == 0 {
+		if modules, err = f.published(ctx); err != nil {
+			return err
+		}
+	}
+	var reports []*report.Report
+	for _, module := range modules {
+		r := &runtimeRunner{
+			flags: &f, helpers: helpers, tests: tests, dir: dir, options: options,
+			progress: newProgress(stderr), stderr: stderr,
+			report: &report.Report{Machine: report.ThisMachine(), Options: options, Baseline: baseline},
+		}
+		if err := r.describe(module); err != nil {
+			return err
+		}
+		if err := r.run(ctx, module); err != nil {
+			return err
+		}
+		reports = append(reports, r.report)
+	}
+	return publish(stdout, f.jsonFile, reports...)
+}
+
+// sourceRoot is the nearest directory upwards that has the peer's helper in it.
+func sourceRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		_, err := os.Stat(filepath.Join(dir, "bench", peerDir, "go.mod"))
+		if err == nil {
+			return dir, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", errors.New("not in the source tree: give it with -src")
+		}
+		dir = parent
+	}
+}
+
+// build builds the helpers that are wanted.
+func (f *runtimeFlags) build(ctx context.Context, dir string) ([]helper, error) {
+	var out []helper
+	built := make(map[string]string)
+	build := func(folder string) (string, error) {
+		if built[folder] != "" {
+			return built[folder], nil
+		}
+		executable := filepath.Join(dir, folder)
+		args := []string{"build", "-o", executable}
+		if folder == peerDir {
+			args = append(args, "-mod=mod", "-modfile="+f.modfile)
+		}
+		cmd := exec.CommandContext(ctx, "go", append(args, ".")...)
+		cmd.Dir = filepath.Join(f.source, "bench", folder)
+		if text, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("build bench/%s: %w\n%s", folder, err, text)
+		}
+		built[folder] = executable
+		return executable, nil
+	}
+	for _, name := range splitList(f.contestants) {
+		h := helper{name: name}
+		folder := selfDir
+		switch name {
+		case floorName:
+			h.direct, h.about = true, "a TCP connection, no module"
+		case selfName:
+			h.about = "waterproxy/transport, default settings"
+		case peerName:
+			folder, h.about = peerDir, peerModule+", default settings"
+		default:
+			return nil, usageError{fmt.Errorf("no library is called %q", name)}
+		}
+		var err error
+		if h.executable, err = build(folder); err != nil {
+			return nil, err
+		}
+		out = append(out, h)
+	}
+	for _, spec := range f.helpers {
+		name, file, ok := strings.Cut(spec, "=")
+		if !ok || name == "" || file == "" {
+			return nil, usageError{fmt.Errorf("-helper %q is not name=file", spec)}
+		}
+		executable, err := filepath.Abs(file)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, helper{name: name, about: "helper `" + file + "`" + fingerprint(executable), executable: executable})
+	}
+	if len(out) == 0 {
+		return nil, usageError{errors.New("no contestants")}
+	}
+	return out, nil
+}
+
+// copyModfile copies the go.mod and go.sum of a folder and returns the copy's
+// name for -modfile. The requirements of the product's go.mod are part of the
+// peer's and may have moved on: it is the copy that the toolchain brings up to
+// date, not the file in the tree.
+func copyModfile(from, to string) (string, error) {
+	for name, copied := range map[string]string{"go.mod": "peer.mod", "go.sum": "peer.sum"} {
+		b, err := os.ReadFile(filepath.Join(from, name))
+		if err != nil {
+			return "", err
+		}
+		if err := os.WriteFile(filepath.Join(to, copied), b, 0o600); err != nil {
+			return "", err
+		}
+	}
+	return filepath.Join(to, "peer.mod"), nil
+}
+
+// published finds the module files that the peer library publishes, where the
+// toolchain keeps that library.
+func (f *runtimeFlags) published(ctx context.Context) ([]string, error) {
+	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-mod=mod", "-modfile="+f.modfile, "-f", "{{.Dir}}", peerModule)
+	cmd.Dir = filepath.Join(f.source, "bench", peerDir)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	dir, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("find %s: %w: %s", peerModule, err, stderr.Bytes())
+	}
+	var out []string
+	for _, name := range publishedModules {
+		out = append(out, filepath.Join(strings.TrimSpace(string(dir)), filepath.FromSlash(name)))
+	}
+	return out, nil
+}
+
+// runtimeRunner compares the libraries on one module.
+type runtimeRunner struct {
+	flags    *runtimeFlags
+	helpers  []helper
+	tests    []measure.Test
+	dir      string
+	options  measure.Options
+	progress *progress
+	stderr   io.Writer
+	report   *report.Report
+}
+
+// describe fills in what the report says about the module and the contestants.
+func (r *runtimeRunner) describe(module string) error {
+	wasm, err := os.ReadFile(module)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(wasm)
+	r.report.Title = orElse(r.flags.title, "Runtime libraries, one side") + ": " + shortName(module)
+	r.report.Notes = append(sizeNotes(r.options, r.flags.runs),
+		fmt.Sprintf("module of %d bytes, SHA-256 %s", len(wasm), hex.EncodeToString(sum[:])[:12]),
+		"each round of each test is a process of its own, which holds both ends of every connection: memory, threads and CPU include the harness, whose share is in the column "+floorName)
+	for _, h := range r.helpers {
+		r.report.Contestants = append(r.report.Contestants, report.Contestant{Name: h.name, About: h.about})
+	}
+	return nil
+}
+
+// shortName is the end of a path, enough to tell published modules apart.
+func shortName(path string) string {
+	parts := strings.Split(filepath.ToSlash(filepath.Clean(path)), "/")
+	for i, p := range parts {
+		if strings.HasPrefix(p, "water@") {
+			return strings.Join(parts[i:], "/")
+		}
+	}
+	return parts[len(parts)-1]
+}
+
+func (r *runtimeRunner) run(ctx context.Context, module string) error {
+	for _, t := range r.tests {
+		began := time.Now()
+		rounds := r.flags.runs
+		if t.Once {
+			rounds = 1
+		}
+		r.report.AddTest(t.Name, rounds, t.Metrics)
+		for round := 1; round <= rounds; round++ {
+			for i := range r.helpers {
+				h := r.helpers[(round-1+i)%len(r.helpers)]
+				if t.Name == oneside.CompileTest && h.direct {
+					continue
+				}
+				r.progress.step(t.Name, round, rounds, h.name)
+				sample, err := r.ask(ctx, h, module, t.Name, round)
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				r.report.AddSample(h.name, round, sample)
+				if err != nil {
+					r.report.Fail(h.name, t.Name, round, err)
+				}
+			}
+		}
+		r.progress.done(t.Name, began)
+	}
+	return nil
+}
+
+// ask has a helper make one round of one test.
+func (r *runtimeRunner) ask(ctx context.Context, h helper, module, test string, round int) (measure.Sample, error) {
+	request := oneside.Request{
+		Module: module, Test: test, Round: round, Options: r.options,
+		Timeout: r.flags.timeout, Result: filepath.Join(r.dir, "result.json"),
+	}
+	if h.direct {
+		request.Module = ""
+	}
+	if err := os.Remove(request.Result); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	argument, err := json.Marshal(request)
+	if err != nil {
+		return nil, err
+	}
+	limit, cancel := context.WithTimeout(ctx, r.flags.helperLimit)
+	defer cancel()
+	output := &excerpt{}
+	if r.flags.verbose {
+		output.echo = r.stderr
+	}
+	cmd := exec.CommandContext(limit, h.executable, string(argument))
+	cmd.Stdout, cmd.Stderr = output, output
+	cmd.WaitDelay = exitLimit
+	if err := cmd.Run(); err != nil {
+		if limit.Err() != nil && ctx.Err() == nil {
+			err = fmt.Errorf("killed after %v: %w", r.flags.helperLimit, err)
+		}
+		return nil, fmt.Errorf("helper: %w%s", err, output.quoted())
+	}
+	b, err := os.ReadFile(request.Result)
+	if err != nil {
+		return nil, err
+	}
+	var result oneside.Result
+	if err := json.Unmarshal(b, &result); err != nil {
+		return nil, fmt.Errorf("helper's result: %w", err)
+	}
+	if result.Error != "" {
+		return result.Sample, errors.New(result.Error)
+	}
+	return result.Sample, nil
+}

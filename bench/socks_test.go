@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestSOCKSAuth(t *testing.T) {
+	long := strings.Repeat("x", 255)
+	for _, c := range []struct {
+		name, encoded, user, password string
+		bad                           bool
+	}{
+		{name: "short", encoded: "k=v", user: "k=v", password: "\x00"},
+		{name: "user name full", encoded: long, user: long, password: "\x00"},
+		{name: "one byte over", encoded: long + "y", user: long, password: "y"},
+		{name: "both full", encoded: long + long, user: long, password: long},
+		{name: "too long", encoded: long + long + "z", bad: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := socksAuth(c.encoded)
+			if (err != nil) != c.bad {
+				t.Fatalf("error %v, want one: %v", err, c.bad)
+			}
+			if c.bad {
+				return
+			}
+			want := append([]byte{1, byte(len(c.user))}, c.user...)
+			want = append(append(want, byte(len(c.password))), c.password...)
+			if !bytes.Equal(got, want) {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+func TestSOCKSRequest(t *testing.T) {
+	for target, want := range map[string][]byte{
+		"127.0.0.1:258":        {5, 1, 0, 1, 127, 0, 0, 1, 1, 2},
+		"[::1]:80":             {5, 1, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 80},
+		"[::ffff:10.0.0.1]:80": {5, 1, 0, 1, 10, 0, 0, 1, 0, 80},
+	} {
+		got, err := socksRequest(target)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: got % x, %v; want % x", target, got, err, want)
+		}
+	}
+	if _, err := socksRequest("localhost:80"); err == nil {
+		t.Error("a name was accepted; tor sends addresses to a transport")
+	}
+}
+
+func TestReadSOCKSReply(t *testing.T) {
+	const after = "payload"
+	for name, reply := range map[string]string{
+		"IPv4": "\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00",
+		"IPv6": "\x05\x00\x00\x04" + strings.Repeat("\x00", 18),
+		"name": "\x05\x00\x00\x03\x04host\x00\x00",
+	} {
+		r := strings.NewReader(reply + after)
+		if err := readSOCKSReply(r); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if rest, err := io.ReadAll(r); err != nil || string(rest) != after {
+			t.Errorf("%s: %q, %v is left, want %q", name, rest, err, after)
+		}
+	}
+	var refused socksReply
+	if err := readSOCKSReply(strings.NewReader("\x05\x04\x00\x01\x00\x00\x00\x00\x00\x00")); !errors.As(err, &refused) || refused != 4 {
+		t.Errorf("got %v, want reply 4", err)
+	}
+	for _, bad := range []string{"", "\x04\x00\x00\x01", "\x05\x00\x00\x09", "\x05\x00\x00\x01\x00"} {
+		if err := readSOCKSReply(strings.NewReader(bad)); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+}
+
+// TestDialSOCKS has a conversation with a proxy that checks what it is sent.
+func TestDialSOCKS(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	served := make(chan error, 1)
+	go func() {
+		served <- func() error {
+			c, err := l.Accept()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			for _, step := range []struct{ expect, answer string }{
+				{"\x05\x01\x02", "\x05\x02"},
+				{"\x01\x03k=v\x01\x00", "\x01\x00"},
+				{"\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x07", "\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00first"},
+			} {
+				got := make([]byte, len(step.expect))
+				if _, err := io.ReadFull(c, got); err != nil {
+					return err
+				}
+				if string(got) != step.expect {
+					return errors.New("unexpected: " + string(got))
+				}
+				if _, err := io.WriteString(c, step.answer); err != nil {
+					return err
+				}
+			}
+			return nil
+		}()
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c, err := dialSOCKS(ctx, l.Addr().String(), "127.0.0.1:7", arguments{{"k", "v"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := <-served; err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(c); err != nil || string(got) != "first" {
+		t.Errorf("got %q, %v after the handshake, want %q", got, err, "first")
+	}
+}
+
+// TestDialSOCKSEndsWithItsContext: a proxy that never answers must not hold it up.
+func TestDialSOCKSEndsWithItsContext(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			defer c.Close()
+			cancel()
+			<-t.Context().Done()
+		}
+	}()
+	if _, err := dialSOCKS(ctx, l.Addr().String(), "127.0.0.1:7", nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+}

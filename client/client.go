@@ -1,0 +1,127 @@
+// Package client is the client side of a pluggable transport: for each transport
+// a SOCKS5 listener, and for each request a connection through its module
+// (pt-spec 3.5).
+package client
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
+
+	"waterproxy/internal/meter"
+	"waterproxy/transport"
+)
+
+// Proxy is the SOCKS5 proxy of one transport.
+type Proxy struct {
+	name   string
+	dialer *transport.RuntimeConnDialer
+	ln     net.Listener
+	log    *slog.Logger
+	meter  *meter.Meter
+	ctx    context.Context
+	cancel context.CancelFunc
+	conns  sync.WaitGroup
+}
+
+// Listen starts the proxy of a transport on a free loopback port. The module
+// must offer the client role, and is started once to see that it does start.
+func Listen(ctx context.Context, name string, cfg transport.Config, log *slog.Logger, m *meter.Meter) (*Proxy, error) {
+	log = log.With("transport", name)
+	cfg.Logger = log
+	dialer, err := transport.NewRuntimeConnDialer(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := cfg.Probe(ctx, transport.RoleClient); err != nil {
+		return nil, err
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{name: name, dialer: dialer, ln: ln, log: log, meter: m}
+	p.ctx, p.cancel = context.WithCancel(ctx)
+	m.Offer(name)
+	p.conns.Go(p.acceptLoop)
+	return p, nil
+}
+
+// Addr returns the address of the SOCKS5 listener.
+func (p *Proxy) Addr() net.Addr { return p.ln.Addr() }
+
+// Close stops listening and ends set-ups that are under way. Connections that
+// are up live on; Wait waits for them.
+func (p *Proxy) Close() error {
+	p.cancel()
+	return p.ln.Close()
+}
+
+// Wait returns when every connection has ended.
+func (p *Proxy) Wait() { p.conns.Wait() }
+
+func (p *Proxy) acceptLoop() {
+	for {
+		conn, err := p.ln.Accept()
+		switch {
+		case err == nil:
+			p.conns.Go(func() { p.handle(conn) })
+		case errors.Is(err, net.ErrClosed):
+			return
+		default:
+			p.log.Warn("cannot accept", "error", err)
+			time.Sleep(100 * time.Millisecond) // out of descriptors: it passes
+		}
+	}
+}
+
+// handle serves one SOCKS request, from its negotiation to the end of its
+// connection.
+func (p *Proxy) handle(raw net.Conn) {
+	defer raw.Close()
+	// goptlib negotiates inside AcceptSocks; a listener of one connection keeps
+	// a client that stalls there from delaying the others.
+	conn, err := pt.NewSocksListener(&single{conn: raw}).AcceptSocks()
+	if err != nil {
+		p.log.Debug("a SOCKS request was malformed or came too late")
+		return
+	}
+	rc, err := p.dialer.DialContext(p.ctx, "tcp", conn.Req.Target)
+	if err != nil {
+		p.meter.Refuse(p.name)
+		p.log.Info("cannot connect", "error", err)
+		if err := conn.RejectReason(reply(err)); err != nil {
+			p.log.Debug("the SOCKS client left before the answer", "error", err)
+		}
+		return
+	}
+	end := p.meter.Begin(p.name, rc)
+	if err = conn.Grant(nil); err != nil {
+		_ = rc.Abort() // it has not carried anything
+	} else {
+		err = rc.Splice(conn.Conn)
+	}
+	end(err)
+	st := rc.Stats()
+	p.log.Debug("connection ended", "sent", st.ToNetwork, "received", st.FromNetwork, "error", err)
+}
+
+// single is a listener that accepts one connection.
+type single struct{ conn net.Conn }
+
+func (s *single) Accept() (net.Conn, error) {
+	conn := s.conn
+	s.conn = nil
+	if conn == nil {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+
+func (s *single) Close() error   { return nil }
+func (s *single) Addr() net.Addr { return &net.TCPAddr{} }

@@ -1,0 +1,61 @@
+// Package ptlog is what the managed proxy says to tor beyond what goptlib says:
+// log lines, and the error lines for which goptlib has no function. Like
+// goptlib, it writes to standard output; nothing else in the program may.
+package ptlog
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
+	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/ptutil/safelog"
+)
+
+// New returns a logger whose records tor gets as LOG lines (pt-spec 3.3.4),
+// from level on. Addresses are replaced, whatever is logged.
+func New(level slog.Leveler) *slog.Logger {
+	return slog.New(slog.NewTextHandler(lineWriter{}, &slog.HandlerOptions{
+		Level: level,
+		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key == slog.TimeKey {
+				return slog.Attr{} // tor adds its own
+			}
+			return a
+		},
+	}))
+}
+
+// lineWriter sends each line that a slog.TextHandler writes to tor, without
+// addresses, at the severity the line starts with.
+type lineWriter struct{}
+
+func (lineWriter) Write(p []byte) (int, error) {
+	line := strings.TrimSuffix(string(safelog.Scrub(p)), "\n")
+	level, rest, _ := strings.Cut(line, " ")
+	severity := pt.LogSeverityInfo
+	switch level {
+	case "level=ERROR":
+		severity = pt.LogSeverityError
+	case "level=WARN":
+		severity = pt.LogSeverityWarning
+	case "level=DEBUG":
+		severity = pt.LogSeverityDebug
+	}
+	pt.Log(severity, strings.TrimPrefix(rest, "msg="))
+	return len(p), nil
+}
+
+// EnvError prints an ENV-ERROR line (pt-spec 3.3.1), after which tor gives the
+// proxy up instead of starting it again and again.
+func EnvError(format string, args ...any) {
+	msg := strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?' // a line break would start a line of its own
+		}
+		return r
+	}, fmt.Sprintf(format, args...))
+	// If tor does not listen there is nobody left to tell.
+	_, _ = io.WriteString(pt.Stdout, "ENV-ERROR "+msg+"\n")
+}

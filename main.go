@@ -1,0 +1,78 @@
+// Command waterproxy carries Tor connections through WebAssembly transport
+// modules. Started by tor it is a managed proxy (pluggable transport
+// specification version 1), client or server; started by hand it has
+// subcommands.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/peterbourgon/ff/v3/ffcli"
+)
+
+// Exit statuses.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+func main() {
+	if startedByTor() {
+		os.Exit(runManaged(os.Args[1:]))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(runCommand(ctx, os.Args[1:]))
+}
+
+// startedByTor reports whether any of the variables is set by which tor tells a
+// managed proxy what to do (pt-spec 3.2).
+func startedByTor() bool {
+	for _, v := range os.Environ() {
+		if strings.HasPrefix(v, "TOR_PT_") {
+			return true
+		}
+	}
+	return false
+}
+
+// runCommand runs a subcommand and returns the exit status.
+func runCommand(ctx context.Context, args []string) int {
+	root := &ffcli.Command{
+		Name:        "waterproxy",
+		ShortUsage:  "waterproxy <subcommand> [flags]",
+		ShortHelp:   "Tor pluggable transports that are WebAssembly modules",
+		FlagSet:     newFlagSet("waterproxy"),
+		Subcommands: []*ffcli.Command{demoCommand(), versionCommand()},
+		Exec: func(context.Context, []string) error {
+			fmt.Fprintln(os.Stderr, "waterproxy carries Tor connections through WebAssembly transport modules; tor starts it as a ClientTransportPlugin or ServerTransportPlugin.")
+			fmt.Fprintln(os.Stderr, "To see it work, run `waterproxy demo`; for everything else, `waterproxy -h`.")
+			return errUsage
+		},
+	}
+	err := root.ParseAndRun(ctx, args)
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.Is(err, errUsage):
+		return exitUsage
+	}
+	fmt.Fprintln(os.Stderr, "waterproxy:", err)
+	return exitFailure
+}
+
+// errUsage means that the command line was wrong and the user has been told.
+var errUsage = errors.New("usage")
+
+func newFlagSet(name string) *flag.FlagSet {
+	fs := flag.NewFlagSet(name, flag.ContinueOnError)
+	fs.SetOutput(os.Stderr)
+	return fs
+}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
+
+	"waterproxy/client"
+	"waterproxy/internal/catalog"
+	"waterproxy/internal/meter"
+	"waterproxy/internal/ptlog"
+	"waterproxy/server"
+)
+
+// managed is the program as tor started it. What goes wrong is told to tor on
+// standard output, in the words of the specification.
+type managed struct {
+	catalog catalog.Catalog
+	metrics string
+	level   slog.LevelVar
+	log     *slog.Logger
+	meter   *meter.Meter
+	running []listener
+}
+
+// listener is what a transport's client and server side have in common.
+type listener interface {
+	Close() error
+	Wait()
+}
+
+// runManaged does what tor asks for in the environment until tor asks for the
+// end, and returns the exit status.
+func runManaged(args []string) int {
+	m := &managed{meter: meter.New()}
+	m.log = ptlog.New(&m.level)
+	if err := m.parse(args); err != nil {
+		ptlog.EnvError("the plugin's command line: %v", err)
+		return exitUsage
+	}
+	// pt-spec 3.3.3: a proxy may say who it is before it is done.
+	pt.ReportVersion("waterproxy", version)
+	if m.metrics != "" {
+		stop, err := m.meter.Serve(m.metrics)
+		if err != nil {
+			ptlog.EnvError("%v", err)
+			return exitFailure
+		}
+		defer stop()
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	start := m.startServer
+	if _, ok := os.LookupEnv("TOR_PT_CLIENT_TRANSPORTS"); ok {
+		start = m.startClient
+	}
+	if err := start(ctx); err != nil {
+		return exitFailure // goptlib has printed the line that says why
+	}
+	m.waitForEnd()
+	for _, l := range m.running {
+		if err := l.Close(); err != nil {
+			m.log.Warn("cannot stop listening", "error", err)
+		}
+	}
+	return 0
+}
+
+// parse reads the flags that an operator gave in torrc.
+func (m *managed) parse(args []string) error {
+	fs := flag.NewFlagSet("waterproxy", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.Func("module", "run the transport NAME with the module in FILE, as NAME=FILE; repeatable", m.catalog.AddModule)
+	fs.Func("module-config", "give NAME's module the configuration in FILE, as NAME=FILE; repeatable", m.catalog.AddConfig)
+	fs.StringVar(&m.metrics, "metrics", "", "serve Prometheus metrics at unix:PATH or a loopback HOST:PORT")
+	fs.TextVar(&m.level, "log-level", &m.level, "least severity of log lines: debug, info, warn or error")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	if fs.NArg() > 0 {
+		return fmt.Errorf("%q is no flag; tor's variables are set, so this is not a place for subcommands", fs.Arg(0))
+	}
+	return m.catalog.Check()
+}
+
+// useState makes the state directory, if tor named one, and keeps compiled
+// modules there.
+func (m *managed) useState() error {
+	if os.Getenv("TOR_PT_STATE_LOCATION") == "" {
+		return nil
+	}
+	dir, err := pt.MakeStateDir()
+	if err != nil {
+		ptlog.EnvError("cannot make the state directory: %v", err)
+		return err
+	}
+	m.catalog.CacheDir = catalog.CacheIn(dir)
+	return nil
+}
+
+// startClient starts a SOCKS5 proxy for each transport that tor asks for and we
+// have (pt-spec 3.3.2, 3.5).
+func (m *managed) startClient(ctx context.Context) error {
+	info, err := pt.ClientSetup(nil)
+	if err != nil {
+		return err
+	}
+	if info.ProxyURL != nil {
+		return pt.ProxyError("waterproxy cannot connect through a proxy yet; remove the proxy from torrc or use another transport")
+	}
+	if err := m.useState(); err != nil {
+		return err
+	}
+	for _, name := range info.MethodNames {
+		p, err := m.startProxy(ctx, name)
+		switch {
+		case errors.Is(err, catalog.ErrUnknown): // to be ignored, says pt-spec 3.2.2
+		case err != nil:
+			_ = pt.CmethodError(name, oneLine(err)) // its error is the line it printed
+		default:
+			m.running = append(m.running, p)
+			pt.Cmethod(name, "socks5", p.Addr())
+		}
+	}
+	pt.CmethodsDone()
+	return nil
+}
+
+func (m *managed) startProxy(ctx context.Context, name string) (*client.Proxy, error) {
+	cfg, err := m.catalog.Load(name)
+	if err != nil {
+		return nil, err
+	}
+	return client.Listen(ctx, name, cfg, m.log, m.meter)
+}
+
+// startServer starts a listener for each transport that tor asks for and we have
+// (pt-spec 3.3.3).
+func (m *managed) startServer(ctx context.Context) error {
+	info, err := pt.ServerSetup(nil)
+	if err != nil {
+		return err
+	}
+	if err := m.useState(); err != nil {
+		return err
+	}
+	for _, bind := range info.Bindaddrs {
+		l, err := m.startListener(ctx, bind, &info)
+		switch {
+		case errors.Is(err, catalog.ErrUnknown):
+		case err != nil:
+			_ = pt.SmethodError(bind.MethodName, oneLine(err))
+		default:
+			m.running = append(m.running, l)
+			pt.Smethod(bind.MethodName, l.Addr())
+		}
+	}
+	pt.SmethodsDone()
+	return nil
+}
+
+func (m *managed) startListener(ctx context.Context, bind pt.Bindaddr, info *pt.ServerInfo) (*server.Listener, error) {
+	cfg, err := m.catalog.Load(bind.MethodName)
+	if err != nil {
+		return nil, err
+	}
+	return server.Listen(ctx, bind.MethodName, cfg, bind.Addr, info, m.log, m.meter)
+}
+
+// waitForEnd returns when tor wants the end: by a signal, or, if it said so, by
+// closing standard input, which also happens when tor dies (pt-spec 3.4).
+func (m *managed) waitForEnd() {
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, os.Interrupt, syscall.SIGTERM)
+	if os.Getenv("TOR_PT_EXIT_ON_STDIN_CLOSE") == "1" {
+		go func() {
+			// An error means as much as the end.
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			end <- syscall.SIGTERM
+		}()
+	}
+	<-end
+}
+
+// oneLine turns an error into text for a line to tor. A module's stack trace
+// stays out.
+func oneLine(err error) string {
+	first, _, _ := strings.Cut(err.Error(), "\n")
+	return first
+}

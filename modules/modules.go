@@ -1,0 +1,42 @@
+// Package modules holds the transport modules that are built into the
+// executable. Their sources are in the folders beside this file, one each.
+package modules
+
+import (
+	"embed"
+	"fmt"
+	"io/fs"
+	"strings"
+)
+
+// The folder has a README besides what make puts there, so that the package
+// compiles before the modules do.
+//
+//go:embed built
+var built embed.FS
+
+const suffix = ".wasm"
+
+// Names returns the names of the built-in transports, sorted.
+func Names() (names []string) {
+	entries, err := built.ReadDir("built")
+	if err != nil {
+		panic("the embedded folder is missing: " + err.Error()) // cannot happen: it is compiled in
+	}
+	for _, e := range entries {
+		if name, ok := strings.CutSuffix(e.Name(), suffix); ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Load returns a built-in module's file. The error is an fs.ErrNotExist if there
+// is none of that name.
+func Load(name string) ([]byte, error) {
+	wasm, err := built.ReadFile("built/" + name + suffix)
+	if err != nil {
+		return nil, fmt.Errorf("no built-in transport %q: %w", name, fs.ErrNotExist)
+	}
+	return wasm, nil
+}

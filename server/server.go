@@ -1,0 +1,93 @@
+// Package server is the server side of a pluggable transport: a listener for
+// each transport, whose connections are carried through its module to tor's
+// ORPort or Extended ORPort.
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
+
+	"waterproxy/internal/meter"
+	"waterproxy/transport"
+)
+
+// orTimeout bounds connecting to tor, which is on this machine or near it.
+const orTimeout = 10 * time.Second
+
+// Listener carries one transport's connections to tor.
+type Listener struct {
+	name  string
+	ln    *transport.Listener
+	or    *pt.ServerInfo
+	log   *slog.Logger
+	meter *meter.Meter
+	conns sync.WaitGroup
+}
+
+// Listen starts to listen at an address for clients of a transport. The module
+// must offer the server role, and is started once to see that it does start. or
+// says where tor is.
+func Listen(ctx context.Context, name string, cfg transport.Config, addr *net.TCPAddr, or *pt.ServerInfo, log *slog.Logger, m *meter.Meter) (*Listener, error) {
+	log = log.With("transport", name)
+	cfg.Logger = log
+	if err := cfg.Probe(ctx, transport.RoleServer); err != nil {
+		return nil, err
+	}
+	inner, err := net.ListenTCP("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	ln, err := transport.Listen(cfg, inner)
+	if err != nil {
+		return nil, errors.Join(err, inner.Close())
+	}
+	l := &Listener{name: name, ln: ln, or: or, log: log, meter: m}
+	m.Offer(name)
+	l.conns.Go(l.acceptLoop)
+	return l, nil
+}
+
+// Addr returns the address that clients connect to.
+func (l *Listener) Addr() net.Addr { return l.ln.Addr() }
+
+// Close stops listening and ends set-ups that are under way. Connections that
+// are up live on; Wait waits for them.
+func (l *Listener) Close() error { return l.ln.Close() }
+
+// Wait returns when every connection has ended.
+func (l *Listener) Wait() { l.conns.Wait() }
+
+func (l *Listener) acceptLoop() {
+	for {
+		conn, err := l.ln.AcceptRuntime()
+		if err != nil {
+			if !errors.Is(err, net.ErrClosed) {
+				l.log.Error("no longer accepting", "error", err)
+			}
+			return
+		}
+		l.conns.Go(func() { l.handle(conn) })
+	}
+}
+
+// handle joins one client's connection to tor.
+func (l *Listener) handle(conn *transport.RuntimeConn) {
+	or, err := pt.DialOrWithDialer(&net.Dialer{Timeout: orTimeout}, l.or, conn.RemoteAddr().String(), l.name)
+	if err != nil {
+		l.meter.Refuse(l.name)
+		l.log.Warn("cannot connect to tor's ORPort", "error", err)
+		_ = conn.Abort() // the client has been told nothing yet
+		return
+	}
+	end := l.meter.Begin(l.name, conn)
+	err = conn.Splice(or)
+	end(err)
+	st := conn.Stats()
+	l.log.Debug("connection ended", "sent", st.ToNetwork, "received", st.FromNetwork, "error", err)
+}

@@ -1,0 +1,31 @@
+//go:build unix
+
+package transport
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+)
+
+// privateDir makes sure that dir exists and that nobody but this user can write
+// to it: whoever could would be able to plant machine code.
+func privateDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("the cache %s is not a directory", dir)
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
+		return fmt.Errorf("the cache directory %s belongs to another user (uid %d); name one of your own", dir, st.Uid)
+	}
+	if perm := info.Mode().Perm(); perm&0o022 != 0 {
+		return fmt.Errorf("the cache directory %s can be written by others (mode %04o); make it 0700", dir, perm)
+	}
+	return nil
+}

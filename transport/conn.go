@@ -1,0 +1,91 @@
+package transport
+
+import (
+	"net"
+	"time"
+)
+
+// RuntimeConn is a connection carried by a module instance of its own. It is a
+// net.Conn, safe for concurrent use, that can be closed one direction at a time.
+type RuntimeConn struct{ s *session }
+
+// Read reads what the module makes of the network's bytes. After a clean end it
+// returns io.EOF; if the module failed, an [*Error].
+func (c *RuntimeConn) Read(p []byte) (int, error) { return c.s.app.Read(p) }
+
+// Write gives the module bytes to send. It returns once the runtime holds them
+// all; an error comes with the number of bytes taken.
+func (c *RuntimeConn) Write(p []byte) (int, error) { return c.s.app.Write(p) }
+
+// CloseWrite says that no more will be written. What was written is delivered;
+// the peer then sees the end of the stream if the module can express that.
+// Reading goes on.
+func (c *RuntimeConn) CloseWrite() error { return c.s.app.CloseWrite() }
+
+// CloseRead discards what arrives from now on.
+func (c *RuntimeConn) CloseRead() error { return c.s.app.CloseRead() }
+
+// Close ends the connection. It returns once what was written has left, or
+// after half a second, whichever comes first; delivery then goes on in the
+// background as long as the peer takes bytes (see [Config.DrainTimeout]).
+func (c *RuntimeConn) Close() error {
+	if err := c.s.app.Close(); err != nil {
+		return err
+	}
+	c.s.close()
+	return nil
+}
+
+// Abort ends the connection at once. What is in flight is lost.
+func (c *RuntimeConn) Abort() error {
+	err := c.s.app.Close()
+	c.s.kill()
+	<-c.s.done
+	return err
+}
+
+// Done is closed when the connection is over and nothing is left of it.
+func (c *RuntimeConn) Done() <-chan struct{} { return c.s.done }
+
+// Err returns why the connection ended: nil while it lives or after a clean end.
+func (c *RuntimeConn) Err() error {
+	select {
+	case <-c.s.done:
+		return c.s.err
+	default:
+		return nil
+	}
+}
+
+// Stats returns what the connection has carried so far.
+func (c *RuntimeConn) Stats() Stats { return c.s.stats() }
+
+// LocalAddr returns the local address of the network connection.
+func (c *RuntimeConn) LocalAddr() net.Addr { return c.s.net.local }
+
+// RemoteAddr returns the remote address of the network connection.
+func (c *RuntimeConn) RemoteAddr() net.Addr { return c.s.net.remote }
+
+// SetDeadline implements net.Conn.
+func (c *RuntimeConn) SetDeadline(t time.Time) error { return c.s.app.SetDeadline(t) }
+
+// SetReadDeadline implements net.Conn.
+func (c *RuntimeConn) SetReadDeadline(t time.Time) error { return c.s.app.SetReadDeadline(t) }
+
+// SetWriteDeadline implements net.Conn.
+func (c *RuntimeConn) SetWriteDeadline(t time.Time) error { return c.s.app.SetWriteDeadline(t) }
+
+// Splice joins peer to the connection in place of its user: the module then
+// works on peer directly, without a copy in between. Splice takes ownership of
+// both, blocks until both directions have ended, and returns why the connection
+// ended, nil for a clean end. It must be the last call on the connection but for
+// Close, Abort and Stats.
+func (c *RuntimeConn) Splice(peer net.Conn) error {
+	s := c.s
+	if err := s.in.Caller().Splice(s.app, peer, s.cfg.DrainTimeout, s.abort); err != nil {
+		_ = c.Abort()
+		return &Error{"splice", ErrNetwork, err}
+	}
+	<-s.done
+	return s.err
+}

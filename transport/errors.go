@@ -1,0 +1,102 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"syscall"
+
+	"waterproxy/transport/internal/guest"
+)
+
+// The layers at which something can go wrong, for use with errors.Is. An error
+// of this package that concerns a dial, a connection or a module belongs to
+// exactly one of them.
+var (
+	// ErrConfig: the program's use of this package, or a file it named.
+	ErrConfig = errors.New("configuration error")
+	// ErrModule: the file is no module that can run here, or it broke its ABI or
+	// reported a failure of its own.
+	ErrModule = errors.New("module error")
+	// ErrRole: the module does not offer the role asked for.
+	ErrRole = errors.New("role missing")
+	// ErrTrap: the module's code failed while running.
+	ErrTrap = errors.New("module trapped")
+	// ErrLimit: the module wanted more memory, descriptors or time than it may
+	// have.
+	ErrLimit = errors.New("limit reached")
+	// ErrPolicy: the module wanted an address that it was not granted.
+	ErrPolicy = errors.New("address not granted")
+	// ErrNetwork: the network connection could not be made or failed. The
+	// underlying error is in the chain: errors.Is(err, syscall.ECONNREFUSED)
+	// and the like work.
+	ErrNetwork = errors.New("network error")
+)
+
+// Error is the type of this package's errors. It unwraps to its layer and to
+// its cause.
+type Error struct {
+	Op    string // what was being done
+	Layer error  // one of the Err values above
+	Err   error  // the cause
+}
+
+func (e *Error) Error() string { return e.Op + ": " + e.Err.Error() }
+
+// Unwrap returns the layer and the cause.
+func (e *Error) Unwrap() []error { return []error{e.Layer, e.Err} }
+
+// wrap finds the layer of an internal error. Context errors are returned as
+// part of their layer, so errors.Is finds them too.
+func wrap(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var own *Error
+	if errors.As(err, &own) {
+		return err
+	}
+	return &Error{op, layerOf(err), err}
+}
+
+func layerOf(err error) error {
+	var (
+		role   *guest.RoleError
+		trap   *guest.TrapError
+		limit  *guest.LimitError
+		netErr net.Error
+		errno  syscall.Errno
+	)
+	switch {
+	case errors.As(err, &role):
+		return ErrRole
+	case errors.As(err, &trap):
+		return ErrTrap
+	case errors.As(err, &limit):
+		return ErrLimit
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
+		errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded),
+		errors.As(err, &netErr), errors.As(err, &errno):
+		return ErrNetwork
+	}
+	return ErrModule
+}
+
+// scrubbed describes an error without the addresses in it, for the log.
+func scrubbed(err error) string {
+	var own *Error
+	var op *net.OpError
+	var dns *net.DNSError
+	prefix := ""
+	if errors.As(err, &own) {
+		prefix = own.Op + ": "
+	}
+	switch {
+	case errors.As(err, &dns):
+		return prefix + "name lookup failed"
+	case errors.As(err, &op):
+		return prefix + op.Op + ": " + op.Err.Error()
+	}
+	return err.Error()
+}

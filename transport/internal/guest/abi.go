@@ -1,0 +1,166 @@
+package guest
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+)
+
+// Role is one of the parts that a module can play for a connection.
+type Role uint8
+
+// The roles of the W.A.T.E.R. documents.
+const (
+	Client      Role = iota // the host knows the address to dial
+	FixedClient             // the module knows the address to dial
+	Server                  // the module gets an accepted connection
+	Relay                   // the module joins an accepted and a dialed connection
+	roles
+)
+
+var roleNames = [roles]string{"client", "fixed client", "server", "relay"}
+
+func (r Role) String() string {
+	if r < roles {
+		return roleNames[r]
+	}
+	return fmt.Sprintf("role %d", uint8(r))
+}
+
+// hasCaller reports whether the role has a Go caller on one side.
+func (r Role) hasCaller() bool { return r != Relay }
+
+// function is the name and type of a module's export.
+type function struct {
+	name   string
+	params int // all i32, as is the one result
+}
+
+// ABI says how one version of the WATM ABI is recognised and called. The
+// functions are called in this order: start functions, init, one of roles,
+// cancel (which hands over the control channel), worker.
+type ABI struct {
+	Name    string
+	markers []string // exports that tell the version, any of them
+	implied []string // exports that tell it together where no marker does
+	init    function
+	roles   [roles]function // no name: not part of this version
+	cancel  function
+	worker  function
+}
+
+// posixMarker is exported by modules that cope with short writes and handle the
+// end of each direction themselves. See docs/abi.md.
+const posixMarker = "watm_posix_io_v1"
+
+// abis lists the versions, in the order in which they are looked for.
+var abis = []*ABI{
+	{
+		Name:    "v1",
+		markers: []string{"watm_init_v1", "watm_start_v1", "watm_dial_v1", "watm_accept_v1", "watm_associate_v1", "watm_dial_fixed_v1"},
+		init:    function{"watm_init_v1", 0},
+		roles: [roles]function{
+			Client:      {"watm_dial_v1", 1},
+			FixedClient: {"watm_dial_fixed_v1", 1},
+			Server:      {"watm_accept_v1", 1},
+			Relay:       {"watm_associate_v1", 0},
+		},
+		cancel: function{"watm_ctrlpipe_v1", 1},
+		worker: function{"watm_start_v1", 0},
+	},
+	{
+		Name:    "v0",
+		markers: []string{"_water_v0"},
+		implied: []string{"_water_init", "_water_worker"},
+		init:    function{"_water_init", 0},
+		roles: [roles]function{
+			Client: {"_water_dial", 1},
+			Server: {"_water_accept", 1},
+			Relay:  {"_water_associate", 0},
+		},
+		cancel: function{"_water_cancel_with", 1},
+		worker: function{"_water_worker", 0},
+	},
+}
+
+// Shape is what a compiled module offers, found before it runs.
+type Shape struct {
+	ABI   *ABI
+	Roles []Role
+	// Missing says for each role that is not offered why.
+	Missing map[Role]string
+	// Posix modules cope with short writes and half-closed connections.
+	Posix bool
+}
+
+// Has reports whether the role is offered.
+func (s *Shape) Has(r Role) bool { return slices.Contains(s.Roles, r) }
+
+// inspect finds out which ABI a module speaks and what it offers. The error
+// says why it can't run at all.
+func inspect(m wazero.CompiledModule) (*Shape, error) {
+	fns := m.ExportedFunctions()
+	abi := recognise(m, fns)
+	if abi == nil {
+		return nil, fmt.Errorf("it exports the functions of no known WATM ABI (v0: _water_init and _water_worker, v1: watm_*_v1)")
+	}
+	for _, f := range []function{abi.init, abi.cancel, abi.worker} {
+		if why := f.mismatch(fns); why != "" {
+			return nil, fmt.Errorf("as a %s module %s", abi.Name, why)
+		}
+	}
+	s := &Shape{ABI: abi, Missing: map[Role]string{}, Posix: fns[posixMarker] != nil}
+	for r, f := range abi.roles {
+		if f.name == "" {
+			s.Missing[Role(r)] = "the " + abi.Name + " ABI has no such role"
+		} else if why := f.mismatch(fns); why != "" {
+			s.Missing[Role(r)] = why
+		} else {
+			s.Roles = append(s.Roles, Role(r))
+		}
+	}
+	return s, checkImports(m)
+}
+
+func recognise(m wazero.CompiledModule, fns map[string]api.FunctionDefinition) *ABI {
+	exported := func(name string) bool { return fns[name] != nil }
+	for _, abi := range abis {
+		if slices.ContainsFunc(abi.markers, exported) {
+			return abi
+		}
+		all := len(abi.implied) > 0
+		for _, name := range abi.implied {
+			all = all && exported(name)
+		}
+		if all {
+			return abi
+		}
+	}
+	return nil
+}
+
+// mismatch says what is wrong with the export, if anything.
+func (f function) mismatch(fns map[string]api.FunctionDefinition) string {
+	d := fns[f.name]
+	if d == nil {
+		return "it does not export " + f.name
+	}
+	want := slices.Repeat([]api.ValueType{api.ValueTypeI32}, f.params)
+	if !slices.Equal(d.ParamTypes(), want) || !slices.Equal(d.ResultTypes(), []api.ValueType{api.ValueTypeI32}) {
+		return fmt.Sprintf("its %s has the type %s, not %s",
+			f.name, typeString(d.ParamTypes(), d.ResultTypes()), typeString(want, []api.ValueType{api.ValueTypeI32}))
+	}
+	return ""
+}
+
+func typeString(params, results []api.ValueType) string {
+	names := func(ts []api.ValueType) (ns []string) {
+		for _, t := range ts {
+			ns = append(ns, api.ValueTypeName(t))
+		}
+		return ns
+	}
+	return fmt.Sprint(names(params), " -> ", names(results))
+}

@@ -1,0 +1,98 @@
+package guest
+
+import (
+	"sync"
+
+	"waterproxy/transport/internal/stream"
+)
+
+// descriptor is an entry of an instance's descriptor table.
+type descriptor struct {
+	port     *stream.Port // a connection, or the control channel
+	file     *file        // a file or directory
+	output   *lineLogger  // standard output or standard error
+	nonblock bool
+}
+
+// descriptors is an instance's descriptor table. Numbers are given out lowest
+// first, as POSIX does.
+type descriptors struct {
+	mu    sync.Mutex
+	limit int
+	slots []*descriptor
+	used  int
+	low   int // no slot below is free
+}
+
+// insert returns the number of d, or false if the table is full.
+func (t *descriptors) insert(d *descriptor) (int32, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.used >= t.limit {
+		return 0, false
+	}
+	t.used++
+	for ; t.low < len(t.slots); t.low++ {
+		if t.slots[t.low] == nil {
+			t.slots[t.low] = d
+			return int32(t.low), true
+		}
+	}
+	t.slots = append(t.slots, d)
+	t.low = len(t.slots)
+	return int32(t.low - 1), true
+}
+
+// get returns nil for a number that is not in use.
+func (t *descriptors) get(fd uint32) *descriptor {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if uint64(fd) >= uint64(len(t.slots)) {
+		return nil
+	}
+	return t.slots[fd]
+}
+
+// remove takes a number out of use and returns what it was for.
+func (t *descriptors) remove(fd uint32) *descriptor {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if uint64(fd) >= uint64(len(t.slots)) || t.slots[fd] == nil {
+		return nil
+	}
+	d := t.slots[fd]
+	t.slots[fd] = nil
+	t.used--
+	t.low = min(t.low, int(fd))
+	return d
+}
+
+// renumber moves from to to, and returns what was at to.
+func (t *descriptors) renumber(from, to uint32) (replaced *descriptor, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := uint64(len(t.slots))
+	if uint64(from) >= n || uint64(to) >= n || t.slots[from] == nil || t.slots[to] == nil {
+		return nil, false
+	}
+	if from == to {
+		return nil, true
+	}
+	replaced = t.slots[to]
+	t.slots[to], t.slots[from] = t.slots[from], nil
+	t.used--
+	t.low = min(t.low, int(from))
+	return replaced, true
+}
+
+// all returns what is in the table.
+func (t *descriptors) all() (ds []*descriptor) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, d := range t.slots {
+		if d != nil {
+			ds = append(ds, d)
+		}
+	}
+	return ds
+}

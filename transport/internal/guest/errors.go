@@ -1,0 +1,58 @@
+package guest
+
+import (
+	"fmt"
+	"strings"
+)
+
+// RoleError says that a module lacks the role it was asked for.
+type RoleError struct {
+	Role   Role
+	Reason string
+}
+
+func (e *RoleError) Error() string {
+	return fmt.Sprintf("the module cannot be a %v: %s", e.Role, e.Reason)
+}
+
+// TrapError says that a module's code failed.
+type TrapError struct {
+	Where string // the export that was running
+	Err   error  // wazero's description, with the module's stack
+}
+
+// Error gives the first line of the description; the stack is in Err.
+func (e *TrapError) Error() string {
+	first, _, _ := strings.Cut(e.Err.Error(), "\n")
+	return fmt.Sprintf("the module failed in %s: %s", e.Where, first)
+}
+
+func (e *TrapError) Unwrap() error { return e.Err }
+
+// ResultError says that an export returned an error number.
+type ResultError struct {
+	Where  string
+	Result int32 // the negative of a WASI error number
+}
+
+func (e *ResultError) Error() string {
+	return fmt.Sprintf("the module's %s returned %d (WASI error %d)", e.Where, e.Result, -e.Result)
+}
+
+// BrokenError says that a module broke the rules of its ABI.
+type BrokenError struct {
+	Where string
+	What  string
+}
+
+func (e *BrokenError) Error() string { return fmt.Sprintf("the module's %s %s", e.Where, e.What) }
+
+// LimitError says that a module wanted more of something than it may have.
+type LimitError struct {
+	What  string
+	Limit int
+}
+
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("the module reached its limit of %d %s", e.Limit, e.What)
+}

@@ -1,0 +1,196 @@
+package guest
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"testing/fstest"
+)
+
+// ConfigPath is where a module finds its configuration.
+const ConfigPath = "conf/watm.cfg"
+
+// StatePath is the directory in which a module that was granted one may keep
+// files.
+const StatePath = "state"
+
+// tree is a directory that a module may use, and everything below it.
+type tree struct {
+	name string // as the module sees it
+	fs.FS
+	root *os.Root // nil if it cannot be written
+}
+
+// open opens a file below the tree. Flags are those of os.OpenFile.
+func (t *tree) open(name string, flags int) (*file, error) {
+	if t.root == nil {
+		if flags != os.O_RDONLY {
+			return nil, fs.ErrPermission
+		}
+		f, err := t.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		return &file{f: f, tree: t, name: name}, nil
+	}
+	f, err := t.root.OpenFile(name, flags, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &file{f: f, tree: t, name: name}, nil
+}
+
+// stat does not follow a link at the end of the name, wherever it leads.
+func (t *tree) stat(name string) (fs.FileInfo, error) {
+	if t.root != nil {
+		return t.root.Lstat(name)
+	}
+	return fs.Stat(t.FS, name)
+}
+
+// file is an open file or directory of a tree.
+type file struct {
+	f       fs.File
+	tree    *tree
+	name    string // within the tree, "." for its root
+	preopen bool
+	entries []fs.DirEntry // of a directory, once listed
+	append  bool
+}
+
+// configTree holds the configuration file alone. It is a snapshot: nothing that
+// a module does can change it.
+func configTree(config []byte) *tree {
+	return &tree{name: "/", FS: fstest.MapFS{ConfigPath: &fstest.MapFile{Data: config, Mode: 0o400}}}
+}
+
+// openStandard opens descriptors 0 to 2 and the directories that the module may
+// use from 3 on.
+func (in *Instance) openStandard() {
+	std := []*descriptor{
+		{},
+		{output: newLineLogger(in.o.Logger, "stdout")},
+		{output: newLineLogger(in.o.Logger, "stderr")},
+	}
+	trees := []*tree{}
+	if in.o.Config != nil {
+		trees = append(trees, configTree(in.o.Config))
+	}
+	if in.o.State != nil {
+		trees = append(trees, &tree{name: "/" + StatePath, root: in.o.State})
+	}
+	in.fds.limit += len(std) + len(trees) // they are not the module's doing
+	for _, d := range std {
+		in.fds.insert(d)
+	}
+	for _, t := range trees {
+		in.fds.insert(&descriptor{file: &file{tree: t, name: ".", preopen: true}})
+	}
+}
+
+func (in *Instance) configFile() (*file, error) {
+	return configTree(in.o.Config).open(ConfigPath, os.O_RDONLY)
+}
+
+func (f *file) isDir() bool {
+	if f.f == nil {
+		return true
+	}
+	info, err := f.f.Stat()
+	return err == nil && info.IsDir()
+}
+
+func (f *file) stat() (fs.FileInfo, error) {
+	if f.f == nil {
+		return f.tree.stat(f.name)
+	}
+	return f.f.Stat()
+}
+
+func (f *file) close() error {
+	if f.f == nil {
+		return nil
+	}
+	return f.f.Close()
+}
+
+func (f *file) read(bufs [][]byte) (total int, e errno) {
+	if f.f == nil {
+		return 0, eIsdir
+	}
+	for _, b := range bufs {
+		n, err := f.f.Read(b)
+		total += n
+		if err == io.EOF || err == nil && n < len(b) || total > 0 && err != nil {
+			return total, eSuccess
+		}
+		if err != nil {
+			return 0, toErrno(err)
+		}
+	}
+	return total, eSuccess
+}
+
+func (f *file) write(bufs [][]byte) (total int, e errno) {
+	w, ok := f.f.(io.Writer)
+	if !ok {
+		return 0, eBadf
+	}
+	if f.append {
+		if _, err := f.seek(0, io.SeekEnd); err != nil {
+			return 0, toErrno(err)
+		}
+	}
+	for _, b := range bufs {
+		n, err := w.Write(b)
+		total += n
+		if err != nil {
+			return total, toErrno(err)
+		}
+	}
+	return total, eSuccess
+}
+
+func (f *file) seek(offset int64, whence int) (int64, error) {
+	s, ok := f.f.(io.Seeker)
+	if !ok {
+		return 0, errors.ErrUnsupported
+	}
+	return s.Seek(offset, whence)
+}
+
+func (f *file) setAppend(on bool) { f.append = on }
+
+// resolve turns a path that a module gave relative to a directory into one
+// relative to the tree's root. A path cannot leave the tree: fs.FS and os.Root
+// see to that for what a link would do, and this for what the text says.
+func (f *file) resolve(p string) (string, errno) {
+	if !f.isDir() {
+		return "", eNotdir
+	}
+	if strings.ContainsRune(p, 0) {
+		return "", eInval
+	}
+	joined := path.Join(f.name, strings.TrimLeft(p, "/"))
+	if !fs.ValidPath(joined) {
+		return "", eNotcapable
+	}
+	return joined, eSuccess
+}
+
+// list returns the directory's entries, read once.
+func (f *file) list() ([]fs.DirEntry, error) {
+	if f.entries != nil {
+		return f.entries, nil
+	}
+	dir := f.tree.FS
+	if f.tree.root != nil {
+		dir = f.tree.root.FS()
+	}
+	entries, err := fs.ReadDir(dir, f.name)
+	f.entries = entries
+	return entries, err
+}

@@ -1,0 +1,109 @@
+package guest
+
+import (
+	"waterproxy/transport/internal/stream"
+)
+
+// A Careful module stops at the first end of stream it sees, and has no way to
+// pass on the end of one direction only. The functions here do it for the
+// module: an end stays hidden until there is nothing left to carry, and
+// meanwhile the host half-closes the other side.
+
+// heldBack reports whether reads of p have to wait because too much of what the
+// module wrote elsewhere has not left yet. If so, wake is told when to look
+// again.
+func (in *Instance) heldBack(p *stream.Port, wake stream.Waker) bool {
+	if in.mode == stream.Posix {
+		return false
+	}
+	in.portsMu.Lock()
+	defer in.portsMu.Unlock()
+	for _, other := range in.ports {
+		if other != p && other.Congested(wake) {
+			return true
+		}
+	}
+	return false
+}
+
+// someEnded reports whether a connection's end is being withheld.
+func (in *Instance) someEnded() bool {
+	if in.mode == stream.Posix {
+		return false
+	}
+	in.portsMu.Lock()
+	defer in.portsMu.Unlock()
+	for _, p := range in.ports {
+		if p.InEnded() {
+			return true
+		}
+	}
+	return false
+}
+
+// settle is called when the module waits and nothing is ready: it has dealt with
+// everything it was given. quiet says that it holds no bytes back either (a
+// module that also waits for a clock may do so on purpose; it counts as quiet
+// after two clocks in a row, or settleAfter, without a byte). settle reports
+// whether it showed the module something new.
+func (in *Instance) settle(t *thread, quiet bool) (changed bool) {
+	closing := in.closing.Load()
+	if in.mode == stream.Posix && !closing {
+		return false
+	}
+	ports := in.Ports()
+	if in.mode == stream.Careful && quiet {
+		passEnds(ports)
+	}
+	if !in.finished(ports, closing, t.wake) {
+		return false
+	}
+	if closing {
+		in.sayGoodbye()
+	}
+	for _, p := range ports {
+		if p.InEnded() {
+			p.ShowEnd()
+		}
+	}
+	first := !t.shown
+	t.shown = true
+	return first
+}
+
+// passEnds half-closes each connection for which no more bytes can come from
+// any other.
+func passEnds(ports []*stream.Port) {
+	for _, to := range ports {
+		ended := len(ports) > 1
+		for _, from := range ports {
+			if from != to && !from.InEnded() {
+				ended = false
+			}
+		}
+		if ended {
+			// A failure shows as the connection's own end.
+			_ = to.CloseWrite()
+		}
+	}
+}
+
+// finished reports whether the module's work is over: every connection has
+// ended, one broke, or the caller is gone and what it wrote has left.
+func (in *Instance) finished(ports []*stream.Port, closing bool, wake stream.Waker) bool {
+	all, left := true, true
+	for _, p := range ports {
+		ended := p.InEnded()
+		if ended && p.Broken() != nil {
+			return true
+		}
+		all = all && ended
+		if p != in.caller && !p.OutFinished(wake) {
+			left = false
+		}
+	}
+	if all && in.mode == stream.Careful {
+		return true
+	}
+	return closing && left && (in.caller == nil || in.caller.InEnded())
+}

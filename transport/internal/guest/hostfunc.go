@@ -1,0 +1,119 @@
+package guest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
+)
+
+// hostFunc is a function that modules can import. Its arguments and its result
+// share the stack, as with api.GoModuleFunc.
+type hostFunc struct {
+	name   string
+	params []api.ValueType
+	result bool // one i32
+	call   func(c *call, stack []uint64)
+}
+
+// call is one host call: the thread that makes it and its memory.
+type call struct {
+	*thread
+	mem api.Memory
+}
+
+const (
+	i32 = api.ValueTypeI32
+	i64 = api.ValueTypeI64
+)
+
+func types(ts ...api.ValueType) []api.ValueType { return ts }
+
+// wasiFunc makes a hostFunc of a function that returns a WASI error number.
+func wasiFunc(name string, f func(c *call, a []uint64) errno, params ...api.ValueType) hostFunc {
+	return hostFunc{name, params, true, func(c *call, stack []uint64) {
+		stack[0] = uint64(f(c, stack))
+	}}
+}
+
+// hostModules lists everything that a module can import, by module name. The
+// functions of WASI that touch no descriptor (random numbers, arguments)
+// come from wazero; see wazeroFuncs.
+var hostModules = map[string][]hostFunc{
+	"env":                             watmFuncs,
+	wasi_snapshot_preview1.ModuleName: slices.Concat(ioFuncs, pollFuncs, fileFuncs, processFuncs),
+}
+
+// instantiateHost puts the host modules into a runtime.
+func instantiateHost(ctx context.Context, rt wazero.Runtime) error {
+	for name, funcs := range hostModules {
+		b := rt.NewHostModuleBuilder(name)
+		if name == wasi_snapshot_preview1.ModuleName {
+			wasi_snapshot_preview1.NewFunctionExporter().ExportFunctions(b)
+		}
+		for _, f := range funcs {
+			var results []api.ValueType
+			if f.result {
+				results = types(i32)
+			}
+			b.NewFunctionBuilder().WithGoModuleFunction(f.goModuleFunc(), f.params, results).Export(f.name)
+		}
+		if _, err := b.Instantiate(ctx); err != nil {
+			return fmt.Errorf("host module %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (f hostFunc) goModuleFunc() api.GoModuleFunc {
+	return func(ctx context.Context, m api.Module, stack []uint64) {
+		t := ctx.Value(threadKey{}).(*thread)
+		t.in.checkAlive()
+		for i, p := range f.params {
+			if p == i32 { // the upper half holds anything
+				stack[i] = uint64(uint32(stack[i]))
+			}
+		}
+		f.call(&call{t, m.Memory()}, stack)
+	}
+}
+
+// wazeroFuncs are the functions of WASI that wazero implements for us.
+var wazeroFuncs = []string{
+	"args_get", "args_sizes_get", "environ_get", "environ_sizes_get",
+	"random_get", "proc_raise",
+}
+
+// checkImports reports the first import that the host does not have.
+func checkImports(m wazero.CompiledModule) error {
+	for _, d := range m.ImportedFunctions() {
+		mod, name, _ := d.Import()
+		funcs, ok := hostModules[mod]
+		if !ok {
+			return fmt.Errorf("it imports %s.%s, and the host has no module %q", mod, name, mod)
+		}
+		if mod == wasi_snapshot_preview1.ModuleName && slices.Contains(wazeroFuncs, name) {
+			continue
+		}
+		i := slices.IndexFunc(funcs, func(f hostFunc) bool { return f.name == name })
+		if i < 0 {
+			return fmt.Errorf("it imports %s.%s, which the host does not have", mod, name)
+		}
+		var results []api.ValueType
+		if funcs[i].result {
+			results = types(i32)
+		}
+		if !slices.Equal(d.ParamTypes(), funcs[i].params) || !slices.Equal(d.ResultTypes(), results) {
+			return fmt.Errorf("it imports %s.%s with the type %s, not %s", mod, name,
+				typeString(d.ParamTypes(), d.ResultTypes()), typeString(funcs[i].params, results))
+		}
+	}
+	for _, d := range m.ImportedMemories() {
+		mod, name, _ := d.Import()
+		return fmt.Errorf("it imports the memory %s.%s; a module must have its own", mod, name)
+	}
+	return nil
+}

@@ -1,0 +1,364 @@
+// Package guest runs transport modules: it compiles them, starts instances,
+// gives them their descriptors and host functions, and stops them.
+package guest
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+	"github.com/tetratelabs/wazero/sys"
+
+	"waterproxy/transport/internal/linmem"
+	"waterproxy/transport/internal/stream"
+)
+
+// Host gives an instance its network connections. The methods run on the
+// instance's goroutine and end when ctx does.
+type Host interface {
+	// Dial connects to an address of the module's choice, if it may.
+	Dial(ctx context.Context, network, address string) (net.Conn, error)
+	// DialFixed connects to the address that the host was given.
+	DialFixed(ctx context.Context) (net.Conn, error)
+	// Accept returns the inbound connection that the instance is for.
+	Accept(ctx context.Context) (net.Conn, error)
+}
+
+// Limits bounds what one instance may use.
+type Limits struct {
+	Memory      uint64 // bytes of linear memory
+	Descriptors int
+}
+
+// Options is what an instance is started with.
+type Options struct {
+	Role   Role
+	Host   Host
+	Config []byte   // the module's configuration file; nil for none
+	State  *os.Root // the module's state directory; nil for none
+	Limits Limits
+	Caller stream.Stream // nil in the relay role
+	Logger *slog.Logger
+}
+
+// ErrKilled is the cause of an instance that was stopped by Kill(nil).
+var ErrKilled = errors.New("the instance was stopped")
+
+// exitKilled is what a killed instance unwinds with; it never reaches a user.
+const exitKilled = 0xdead
+
+// Instance is one running module. Start and Run are called by one goroutine, one
+// after the other; the rest may be called from anywhere.
+type Instance struct {
+	o     Options
+	shape *Shape
+	mod   api.Module
+	fds   descriptors
+	main  *thread
+	mode  stream.Mode
+
+	caller  *stream.Port
+	control *stream.PipeConn
+
+	portsMu sync.Mutex
+	ports   []*stream.Port // caller and network, in the order they came
+
+	dialCtx  context.Context // bounds dialing and accepting while starting
+	hostErr  atomic.Pointer[error]
+	dead     chan struct{}
+	deadOnce sync.Once
+	cause    error // set before dead is closed
+	closing  atomic.Bool
+	goodbye  sync.Once
+}
+
+// thread is one line of execution inside an instance, with what a host call
+// needs at hand.
+type thread struct {
+	in    *Instance
+	wake  stream.Signal
+	timer *time.Timer
+	quiet int      // polls that only a clock ended since bytes last moved
+	shown bool     // the module has been shown the end of its work
+	bufs  [][]byte // scratch for iovecs
+}
+
+type threadKey struct{}
+
+func newThread(in *Instance) *thread {
+	return &thread{in: in, wake: stream.NewSignal()}
+}
+
+// Start brings an instance of m to the point where Run can carry bytes: it is
+// initialised, its role's function has returned and its connections are up. ctx
+// bounds all of that, and nothing later. After an error nothing is left behind.
+func Start(ctx context.Context, m *Module, o Options) (*Instance, error) {
+	in := newInstance(ctx, m, o)
+	err := in.bounded(ctx, func() error {
+		if err := in.initialise(m); err != nil {
+			return err
+		}
+		return in.connect()
+	})
+	if err != nil {
+		in.discard(err)
+		return nil, err
+	}
+	return in, nil
+}
+
+// Probe starts an instance as Start does, and stops it before it connects to
+// anything.
+func Probe(ctx context.Context, m *Module, o Options) error {
+	in := newInstance(ctx, m, o)
+	err := in.bounded(ctx, func() error { return in.initialise(m) })
+	in.discard(err)
+	return err
+}
+
+func newInstance(ctx context.Context, m *Module, o Options) *Instance {
+	in := &Instance{o: o, shape: m.shape, dead: make(chan struct{}), dialCtx: ctx}
+	in.main = newThread(in)
+	in.mode = stream.Careful
+	if m.shape.Posix {
+		in.mode = stream.Posix
+	}
+	in.fds.limit = o.Limits.Descriptors
+	return in
+}
+
+// bounded runs f, killing the instance if ctx ends first.
+func (in *Instance) bounded(ctx context.Context, f func() error) error {
+	stopWatch := context.AfterFunc(ctx, func() { in.Kill(context.Cause(ctx)) })
+	err := f()
+	if !stopWatch() && err == nil {
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+// discard ends an instance that never ran, and its connections.
+func (in *Instance) discard(cause error) {
+	in.Kill(cause)
+	in.Release()
+	for _, p := range in.Ports() {
+		_ = p.Close() // nobody has used them
+	}
+}
+
+// initialise instantiates the module and runs what comes before its role.
+func (in *Instance) initialise(m *Module) (err error) {
+	if !m.shape.Has(in.o.Role) {
+		return &RoleError{in.o.Role, m.shape.Missing[in.o.Role]}
+	}
+	if m.minMemory > in.o.Limits.Memory {
+		return &LimitError{"bytes of memory", int(in.o.Limits.Memory)}
+	}
+	in.openStandard()
+	ctx := in.callContext(in.main)
+	memory := &linmem.Allocator{Limit: in.o.Limits.Memory}
+	cfg := wazero.NewModuleConfig().
+		WithName("").
+		WithStartFunctions().
+		WithRandSource(rand.Reader).
+		WithSysWalltime().
+		WithSysNanotime().
+		WithSysNanosleep().
+		WithOsyield(runtime.Gosched)
+	in.mod, err = m.engine.rt.InstantiateModule(experimental.WithMemoryAllocator(ctx, memory), m.compiled, cfg)
+	if err != nil {
+		return in.failure("instantiate", err)
+	}
+	for _, name := range []string{"_initialize", "_start"} {
+		f := in.mod.ExportedFunction(name)
+		if f == nil {
+			continue
+		}
+		var exit *sys.ExitError
+		// A command-like module may end its _start with an exit of 0.
+		if _, err := f.Call(ctx); err != nil && !(errors.As(err, &exit) && exit.ExitCode() == 0) {
+			return in.failure(name, err)
+		}
+	}
+	_, err = in.call(in.shape.ABI.init)
+	return err
+}
+
+// connect calls the role's function and hands over the control channel.
+func (in *Instance) connect() error {
+	var args []uint64
+	if in.o.Role.hasCaller() {
+		in.caller = stream.NewPort(in.o.Caller, in.mode)
+		fd, err := in.addPort(in.caller)
+		if err != nil {
+			return err
+		}
+		args = []uint64{uint64(uint32(fd))}
+	}
+	fd, err := in.call(in.shape.ABI.roles[in.o.Role], args...)
+	if err != nil {
+		return err
+	}
+	if in.o.Role.hasCaller() {
+		if d := in.fds.get(uint32(fd)); d == nil || d.port == nil || d.port == in.caller {
+			return &BrokenError{in.shape.ABI.roles[in.o.Role].name,
+				fmt.Sprintf("returned %d, which is not a network connection", fd)}
+		}
+	}
+	near, far := stream.NewPipe()
+	in.control = far
+	ctrl, ok := in.fds.insert(&descriptor{port: stream.NewPort(near, stream.Posix)})
+	if !ok {
+		return &LimitError{"open descriptors", in.fds.limit}
+	}
+	_, err = in.call(in.shape.ABI.cancel, uint64(uint32(ctrl)))
+	return err
+}
+
+// Run carries bytes until the module is done. It returns nil at a clean end.
+func (in *Instance) Run() error {
+	r, err := in.invoke(in.shape.ABI.worker)
+	if err != nil {
+		return err
+	}
+	if r >= 0 || r == -int32(eCanceled) && in.closing.Load() {
+		return nil
+	}
+	return &ResultError{in.shape.ABI.worker.name, r}
+}
+
+// call invokes an export for which a negative result is an error.
+func (in *Instance) call(f function, args ...uint64) (int32, error) {
+	r, err := in.invoke(f, args...)
+	if err == nil && r < 0 {
+		// The host's own error says more than the number it was turned into.
+		if host := in.hostErr.Load(); host != nil {
+			return 0, *host
+		}
+		err = &ResultError{f.name, r}
+	}
+	return r, err
+}
+
+func (in *Instance) invoke(f function, args ...uint64) (int32, error) {
+	if err := in.alive(); err != nil {
+		return 0, err
+	}
+	out, err := in.mod.ExportedFunction(f.name).Call(in.callContext(in.main), args...)
+	if err != nil {
+		return 0, in.failure(f.name, err)
+	}
+	return int32(uint32(out[0])), nil
+}
+
+func (in *Instance) callContext(t *thread) context.Context {
+	return context.WithValue(context.Background(), threadKey{}, t)
+}
+
+// failure tells a trap or an exit of the module's own from one that Kill caused.
+func (in *Instance) failure(where string, err error) error {
+	if dead := in.alive(); dead != nil {
+		return dead
+	}
+	var exit *sys.ExitError
+	if errors.As(err, &exit) {
+		return &BrokenError{where, fmt.Sprintf("exited with status %d", exit.ExitCode())}
+	}
+	return &TrapError{where, err}
+}
+
+// Kill stops the instance: its next host call unwinds it, and so does the host
+// call it is in. The cause is what Start or Run return.
+func (in *Instance) Kill(cause error) {
+	if cause == nil {
+		cause = ErrKilled
+	}
+	in.deadOnce.Do(func() {
+		in.cause = cause
+		close(in.dead)
+	})
+}
+
+func (in *Instance) alive() error {
+	select {
+	case <-in.dead:
+		return in.cause
+	default:
+		return nil
+	}
+}
+
+// checkAlive unwinds the module if the instance has been killed.
+func (in *Instance) checkAlive() {
+	select {
+	case <-in.dead:
+		panic(sys.NewExitError(exitKilled))
+	default:
+	}
+}
+
+// Release frees the module's memory. No export is running any more. The ports
+// stay as they are: see Ports.
+func (in *Instance) Release() {
+	in.Kill(nil)
+	if in.mod != nil {
+		// The error would be that of a file system we do not use.
+		_ = in.mod.Close(context.Background())
+	}
+	if in.control != nil {
+		_ = in.control.Close()
+	}
+	for _, d := range in.fds.all() {
+		d.release()
+	}
+}
+
+// Caller returns the port on the Go caller's side, nil in the relay role.
+func (in *Instance) Caller() *stream.Port { return in.caller }
+
+// Ports returns the caller's and the network's ports. They outlive the module,
+// so that what it wrote can still leave; the user closes them.
+func (in *Instance) Ports() []*stream.Port {
+	in.portsMu.Lock()
+	defer in.portsMu.Unlock()
+	return append([]*stream.Port(nil), in.ports...)
+}
+
+// addPort gives a connection a descriptor.
+func (in *Instance) addPort(p *stream.Port) (int32, error) {
+	fd, ok := in.fds.insert(&descriptor{port: p})
+	if !ok {
+		return 0, &LimitError{"open descriptors", in.fds.limit}
+	}
+	in.portsMu.Lock()
+	in.ports = append(in.ports, p)
+	in.portsMu.Unlock()
+	return fd, nil
+}
+
+// Finish asks the module to end once what the caller wrote has reached the
+// network. It does not wait; Kill is what follows if the module does not end.
+func (in *Instance) Finish() {
+	in.closing.Store(true)
+	in.main.wake.Wake()
+}
+
+// sayGoodbye sends the exit message of both ABIs: one byte, then the end of the
+// control channel.
+func (in *Instance) sayGoodbye() {
+	in.goodbye.Do(func() {
+		_, _ = in.control.Write([]byte{0})
+		_ = in.control.CloseWrite()
+	})
+}

@@ -1,0 +1,99 @@
+package guest
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+)
+
+// pageSize is that of WebAssembly linear memory.
+const pageSize = 64 << 10
+
+// engine is a wazero runtime with the host modules in it. A process has one for
+// each way of compiling that it asks for, which is one in all but tests.
+type engine struct{ rt wazero.Runtime }
+
+// engineKey is what engines differ in.
+type engineKey struct {
+	interpreter bool
+	cacheDir    string
+}
+
+var (
+	enginesMu sync.Mutex
+	engines   = map[engineKey]*engine{}
+)
+
+// features are those of WebAssembly 2.0, which every toolchain's output needs at
+// most.
+const features = api.CoreFeaturesV2
+
+func getEngine(k engineKey) (*engine, error) {
+	enginesMu.Lock()
+	defer enginesMu.Unlock()
+	if e := engines[k]; e != nil {
+		return e, nil
+	}
+	cfg := wazero.NewRuntimeConfigCompiler()
+	if k.interpreter {
+		cfg = wazero.NewRuntimeConfigInterpreter()
+	}
+	cfg = cfg.WithCoreFeatures(features).WithDebugInfoEnabled(false)
+	if k.cacheDir != "" {
+		cache, err := wazero.NewCompilationCacheWithDir(k.cacheDir)
+		if err != nil {
+			return nil, fmt.Errorf("compilation cache: %w", err)
+		}
+		cfg = cfg.WithCompilationCache(cache)
+	}
+	ctx := context.Background()
+	e := &engine{wazero.NewRuntimeWithConfig(ctx, cfg)}
+	if err := instantiateHost(ctx, e.rt); err != nil {
+		return nil, err
+	}
+	engines[k] = e
+	return e, nil
+}
+
+// Module is a compiled module, shared by its instances.
+type Module struct {
+	engine    *engine
+	compiled  wazero.CompiledModule
+	shape     *Shape
+	minMemory uint64
+}
+
+// Compile compiles a module and finds out what it offers. cacheDir, if not
+// empty, is where compiled code is kept; it must belong to this user alone.
+func Compile(ctx context.Context, wasm []byte, interpreter bool, cacheDir string) (*Module, error) {
+	e, err := getEngine(engineKey{interpreter, cacheDir})
+	if err != nil {
+		return nil, err
+	}
+	c, err := e.rt.CompileModule(ctx, wasm)
+	if err != nil {
+		return nil, fmt.Errorf("it is not a WebAssembly module that can run here: %w", err)
+	}
+	m := &Module{engine: e, compiled: c}
+	if m.shape, err = inspect(c); err != nil {
+		_ = m.Close()
+		return nil, err
+	}
+	for _, mem := range c.ExportedMemories() {
+		m.minMemory = uint64(mem.Min()) * pageSize
+	}
+	return m, nil
+}
+
+// Shape returns what the module offers.
+func (m *Module) Shape() *Shape { return m.shape }
+
+// MinMemory returns the bytes of linear memory that an instance starts with, if
+// the module exports its memory; 0 otherwise.
+func (m *Module) MinMemory() uint64 { return m.minMemory }
+
+// Close frees the compiled code. No instance may be running.
+func (m *Module) Close() error { return m.compiled.Close(context.Background()) }

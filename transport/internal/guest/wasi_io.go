@@ -1,0 +1,336 @@
+package guest
+
+import (
+	"encoding/binary"
+	"io"
+
+	"waterproxy/transport/internal/stream"
+)
+
+// WASI preview 1 file types and descriptor flags.
+const (
+	typeUnknown   = 0
+	typeCharacter = 2
+	typeDirectory = 3
+	typeRegular   = 4
+	typeDatagram  = 5
+	typeStream    = 6
+
+	flagAppend   = 1 << 0
+	flagNonblock = 1 << 2
+
+	allRights = 1<<30 - 1
+
+	shutRead  = 1 << 0
+	shutWrite = 1 << 1
+
+	recvPeek = 1 << 0
+)
+
+// ioFuncs are the WASI functions on descriptors of any kind, and on sockets.
+var ioFuncs = []hostFunc{
+	wasiFunc("fd_read", fdRead, i32, i32, i32, i32),
+	wasiFunc("fd_write", fdWrite, i32, i32, i32, i32),
+	wasiFunc("fd_close", fdClose, i32),
+	wasiFunc("fd_fdstat_get", fdFdstatGet, i32, i32),
+	wasiFunc("fd_fdstat_set_flags", fdFdstatSetFlags, i32, i32),
+	wasiFunc("fd_fdstat_set_rights", fdFdstatSetRights, i32, i64, i64),
+	wasiFunc("fd_renumber", fdRenumber, i32, i32),
+	wasiFunc("sock_recv", sockRecv, i32, i32, i32, i32, i32, i32),
+	wasiFunc("sock_send", sockSend, i32, i32, i32, i32, i32),
+	wasiFunc("sock_shutdown", sockShutdown, i32, i32),
+	wasiFunc("sock_accept", sockAccept, i32, i32, i32),
+}
+
+// fd_read(fd, iovs, iovs_len, nread)
+func fdRead(c *call, a []uint64) errno {
+	d := c.in.fds.get(uint32(a[0]))
+	if d == nil {
+		return eBadf
+	}
+	bufs, e := c.iovecs(a[1], a[2])
+	if e != eSuccess {
+		return e
+	}
+	var n int
+	switch {
+	case d.port != nil:
+		n, e = c.readPort(d, bufs)
+	case d.file != nil:
+		n, e = d.file.read(bufs)
+	default: // standard output cannot be read; standard input is at its end
+	}
+	if e != eSuccess {
+		return e
+	}
+	return c.put32(a[3], uint32(n))
+}
+
+// fd_write(fd, iovs, iovs_len, nwritten)
+func fdWrite(c *call, a []uint64) errno {
+	d := c.in.fds.get(uint32(a[0]))
+	if d == nil {
+		return eBadf
+	}
+	bufs, e := c.iovecs(a[1], a[2])
+	if e != eSuccess {
+		return e
+	}
+	var n int
+	switch {
+	case d.port != nil:
+		n, e = c.writePort(d, bufs)
+	case d.file != nil:
+		n, e = d.file.write(bufs)
+	case d.output != nil:
+		n = d.output.write(bufs)
+	default:
+		return eBadf
+	}
+	if e != eSuccess {
+		return e
+	}
+	return c.put32(a[3], uint32(n))
+}
+
+// readPort reads once, waiting for bytes if the descriptor blocks.
+func (c *call) readPort(d *descriptor, bufs [][]byte) (int, errno) {
+	for {
+		if !c.in.heldBack(d.port, c.wake) {
+			n, err := d.port.Read(bufs)
+			switch err {
+			case nil:
+				c.quiet = 0
+				return n, eSuccess
+			case io.EOF:
+				return 0, eSuccess
+			case stream.ErrWouldBlock:
+			default:
+				return 0, toErrno(err)
+			}
+		}
+		if d.nonblock {
+			return 0, eAgain
+		}
+		if d.port.InEnded() {
+			// A blocking read is all that the module waits for.
+			d.port.ShowEnd()
+			continue
+		}
+		if !c.in.heldBack(d.port, c.wake) && d.port.Await(stream.In, c.wake) {
+			continue
+		}
+		c.park()
+	}
+}
+
+// writePort writes once, waiting for room if the descriptor blocks, or if the
+// module cannot cope with a refusal.
+func (c *call) writePort(d *descriptor, bufs [][]byte) (int, errno) {
+	for {
+		n, err := d.port.Write(bufs)
+		switch err {
+		case nil:
+			c.quiet = 0
+			return n, eSuccess
+		case stream.ErrWouldBlock:
+		default:
+			return 0, toErrno(err)
+		}
+		if d.nonblock && c.in.mode == stream.Posix {
+			return 0, eAgain
+		}
+		if d.port.Await(stream.Out, c.wake) {
+			continue
+		}
+		c.park()
+	}
+}
+
+// park waits for a wake, or unwinds the module when the instance is killed.
+func (t *thread) park() {
+	select {
+	case <-t.wake:
+	case <-t.in.dead:
+		t.in.checkAlive()
+	}
+}
+
+// fd_close(fd)
+func fdClose(c *call, a []uint64) errno {
+	d := c.in.fds.remove(uint32(a[0]))
+	if d == nil {
+		return eBadf
+	}
+	return toErrno(d.release())
+}
+
+// release ends the module's use of what is behind the descriptor. What it wrote
+// to a connection still leaves: the port itself is closed with the instance.
+func (d *descriptor) release() error {
+	switch {
+	case d.port != nil:
+		_ = d.port.CloseRead()
+		return d.port.CloseWrite()
+	case d.file != nil:
+		return d.file.close()
+	case d.output != nil:
+		d.output.flush()
+	}
+	return nil
+}
+
+func (d *descriptor) fileType() uint8 {
+	switch {
+	case d.port != nil && d.port.Datagram():
+		return typeDatagram
+	case d.port != nil:
+		return typeStream
+	case d.file != nil && d.file.isDir():
+		return typeDirectory
+	case d.file != nil:
+		return typeRegular
+	}
+	return typeCharacter
+}
+
+// fd_fdstat_get(fd, fdstat)
+func fdFdstatGet(c *call, a []uint64) errno {
+	d := c.in.fds.get(uint32(a[0]))
+	if d == nil {
+		return eBadf
+	}
+	stat, e := c.zero(a[1], 24)
+	if e != eSuccess {
+		return e
+	}
+	stat[0] = d.fileType()
+	var flags uint16
+	if d.nonblock {
+		flags |= flagNonblock
+	}
+	binary.LittleEndian.PutUint16(stat[2:], flags)
+	binary.LittleEndian.PutUint64(stat[8:], allRights)
+	binary.LittleEndian.PutUint64(stat[16:], allRights)
+	return eSuccess
+}
+
+// fd_fdstat_set_flags(fd, flags)
+func fdFdstatSetFlags(c *call, a []uint64) errno {
+	d := c.in.fds.get(uint32(a[0]))
+	if d == nil {
+		return eBadf
+	}
+	d.nonblock = a[1]&flagNonblock != 0
+	if d.file != nil {
+		d.file.setAppend(a[1]&flagAppend != 0)
+	}
+	return eSuccess
+}
+
+// fd_fdstat_set_rights(fd, base, inheriting): rights can only be dropped, and
+// dropping a right that is then not used changes nothing.
+func fdFdstatSetRights(c *call, a []uint64) errno {
+	if c.in.fds.get(uint32(a[0])) == nil {
+		return eBadf
+	}
+	return eSuccess
+}
+
+// fd_renumber(from, to)
+func fdRenumber(c *call, a []uint64) errno {
+	old, ok := c.in.fds.renumber(uint32(a[0]), uint32(a[1]))
+	if !ok {
+		return eBadf
+	}
+	if old != nil {
+		return toErrno(old.release())
+	}
+	return eSuccess
+}
+
+// socket returns the connection behind a descriptor.
+func (c *call) socket(fd uint64) (*descriptor, errno) {
+	d := c.in.fds.get(uint32(fd))
+	switch {
+	case d == nil:
+		return nil, eBadf
+	case d.port == nil:
+		return nil, eNotsock
+	}
+	return d, eSuccess
+}
+
+// sock_recv(fd, iovs, iovs_len, ri_flags, ro_datalen, ro_flags)
+func sockRecv(c *call, a []uint64) errno {
+	d, e := c.socket(a[0])
+	if e != eSuccess {
+		return e
+	}
+	if a[3]&recvPeek != 0 {
+		return eNotsup
+	}
+	bufs, e := c.iovecs(a[1], a[2])
+	if e != eSuccess {
+		return e
+	}
+	n, e := c.readPort(d, bufs)
+	if e != eSuccess {
+		return e
+	}
+	if e := c.put32(a[4], uint32(n)); e != eSuccess {
+		return e
+	}
+	if flags, e := c.bytes(a[5], 2); e == eSuccess {
+		clear(flags)
+		return eSuccess
+	}
+	return eFault
+}
+
+// sock_send(fd, iovs, iovs_len, si_flags, so_datalen)
+func sockSend(c *call, a []uint64) errno {
+	d, e := c.socket(a[0])
+	if e != eSuccess {
+		return e
+	}
+	bufs, e := c.iovecs(a[1], a[2])
+	if e != eSuccess {
+		return e
+	}
+	n, e := c.writePort(d, bufs)
+	if e != eSuccess {
+		return e
+	}
+	return c.put32(a[4], uint32(n))
+}
+
+// sock_shutdown(fd, how)
+func sockShutdown(c *call, a []uint64) errno {
+	d, e := c.socket(a[0])
+	if e != eSuccess {
+		return e
+	}
+	if how := a[1]; how == 0 || how > shutRead|shutWrite {
+		return eInval
+	}
+	var err error
+	if a[1]&shutRead != 0 {
+		err = d.port.CloseRead()
+	}
+	if a[1]&shutWrite != 0 {
+		if werr := d.port.CloseWrite(); err == nil {
+			err = werr
+		}
+	}
+	return toErrno(err)
+}
+
+// sock_accept(fd, flags, ro_fd): no descriptor of ours listens; connections come
+// from water_accept.
+func sockAccept(c *call, a []uint64) errno {
+	if _, e := c.socket(a[0]); e != eSuccess {
+		return e
+	}
+	return eNotsup
+}

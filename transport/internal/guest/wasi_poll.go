@@ -1,0 +1,203 @@
+package guest
+
+import (
+	"encoding/binary"
+	"time"
+
+	"waterproxy/transport/internal/stream"
+)
+
+var pollFuncs = []hostFunc{
+	wasiFunc("poll_oneoff", pollOneoff, i32, i32, i32, i32),
+}
+
+// Layout of WASI preview 1 subscriptions and events.
+const (
+	subscriptionSize = 48
+	eventSize        = 32
+
+	eventClock = 0
+	eventRead  = 1
+	eventWrite = 2
+
+	clockRealtime  = 0
+	clockMonotonic = 1
+
+	clockAbsolute = 1
+
+	// maxSubscriptions bounds one call: two directions of every descriptor.
+	maxSubscriptions = 1 << 16
+)
+
+// settleAfter is how long a module whose polls carry a clock may sit idle before
+// it counts as having nothing more to write (see Instance.settle).
+const settleAfter = time.Second
+
+// poll is one call of poll_oneoff.
+type poll struct {
+	*call
+	subs   []byte
+	events []byte // room for as many events
+	n      int    // events so far
+	began  time.Time
+	clock  bool      // there is a clock among the subscriptions
+	until  time.Time // the earliest clock
+}
+
+// poll_oneoff(in, out, nsubscriptions, nevents)
+func pollOneoff(c *call, a []uint64) errno {
+	n := a[2]
+	if n == 0 || n > maxSubscriptions {
+		return eInval
+	}
+	subs, e := c.bytes(a[0], n*subscriptionSize)
+	if e != eSuccess {
+		return e
+	}
+	events, e := c.bytes(a[1], n*eventSize)
+	if e != eSuccess {
+		return e
+	}
+	p := poll{call: c, subs: subs, events: events, began: time.Now()}
+	if e := p.readClocks(); e != eSuccess {
+		return e
+	}
+	p.run()
+	return c.put32(a[3], uint32(p.n))
+}
+
+// each calls f with every subscription.
+func (p *poll) each(f func(sub []byte, kind byte)) {
+	for s := p.subs; len(s) > 0; s = s[subscriptionSize:] {
+		f(s[:subscriptionSize], s[8])
+	}
+}
+
+// readClocks finds the earliest time at which the call must end.
+func (p *poll) readClocks() (e errno) {
+	p.each(func(sub []byte, kind byte) {
+		switch kind {
+		case eventRead, eventWrite:
+		case eventClock:
+			if id := binary.LittleEndian.Uint32(sub[16:]); id != clockRealtime && id != clockMonotonic {
+				e = eInval
+			}
+			if t := p.strikes(sub); !p.clock || t.Before(p.until) {
+				p.clock, p.until = true, t
+			}
+		default:
+			e = eInval
+		}
+	})
+	return e
+}
+
+// strikes returns when a clock subscription fires.
+func (p *poll) strikes(sub []byte) time.Time {
+	ns := binary.LittleEndian.Uint64(sub[24:])
+	if binary.LittleEndian.Uint16(sub[40:])&clockAbsolute != 0 {
+		base := clockNow(binary.LittleEndian.Uint32(sub[16:]), p.began)
+		ns -= min(ns, base)
+	}
+	return p.began.Add(duration(ns))
+}
+
+// duration converts nanoseconds; what does not fit is as good as for ever.
+func duration(ns uint64) time.Duration {
+	const forever = 100 * 365 * 24 * time.Hour
+	return time.Duration(min(ns, uint64(forever)))
+}
+
+// run fills in the events, waiting until there is one.
+func (p *poll) run() {
+	for {
+		p.checkDescriptors()
+		if p.n > 0 {
+			p.quiet = 0
+			return
+		}
+		now := time.Now()
+		struck := p.clock && !now.Before(p.until)
+		if struck {
+			p.quiet++
+		}
+		quiet := !p.clock || p.quiet >= 2 || now.Sub(p.began) >= settleAfter
+		if p.in.settle(p.thread, quiet) {
+			continue // it changed what a descriptor shows
+		}
+		if struck {
+			p.fireClocks(now)
+			return
+		}
+		p.wait()
+	}
+}
+
+// checkDescriptors adds an event for each descriptor that is ready, and asks the
+// others to wake this thread.
+func (p *poll) checkDescriptors() {
+	p.each(func(sub []byte, kind byte) {
+		if kind == eventClock {
+			return
+		}
+		dir := stream.In
+		if kind == eventWrite {
+			dir = stream.Out
+		}
+		d := p.in.fds.get(binary.LittleEndian.Uint32(sub[16:]))
+		switch {
+		case d == nil:
+			p.add(sub, eBadf, 0)
+		case d.port == nil: // files and logs never block
+			p.add(sub, eSuccess, 1)
+		case dir == stream.In && p.in.heldBack(d.port, p.wake):
+		case d.port.Await(dir, p.wake):
+			p.add(sub, eSuccess, 1)
+		}
+	})
+}
+
+func (p *poll) fireClocks(now time.Time) {
+	p.each(func(sub []byte, kind byte) {
+		if kind == eventClock && !p.strikes(sub).After(now) {
+			p.add(sub, eSuccess, 0)
+		}
+	})
+}
+
+// add appends an event for the subscription.
+func (p *poll) add(sub []byte, e errno, nbytes uint64) {
+	ev := p.events[p.n*eventSize:][:eventSize]
+	var out [eventSize]byte
+	copy(out[:8], sub[:8])
+	binary.LittleEndian.PutUint16(out[8:], uint16(e))
+	out[10] = sub[8]
+	binary.LittleEndian.PutUint64(out[16:], nbytes)
+	copy(ev, out[:])
+	p.n++
+}
+
+// wait parks the thread until a descriptor wakes it or the clock strikes. It
+// may return early; run looks again.
+func (p *poll) wait() {
+	var strikes <-chan time.Time
+	if p.clock {
+		d := time.Until(p.until)
+		if rest := time.Until(p.began.Add(settleAfter)); rest > 0 && p.in.someEnded() {
+			d = min(d, rest)
+		}
+		if p.timer == nil {
+			p.timer = time.NewTimer(d)
+		} else {
+			p.timer.Reset(d)
+		}
+		defer p.timer.Stop()
+		strikes = p.timer.C
+	}
+	select {
+	case <-p.wake:
+	case <-strikes:
+	case <-p.in.dead:
+		p.in.checkAlive()
+	}
+}

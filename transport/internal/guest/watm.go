@@ -1,0 +1,95 @@
+package guest
+
+import (
+	"fmt"
+	"net"
+
+	"waterproxy/transport/internal/stream"
+)
+
+// watmFuncs are the functions of the WATM ABIs themselves. Those of v0 do what
+// their successors do.
+var watmFuncs = []hostFunc{
+	{"water_dial", types(i32, i32, i32, i32), true, waterDial},
+	{"water_dial_fixed", nil, true, waterDialFixed},
+	{"water_accept", nil, true, waterAccept},
+	{"host_dial", nil, true, waterDialFixed},
+	{"host_accept", nil, true, waterAccept},
+	{"pull_config", nil, true, pullConfig},
+	{"host_defer", nil, false, func(*call, []uint64) {}},
+}
+
+// water_dial(net_iovs, net_iovs_len, addr_iovs, addr_iovs_len) -> fd
+func waterDial(c *call, stack []uint64) {
+	network, e1 := c.gathered(stack[0], stack[1])
+	address, e2 := c.gathered(stack[2], stack[3])
+	if e := max(e1, e2); e != eSuccess {
+		stack[0] = e.negative()
+		return
+	}
+	c.connected(stack)(c.in.o.Host.Dial(c.in.dialCtx, network, address))
+}
+
+// gathered returns the string that an array of ciovecs holds.
+func (c *call) gathered(ptr, count uint64) (string, errno) {
+	bufs, e := c.iovecs(ptr, count)
+	if e != eSuccess {
+		return "", e
+	}
+	var s []byte
+	for _, b := range bufs {
+		if len(s)+len(b) > 1024 { // longer than any address
+			return "", eNametoolong
+		}
+		s = append(s, b...)
+	}
+	return string(s), eSuccess
+}
+
+// water_dial_fixed() -> fd
+func waterDialFixed(c *call, stack []uint64) {
+	c.connected(stack)(c.in.o.Host.DialFixed(c.in.dialCtx))
+}
+
+// water_accept() -> fd
+func waterAccept(c *call, stack []uint64) {
+	c.connected(stack)(c.in.o.Host.Accept(c.in.dialCtx))
+}
+
+// connected returns the function that gives a new connection its descriptor.
+func (c *call) connected(stack []uint64) func(net.Conn, error) {
+	return func(conn net.Conn, err error) {
+		c.in.checkAlive()
+		if err != nil {
+			c.in.hostErr.Store(&err)
+			stack[0] = toErrno(err).negative()
+			return
+		}
+		p := stream.NewPort(stream.Open(conn), c.in.mode)
+		fd, err := c.in.addPort(p)
+		if err != nil {
+			_ = p.Close()
+			c.in.hostErr.Store(&err)
+			stack[0] = eMfile.negative()
+			return
+		}
+		stack[0] = uint64(uint32(fd))
+	}
+}
+
+// pull_config() -> fd
+func pullConfig(c *call, stack []uint64) {
+	f, err := c.in.configFile()
+	if err != nil {
+		err = fmt.Errorf("open the module's configuration: %w", err)
+		c.in.hostErr.Store(&err)
+		stack[0] = toErrno(err).negative()
+		return
+	}
+	fd, ok := c.in.fds.insert(&descriptor{file: f})
+	if !ok {
+		stack[0] = eMfile.negative()
+		return
+	}
+	stack[0] = uint64(uint32(fd))
+}

@@ -1,0 +1,84 @@
+package stream
+
+import "time"
+
+// Linger ends the outgoing half and waits until everything written has left and
+// the peer has ended its half too, so that closing cannot destroy bytes that
+// are still on their way (a socket closed with unread bytes in it is reset).
+// What still arrives is discarded. It gives up when no written byte has moved,
+// or the peer has not ended its half, for patience, or when cancel is closed; it
+// reports whether everything written had left by then. Bytes for the Go caller
+// wait until it reads or closes.
+func (p *Port) Linger(patience time.Duration, cancel <-chan struct{}) bool {
+	// A port whose write half is already broken has nothing to wait for.
+	_ = p.CloseWrite()
+	_, local := p.stream().(*pipeStream)
+	l := &lingering{wake: NewSignal(), cancel: cancel}
+	if !local {
+		l.timer = time.NewTimer(patience)
+		defer l.timer.Stop()
+	}
+	moved := p.out.Load()
+	for !p.OutFinished(l.wake) {
+		if ok := l.wait(); !ok && p.out.Load() == moved {
+			return false
+		}
+		if now := p.out.Load(); now != moved {
+			moved = now
+			l.reset(patience)
+		}
+		if l.cancelled() {
+			return false
+		}
+	}
+	s := p.stream()
+	if f, ok := s.(interface{ flushed() <-chan struct{} }); ok && !l.waitFor(f.flushed()) {
+		return false
+	}
+	if local || s.Datagram() {
+		return true
+	}
+	l.reset(patience)
+	var waste [2 << 10]byte
+	for until := time.Now().Add(patience); time.Now().Before(until); {
+		_, err := s.Read([][]byte{waste[:]})
+		if err == ErrWouldBlock && (s.Await(In, l.wake) || l.wait()) {
+			continue
+		}
+		if err != nil {
+			break
+		}
+	}
+	return true
+}
+
+// lingering is the waiting that Linger does; timer is nil to wait for ever.
+type lingering struct {
+	wake   Signal
+	timer  *time.Timer
+	cancel <-chan struct{}
+}
+
+func (l *lingering) wait() bool { return l.waitFor(l.wake) }
+
+func (l *lingering) waitFor(c <-chan struct{}) bool {
+	var late <-chan time.Time
+	if l.timer != nil {
+		late = l.timer.C
+	}
+	select {
+	case <-c:
+		return true
+	case <-late:
+	case <-l.cancel:
+	}
+	return false
+}
+
+func (l *lingering) reset(d time.Duration) {
+	if l.timer != nil {
+		l.timer.Reset(d)
+	}
+}
+
+func (l *lingering) cancelled() bool { return isClosed(l.cancel) }

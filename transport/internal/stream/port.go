@@ -1,0 +1,319 @@
+package stream
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+)
+
+// Limits of what a [Port] queues for a module whose writes must never be short.
+const (
+	// highWater is the backlog above which a module should be kept from
+	// reading more (see [Port.Congested]), lowWater the one at which it may go on.
+	highWater = 256 << 10
+	lowWater  = 64 << 10
+	// maxBacklog is the most that is queued for a module that writes without
+	// reading; after that its writes wait.
+	maxBacklog = 8 << 20
+)
+
+// Mode says who looks after short writes and the end of one direction.
+type Mode uint8
+
+const (
+	// Posix leaves them to the module: writes may be short or refused, and the
+	// end of a stream is shown when it is reached.
+	Posix Mode = iota
+	// Careful is for modules that take a short or refused write as fatal and
+	// that stop at the first end of stream. Writes take everything, failed
+	// writes are swallowed, and the end of a stream is withheld until
+	// [Port.ShowEnd].
+	Careful
+)
+
+// Port is what a module's descriptor refers to: a Stream that can be replaced
+// while it is used, with byte counts and the behaviour of its [Mode].
+type Port struct {
+	mode     Mode
+	in, out  atomic.Int64 // bytes read and written by the module
+	mu       sync.Mutex
+	s        Stream
+	queue    [][]byte // Careful: what the stream would not take yet
+	queued   int
+	finish   bool // close the outgoing half once the queue is empty
+	finished bool // the outgoing half is closed, or broken
+	ended    bool // reading came to an end or failed
+	endErr   error
+	show     bool  // the end may be shown
+	broken   error // first error of a write
+	waiting  wakers
+	closed   bool
+}
+
+// NewPort returns a port over s, which it owns from now on.
+func NewPort(s Stream, m Mode) *Port { return &Port{s: s, mode: m} }
+
+// Counts returns the bytes that the module has read and written so far.
+func (p *Port) Counts() (in, out int64) { return p.in.Load(), p.out.Load() }
+
+// stream returns what the port is over at present.
+func (p *Port) stream() Stream {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if f, ok := p.s.(*prefixed); ok {
+		return f.Stream
+	}
+	return p.s
+}
+
+// Datagram reports whether the port keeps message boundaries.
+func (p *Port) Datagram() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.s.Datagram()
+}
+
+// Read is that of [Stream].
+func (p *Port) Read(bufs [][]byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended {
+		return 0, p.end()
+	}
+	n, err := p.s.Read(bufs)
+	p.in.Add(int64(n))
+	if err != nil && err != ErrWouldBlock {
+		p.ended, p.endErr = true, err
+		return n, p.end()
+	}
+	return n, err
+}
+
+// end returns what a read at the end of the stream gets.
+func (p *Port) end() error {
+	if p.mode == Careful && !p.show {
+		return ErrWouldBlock
+	}
+	return p.endErr
+}
+
+// Write is that of [Stream], except that a Careful port takes everything or
+// ErrWouldBlock.
+func (p *Port) Write(bufs [][]byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mode == Posix || p.s.Datagram() {
+		n, err := p.s.Write(bufs)
+		p.out.Add(int64(n))
+		return n, err
+	}
+	all := size(bufs)
+	if p.broken != nil || p.finished {
+		return all, nil // nobody is there to read it
+	}
+	if p.queued > maxBacklog {
+		return 0, ErrWouldBlock
+	}
+	for p.queued == 0 && len(bufs) > 0 {
+		n, err := p.s.Write(bufs)
+		p.out.Add(int64(n))
+		if err == ErrWouldBlock {
+			break
+		}
+		if err != nil {
+			p.fail(err)
+			return all, nil
+		}
+		bufs = skip(bufs, n)
+	}
+	for _, b := range bufs {
+		if len(b) > 0 {
+			p.queue = append(p.queue, append([]byte(nil), b...))
+			p.queued += len(b)
+		}
+	}
+	if p.queued > 0 {
+		p.flush()
+	}
+	return all, nil
+}
+
+// fail records that the outgoing half is broken. The lock is held.
+func (p *Port) fail(err error) {
+	p.broken, p.finished = err, true
+	p.queue, p.queued = nil, 0
+}
+
+// flush hands the queue to the stream as far as it takes it, and asks to be
+// woken for the rest. The lock is held.
+func (p *Port) flush() {
+	for p.queued > 0 {
+		n, err := p.s.Write(p.queue[:1])
+		if err == ErrWouldBlock {
+			if p.s.Await(Out, p) {
+				continue
+			}
+			return
+		}
+		if err != nil {
+			p.fail(err)
+			return
+		}
+		p.out.Add(int64(n))
+		p.queued -= n
+		if p.queue[0] = p.queue[0][n:]; len(p.queue[0]) == 0 {
+			p.queue = p.queue[1:]
+		}
+	}
+	p.queue = nil
+}
+
+// Wake implements [Waker]: the stream takes bytes again.
+func (p *Port) Wake() {
+	p.mu.Lock()
+	p.flush()
+	fin := p.finishing()
+	var ws wakers
+	if p.queued <= lowWater || fin {
+		ws = p.waiting.take()
+	}
+	s := p.s
+	p.mu.Unlock()
+	if fin {
+		_ = s.CloseWrite() // a stream that is broken already needs no end
+	}
+	ws.wake()
+}
+
+// finishing reports, once, that the outgoing half is to be closed now. The lock
+// is held.
+func (p *Port) finishing() bool {
+	if !p.finish || p.finished || p.queued > 0 {
+		return false
+	}
+	p.finished = true
+	return true
+}
+
+// CloseWrite ends the outgoing half after what was written.
+func (p *Port) CloseWrite() error {
+	p.mu.Lock()
+	p.finish = true
+	fin, s := p.finishing(), p.s
+	var ws wakers
+	if fin {
+		ws = p.waiting.take()
+	}
+	p.mu.Unlock()
+	if !fin {
+		return nil
+	}
+	defer ws.wake()
+	return s.CloseWrite()
+}
+
+// CloseRead discards what arrives from now on.
+func (p *Port) CloseRead() error {
+	p.mu.Lock()
+	s := p.s
+	p.mu.Unlock()
+	return s.CloseRead()
+}
+
+// Await is that of [Stream]. Wakes of a port whose state changed in another way
+// (it was congested, or its end may be shown) reach w as well.
+func (p *Port) Await(d Direction, w Waker) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.closed:
+		return true
+	case d == In && p.ended:
+		if p.mode == Careful && !p.show {
+			p.waiting.add(w)
+			return false
+		}
+		return true
+	case d == Out && p.mode == Careful && !p.s.Datagram():
+		if p.queued <= maxBacklog {
+			return true
+		}
+		p.waiting.add(w)
+		return false
+	}
+	return p.s.Await(d, w)
+}
+
+// Congested reports whether so much is queued that the module should not read
+// from elsewhere. If it is, w is woken when it is no longer.
+func (p *Port) Congested(w Waker) bool {
+	if p.mode == Posix {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.queued < highWater {
+		return false
+	}
+	p.waiting.add(w)
+	return true
+}
+
+// InEnded reports whether the module has read everything there will ever be.
+func (p *Port) InEnded() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ended
+}
+
+// Broken returns the error that ended the port's reading or writing half, nil
+// if none did so far.
+func (p *Port) Broken() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.broken != nil {
+		return p.broken
+	}
+	if p.ended && !errors.Is(p.endErr, io.EOF) {
+		return p.endErr
+	}
+	return nil
+}
+
+// OutFinished reports whether the outgoing half has ended and everything written
+// before has been handed to the stream. If not, w is woken when it has.
+func (p *Port) OutFinished(w Waker) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.finished || p.closed {
+		return true
+	}
+	p.waiting.add(w)
+	return false
+}
+
+// ShowEnd lets a Careful module see the end of the stream.
+func (p *Port) ShowEnd() {
+	p.mu.Lock()
+	p.show = true
+	ws := p.waiting.take()
+	p.mu.Unlock()
+	ws.wake()
+}
+
+// Close releases the stream.
+func (p *Port) Close() error {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil
+	}
+	p.closed, p.finished = true, true
+	p.queue, p.queued = nil, 0
+	s, ws := p.s, p.waiting.take()
+	p.mu.Unlock()
+	err := s.Close()
+	ws.wake()
+	return err
+}

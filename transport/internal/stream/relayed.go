@@ -1,0 +1,124 @@
+package stream
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+)
+
+// Open returns a Stream over conn and takes ownership of it. Kernel sockets are
+// used directly; any other connection (TLS, net.Pipe, user code) is relayed
+// through a bounded pipe by two goroutines.
+func Open(conn net.Conn) Stream {
+	if s := openSocket(conn); s != nil {
+		return s
+	}
+	if isDatagram(conn) {
+		return openMessages(conn)
+	}
+	return openRelayed(conn)
+}
+
+func isDatagram(conn net.Conn) bool {
+	a := conn.LocalAddr()
+	if a == nil {
+		return false
+	}
+	switch n := a.Network(); {
+	case len(n) >= 3 && n[:3] == "udp", n == "unixgram", len(n) >= 2 && n[:2] == "ip":
+		return true
+	}
+	return false
+}
+
+// relayed is a pipe whose far end is copied to and from a net.Conn.
+type relayed struct {
+	Stream // the module's end of the pipe
+	far    *PipeConn
+	conn   net.Conn
+	closed sync.Once
+	// written is closed when everything that was written has been handed to
+	// conn, or conn failed.
+	written chan struct{}
+}
+
+func openRelayed(conn net.Conn) *relayed {
+	near, far := NewPipe()
+	r := &relayed{Stream: near, far: far, conn: conn, written: make(chan struct{})}
+	go r.copyIn()
+	go r.copyOut()
+	return r
+}
+
+// copyIn moves bytes from the connection to the module. Its buffer starts small,
+// because it is held while the connection idles, and grows with what arrives.
+func (r *relayed) copyIn() {
+	buf := make([]byte, 2<<10)
+	for {
+		n, err := r.conn.Read(buf)
+		if n > 0 {
+			if _, werr := r.far.Write(buf[:n]); werr != nil {
+				return
+			}
+		}
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.EOF
+			}
+			r.far.out.end(err)
+			return
+		}
+		if n == len(buf) && len(buf) < 32<<10 {
+			buf = make([]byte, 2*len(buf))
+		}
+	}
+}
+
+// copyOut moves bytes from the module to the connection, holding no buffer
+// while there are none.
+func (r *relayed) copyOut() {
+	defer close(r.written)
+	for {
+		if r.far.awaitRead() != nil {
+			return
+		}
+		ring := bufferPool.Get().(*[bufferSize]byte)
+		n, err := r.far.in.read([][]byte{ring[:]})
+		if n > 0 {
+			_, err = r.conn.Write(ring[:n])
+		}
+		bufferPool.Put(ring)
+		switch {
+		case err == nil || err == ErrWouldBlock:
+		case err == io.EOF:
+			closeWrite(r.conn)
+			return
+		default:
+			r.far.in.drop()
+			return
+		}
+	}
+}
+
+// closeWrite half-closes conn if it can be; the end of a connection that cannot
+// is shown by Close alone.
+func closeWrite(conn net.Conn) {
+	if c, ok := conn.(interface{ CloseWrite() error }); ok {
+		_ = c.CloseWrite()
+	}
+}
+
+// Close ends the stream at once; [Port] has waited for what was written.
+func (r *relayed) Close() (err error) {
+	r.closed.Do(func() {
+		err = r.conn.Close()
+		r.far.in.drop()
+		r.far.out.drop()
+		_ = r.Stream.Close()
+	})
+	return err
+}
+
+// flushed is closed once all writes have reached the connection.
+func (r *relayed) flushed() <-chan struct{} { return r.written }

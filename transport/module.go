@@ -1,0 +1,101 @@
+package transport
+
+import (
+	"context"
+	"crypto/sha256"
+	"os"
+	"slices"
+
+	"waterproxy/transport/internal/guest"
+)
+
+// Role is one of the parts that a module can play for a connection.
+type Role = guest.Role
+
+// The roles of the W.A.T.E.R. documents.
+const (
+	// RoleClient is for outgoing connections to an address that the host knows.
+	RoleClient = guest.Client
+	// RoleFixedClient is for outgoing connections to an address that the module
+	// chooses, as far as the host permits it.
+	RoleFixedClient = guest.FixedClient
+	// RoleServer is for accepted connections.
+	RoleServer = guest.Server
+	// RoleRelay joins an accepted connection to a dialed one.
+	RoleRelay = guest.Relay
+)
+
+// CompileOptions says how to compile a module. The zero value is good.
+type CompileOptions struct {
+	// CacheDir keeps compiled code between runs of the program; compiling takes
+	// most of a second without it. The directory is made (mode 0700) if it does
+	// not exist. It must belong to the user that runs the program and be
+	// writable by nobody else, because what is in it is executed; Compile
+	// refuses one that is not. Empty: no cache.
+	CacheDir string
+	// Interpreter runs the module without compiling it to machine code. It is
+	// slow, and meant for checking the compiler.
+	Interpreter bool
+}
+
+// Module is a compiled transport module. It is safe for concurrent use and is
+// shared by any number of connections.
+type Module struct {
+	m      *guest.Module
+	sha256 [sha256.Size]byte
+	size   int
+}
+
+// Compile checks and compiles a module. It costs most of a second for a large
+// module that is not in the cache. The error is an [ErrModule] if the module
+// can't run here, and says why; an [ErrConfig] if the options are at fault.
+//
+// Modules of one process that are compiled with the same options share one
+// WebAssembly runtime.
+func Compile(wasm []byte, o CompileOptions) (*Module, error) {
+	if o.CacheDir != "" {
+		if err := privateDir(o.CacheDir); err != nil {
+			return nil, &Error{"compile module", ErrConfig, err}
+		}
+	}
+	m, err := guest.Compile(context.Background(), wasm, o.Interpreter, o.CacheDir)
+	if err != nil {
+		return nil, &Error{"compile module", ErrModule, err}
+	}
+	return &Module{m: m, sha256: sha256.Sum256(wasm), size: len(wasm)}, nil
+}
+
+// CompileFile is Compile with a file's contents.
+func CompileFile(name string, o CompileOptions) (*Module, error) {
+	wasm, err := os.ReadFile(name)
+	if err != nil {
+		return nil, &Error{"read module", ErrConfig, err}
+	}
+	return Compile(wasm, o)
+}
+
+// ABI returns the version of the WATM ABI that the module speaks: "v0" or "v1".
+func (m *Module) ABI() string { return m.m.Shape().ABI.Name }
+
+// Roles returns the roles that the module offers.
+func (m *Module) Roles() []Role { return slices.Clone(m.m.Shape().Roles) }
+
+// CheckRole returns nil if the module offers the role, and otherwise an
+// [ErrRole] that says what is missing.
+func (m *Module) CheckRole(r Role) error {
+	s := m.m.Shape()
+	if s.Has(r) {
+		return nil
+	}
+	return wrap("check role", &guest.RoleError{Role: r, Reason: s.Missing[r]})
+}
+
+// SHA256 returns the hash of the module's file.
+func (m *Module) SHA256() [sha256.Size]byte { return m.sha256 }
+
+// Size returns the size of the module's file in bytes.
+func (m *Module) Size() int { return m.size }
+
+// Close frees the compiled code. Every connection that uses the module must
+// have ended.
+func (m *Module) Close() error { return m.m.Close() }

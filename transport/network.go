@@ -1,0 +1,72 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+)
+
+// network gives one instance its connections; it implements guest.Host.
+type network struct {
+	cfg     *Config
+	network string // what DialFixed dials
+	address string
+
+	mu      sync.Mutex
+	inbound net.Conn // not yet accepted by the module
+	local   net.Addr // of the first network connection
+	remote  net.Addr
+}
+
+func (n *network) DialFixed(ctx context.Context) (net.Conn, error) {
+	if n.address == "" {
+		return nil, &Error{"dial", ErrModule, errors.New("the module asked for a connection that its role does not have")}
+	}
+	return n.dial(ctx, n.network, n.address)
+}
+
+// Dial refuses: no address has been granted.
+func (n *network) Dial(_ context.Context, network, _ string) (net.Conn, error) {
+	return nil, &Error{"dial", ErrPolicy, fmt.Errorf("the module asked for a %q connection to an address of its own choice, and none is granted", network)}
+}
+
+func (n *network) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := n.cfg.Dial(ctx, network, address)
+	if err != nil {
+		return nil, &Error{"dial", ErrNetwork, err}
+	}
+	n.remember(conn)
+	return conn, nil
+}
+
+func (n *network) Accept(context.Context) (net.Conn, error) {
+	n.mu.Lock()
+	conn := n.inbound
+	n.inbound = nil
+	n.mu.Unlock()
+	if conn == nil {
+		return nil, &Error{"accept", ErrModule, errors.New("the module asked for an inbound connection that it does not have")}
+	}
+	n.remember(conn)
+	return conn, nil
+}
+
+func (n *network) remember(conn net.Conn) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.local == nil {
+		n.local, n.remote = conn.LocalAddr(), conn.RemoteAddr()
+	}
+}
+
+// closeUnused closes an inbound connection that the module never took.
+func (n *network) closeUnused() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.inbound != nil {
+		_ = n.inbound.Close()
+		n.inbound = nil
+	}
+}

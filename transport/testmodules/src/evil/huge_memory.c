@@ -1,0 +1,2 @@
+// Demands 4 GiB of memory to start with (the linker is told so).
+#include "../watm_relay.h"
