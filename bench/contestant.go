@@ -70,8 +70,8 @@ func (s *session) running() error {
 	return errors.Join(errs...)
 }
 
-// stop ends the processes, client first, as tor does not; it returns how long
-// each took.
+// stop ends the processes, the client before the server that it uses, and returns
+// how long each took.
 func (s *session) stop() (client, server time.Duration, err error) {
 	var clientErr, serverErr error
 	if s.client != nil {

@@ -125,6 +125,19 @@ func (f *sizeFlags) register(flags *flag.FlagSet, o measure.Options) {
 	flags.DurationVar(&f.idleWatch, "idle-time", o.IdleWatch, "how long idle connections are watched")
 }
 
+// usage has the help list the tests after the flags.
+func usage(flags *flag.FlagSet, tests []measure.Test) func() {
+	return func() {
+		w := flags.Output()
+		fmt.Fprintf(w, "Usage: %s [flags]\n\nFlags:\n", flags.Name())
+		flags.PrintDefaults()
+		fmt.Fprintln(w, "\nTests:")
+		for _, t := range tests {
+			fmt.Fprintf(w, "  %-10s %s\n", t.Name, t.About)
+		}
+	}
+}
+
 // options turns the flags into sizes. With -quick, only those flags count that
 // were given.
 func (f *sizeFlags) options(flags *flag.FlagSet) (measure.Options, error) {
@@ -217,6 +230,7 @@ func runPairs(ctx context.Context, args []string, stdout, stderr io.Writer) (err
 	f.register(flags, measure.DefaultOptions())
 	flags.StringVar(&f.contestants, "contestants", "tcp,relay,obfs4proxy,waterproxy:plain",
 		"presets, separated by commas: tcp, relay (two hops), relay1 (one hop), obfs4proxy, shadowsocks[:method], waterproxy:TRANSPORT")
+	flags.Usage = usage(flags, append([]measure.Test{startup()}, measure.Suite(measure.DefaultOptions())...))
 	flags.Var(&f.pts, "pt", "add a PT pair `name=client|server|transport[|client-args[|server-args]]` (may be repeated)")
 	flags.Var(&f.socks, "socks", "add a SOCKS5 proxy `name=client|server` with {clientport} and {serverport} in the commands (may be repeated)")
 	flags.StringVar(&f.exe, "exe", "./waterproxy", "executable of the waterproxy presets")
@@ -363,7 +377,7 @@ func writeJSONFile(name string, reports []*report.Report) error {
 
 func sizeNotes(o measure.Options, runs int) []string {
 	return []string{
-		fmt.Sprintf("%d rounds; bulk: up to %d MiB or %v of sending, writes of %d KiB; %d set-ups, %d round trips a round",
+		fmt.Sprintf("rounds: %d; bulk: up to %d MiB or %v of sending, writes of %d KiB; %d set-ups, %d round trips a round",
 			runs, o.Size>>20, o.Limit, o.Chunk>>10, o.Setups, o.Pings),
 		"CPU is of the measured processes only, not of the harness, which shares the cores with them; 1 MB is 10^6 bytes, 1 kB 10^3",
 	}

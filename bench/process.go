@@ -18,9 +18,10 @@ import (
 const (
 	// exitLimit is how long a process may take to end after it was told to.
 	exitLimit = 5 * time.Second
-	// excerptSize is how much of the beginning, and of the end, of a process's
-	// standard error is kept for reports.
-	excerptSize = 1 << 10
+	// excerptKept is how much of what a process writes to standard error is kept,
+	// and excerptQuoted how much of that a report quotes.
+	excerptKept   = 1 << 20
+	excerptQuoted = 400
 )
 
 // process is a child whose standard input is held open for as long as it is to
@@ -136,23 +137,20 @@ func (p *process) kill() error {
 	}
 }
 
-// excerpt keeps the beginning and the end of what is written to it: the one says
-// what went wrong, the other what a process did last.
+// excerpt keeps what a process wrote, to quote from it when something goes wrong.
 type excerpt struct {
 	echo io.Writer // gets everything too, if not nil
 
-	mu         sync.Mutex
-	head, tail []byte
+	mu   sync.Mutex
+	kept []byte
 }
 
 func (e *excerpt) Write(b []byte) (int, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	first := min(excerptSize-len(e.head), len(b))
-	e.head = append(e.head, b[:first]...)
-	e.tail = append(e.tail, b[first:]...)
-	if cut := len(e.tail) - excerptSize; cut > 0 {
-		e.tail = append(e.tail[:0], e.tail[cut:]...)
+	e.kept = append(e.kept, b...)
+	if cut := len(e.kept) - excerptKept; cut > 0 {
+		e.kept = append(e.kept[:0], e.kept[cut:]...)
 	}
 	if e.echo != nil {
 		return e.echo.Write(b)
@@ -160,19 +158,26 @@ func (e *excerpt) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// quoted is what was kept, ready to be added to an error's text.
+// quoted is the beginning of a crash report or else the last that was written,
+// ready to be added to an error's text.
 func (e *excerpt) quoted() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	text := string(e.head)
-	if len(e.tail) == excerptSize {
-		text += "\n[...]\n"
+	text := strings.TrimSpace(strings.ToValidUTF8(string(e.kept), "?"))
+	crash := strings.Index(text, "\npanic: ")
+	if crash < 0 {
+		crash = strings.Index(text, "\nfatal error: ")
 	}
-	text = strings.TrimSpace(strings.ToValidUTF8(text+string(e.tail), "?"))
-	if text == "" {
+	switch {
+	case crash >= 0:
+		text = text[crash+1:]
+		text = text[:min(len(text), excerptQuoted)]
+	case text == "":
 		return ""
+	default:
+		text = text[max(0, len(text)-excerptQuoted):]
 	}
-	return fmt.Sprintf("; it wrote %q", text)
+	return fmt.Sprintf("; it wrote %q", strings.ToValidUTF8(text, "?"))
 }
 
 // readyOrExit waits for what a reader of the process's output reports.

@@ -84,6 +84,7 @@ func runRuntimes(ctx context.Context, args []string, stdout, stderr io.Writer) (
 	f.register(flags, runtimeOptions())
 	flags.StringVar(&f.contestants, "contestants", strings.Join([]string{floorName, peerName, selfName}, ","),
 		"libraries to compare: "+floorName+" (none), "+peerName+" ("+peerModule+"), "+selfName)
+	flags.Usage = usage(flags, oneside.Suite(runtimeOptions()))
 	flags.Var(&f.helpers, "helper", "add a helper executable, `name=file`, such as one built from an earlier version (may be repeated)")
 	flags.StringVar(&f.modules, "modules", "", "module files, separated by commas (default those that the "+peerName+" library publishes); they must not change the bytes")
 	flags.StringVar(&f.source, "src", "", "root of the source tree, where the helpers are built (default found upwards from here)")
@@ -328,7 +329,7 @@ func (r *runtimeRunner) run(ctx context.Context, module string) error {
 					continue
 				}
 				r.progress.step(t.Name, round, rounds, h.name)
-				sample, err := r.ask(ctx, h, module, t.Name, round)
+				sample, err := r.measure(ctx, h, module, t.Name, round)
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
@@ -343,10 +344,38 @@ func (r *runtimeRunner) run(ctx context.Context, module string) error {
 	return nil
 }
 
+// measure makes one round of one test. What a library caches, it keeps from one
+// round to the next, except in the compile test.
+func (r *runtimeRunner) measure(ctx context.Context, h helper, module, test string, round int) (measure.Sample, error) {
+	if test != oneside.CompileTest {
+		cache := filepath.Join(r.dir, "cache", stateName(h.name))
+		return r.ask(ctx, h, module, test, round, cache)
+	}
+	if err := os.MkdirAll(filepath.Join(r.dir, "empty"), 0o700); err != nil {
+		return nil, err
+	}
+	cache, err := os.MkdirTemp(filepath.Join(r.dir, "empty"), "")
+	if err != nil {
+		return nil, err
+	}
+	cold, err := r.ask(ctx, h, module, test, round, cache)
+	if err != nil {
+		return nil, fmt.Errorf("empty cache: %w", err)
+	}
+	warm, err := r.ask(ctx, h, module, test, round, cache)
+	if err != nil {
+		return nil, fmt.Errorf("used cache: %w", err)
+	}
+	return oneside.MergeCompile(cold, warm), nil
+}
+
 // ask has a helper make one round of one test.
-func (r *runtimeRunner) ask(ctx context.Context, h helper, module, test string, round int) (measure.Sample, error) {
+func (r *runtimeRunner) ask(ctx context.Context, h helper, module, test string, round int, cache string) (measure.Sample, error) {
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		return nil, err
+	}
 	request := oneside.Request{
-		Module: module, Test: test, Round: round, Options: r.options,
+		Module: module, Cache: cache, Test: test, Round: round, Options: r.options,
 		Timeout: r.flags.timeout, Result: filepath.Join(r.dir, "result.json"),
 	}
 	if h.direct {
@@ -367,6 +396,7 @@ func (r *runtimeRunner) ask(ctx context.Context, h helper, module, test string, 
 	}
 	cmd := exec.CommandContext(limit, h.executable, string(argument))
 	cmd.Stdout, cmd.Stderr = output, output
+	cmd.Env = append(os.Environ(), "TMPDIR="+cache)
 	cmd.WaitDelay = exitLimit
 	if err := cmd.Run(); err != nil {
 		if limit.Err() != nil && ctx.Err() == nil {

@@ -153,17 +153,22 @@ func (r *runner) end(sessions map[string]*session, c *contestant, test string, r
 	}
 }
 
-// startupMetrics are the measures of the start-up test.
-func startupMetrics() []measure.Metric {
-	return []measure.Metric{
-		{Key: "start_cold_client", Label: "start-up, empty state, client", Unit: "ms", Better: measure.Lower},
-		{Key: "start_cold_server", Label: "start-up, empty state, server", Unit: "ms", Better: measure.Lower},
-		{Key: "start_warm_client", Label: "start-up, warm, client", Unit: "ms", Better: measure.Lower},
-		{Key: "start_warm_server", Label: "start-up, warm, server", Unit: "ms", Better: measure.Lower},
-		{Key: "first_conn_cold", Label: "first connection, empty state", Unit: "ms", Better: measure.Lower},
-		{Key: "first_conn_warm", Label: "first connection, warm", Unit: "ms", Better: measure.Lower},
-		{Key: "exit_client", Label: "exit after stdin closes, client", Unit: "ms", Better: measure.Lower},
-		{Key: "exit_server", Label: "exit after stdin closes, server", Unit: "ms", Better: measure.Lower},
+// startup describes the start-up test. It has no Run, which would be for a
+// contestant that is up already.
+func startup() measure.Test {
+	return measure.Test{
+		Name:  startupTest,
+		About: "start with an empty state directory and with a used one, first connection, exit",
+		Metrics: []measure.Metric{
+			{Key: "start_cold_client", Label: "start-up, empty state, client", Unit: "ms", Better: measure.Lower},
+			{Key: "start_cold_server", Label: "start-up, empty state, server", Unit: "ms", Better: measure.Lower},
+			{Key: "start_warm_client", Label: "start-up, warm, client", Unit: "ms", Better: measure.Lower},
+			{Key: "start_warm_server", Label: "start-up, warm, server", Unit: "ms", Better: measure.Lower},
+			{Key: "first_conn_cold", Label: "first connection, empty state", Unit: "ms", Better: measure.Lower},
+			{Key: "first_conn_warm", Label: "first connection, warm", Unit: "ms", Better: measure.Lower},
+			{Key: "exit_client", Label: "exit after stdin closes, client", Unit: "ms", Better: measure.Lower},
+			{Key: "exit_server", Label: "exit after stdin closes, server", Unit: "ms", Better: measure.Lower},
+		},
 	}
 }
 
@@ -171,7 +176,7 @@ func startupMetrics() []measure.Metric {
 // directory and with what the first start left there.
 func (r *runner) runStartup(ctx context.Context) error {
 	began := time.Now()
-	r.report.AddTest(startupTest, r.rounds, startupMetrics())
+	r.report.AddTest(startupTest, r.rounds, startup().Metrics)
 	for round := 1; round <= r.rounds; round++ {
 		for _, c := range r.order(round) {
 			if !c.processes {

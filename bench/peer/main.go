@@ -18,7 +18,8 @@ import (
 
 func main() { os.Exit(oneside.Main(open)) }
 
-func open(ctx context.Context, wasm []byte) (oneside.Dialer, error) {
+// open needs no cache directory: the library makes one where temporary files are.
+func open(ctx context.Context, wasm []byte, _ string) (oneside.Dialer, error) {
 	config := &water.Config{TransportModuleBin: wasm}
 	dialer, err := water.NewDialerWithContext(ctx, config)
 	if errors.Is(err, water.ErrDialerVersionNotFound) {

@@ -13,8 +13,8 @@ import (
 
 func main() { os.Exit(oneside.Main(open)) }
 
-func open(_ context.Context, wasm []byte) (oneside.Dialer, error) {
-	module, err := transport.Compile(wasm, transport.CompileOptions{})
+func open(_ context.Context, wasm []byte, cache string) (oneside.Dialer, error) {
+	module, err := transport.Compile(wasm, transport.CompileOptions{CacheDir: cache})
 	if err != nil {
 		return nil, err
 	}

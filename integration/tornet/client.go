@@ -63,7 +63,7 @@ func (c *Client) start(ctx context.Context, dirAuthority string, o ClientOptions
 		return err
 	}
 	c.socks = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	if c.http, err = socksClient(c.socks); err != nil {
+	if c.http, err = SOCKSClient(c.socks); err != nil {
 		return err
 	}
 	plugins, err := pluginLines("ClientTransportPlugin", o.Plugins)
@@ -94,9 +94,9 @@ func (c *Client) Close() error {
 	return c.Node.Close()
 }
 
-// socksClient returns an HTTP client whose connections all go through the SOCKS5
+// SOCKSClient returns an HTTP client whose connections all go through the SOCKS5
 // proxy at address.
-func socksClient(address string) (*http.Client, error) {
+func SOCKSClient(address string) (*http.Client, error) {
 	dialer, err := proxy.SOCKS5("tcp", address, nil, proxy.Direct)
 	if err != nil {
 		return nil, err

@@ -3,7 +3,6 @@ package tornet
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -40,7 +39,6 @@ type CoreOptions struct {
 // authority, which is also a middle relay, and an exit.
 type Core struct {
 	dir      string
-	id       string
 	programs Programs
 
 	authority    *Node
@@ -65,7 +63,7 @@ func StartCore(ctx context.Context, dir string, o CoreOptions) (*Core, error) {
 	if dir, err = prepareDir(dir); err != nil {
 		return nil, err
 	}
-	c := &Core{dir: dir, id: rand.Text(), programs: programs, counts: make(map[string]int)}
+	c := &Core{dir: dir, programs: programs, counts: make(map[string]int)}
 	err = withFreshPorts(func() error {
 		err := c.start(ctx, o.Progress)
 		if err != nil {

@@ -50,7 +50,7 @@ func (n *Node) fail(err error) error {
 	// its console.
 	lines := slices.Concat(n.linesSoFar(consoleFile), n.linesSoFar(noticeLog))
 	if slices.ContainsFunc(lines, saysPortTaken) {
-		err = fmt.Errorf("%w: %w", errPortTaken, err)
+		err = fmt.Errorf("%w: %w", ErrPortTaken, err)
 	}
 	complaints := slices.DeleteFunc(n.linesSoFar(transportLog), func(line string) bool {
 		return !strings.Contains(line, "reported via standard error")

@@ -31,11 +31,10 @@ var ErrClosed = errors.New("closed")
 
 // Node is one tor with its files: part of a [Bridge] and of a [Client].
 type Node struct {
-	name   string
-	dir    string
-	tor    string
-	marker string
-	logs   map[string]string // severity or domains by file name
+	name string
+	dir  string
+	tor  string
+	logs map[string]string // severity or domains by file name
 	// ready waits until the node is usable after a start.
 	ready func(ctx context.Context) error
 
@@ -64,11 +63,10 @@ func (r *run) ended() bool {
 // newNode makes a node's folder.
 func (c *Core) newNode(name string, logs map[string]string) (*Node, error) {
 	n := &Node{
-		name:   name,
-		dir:    filepath.Join(c.dir, name),
-		tor:    c.programs.Tor,
-		marker: c.id + "/" + name,
-		logs:   logs,
+		name: name,
+		dir:  filepath.Join(c.dir, name),
+		tor:  c.programs.Tor,
+		logs: logs,
 	}
 	for file := range logs {
 		if file == noticeLog || file == transportLog || file == consoleFile || file != filepath.Base(file) {
@@ -128,7 +126,7 @@ func (n *Node) launch() error {
 	// come before the log is open.
 	cmd := exec.Command(n.tor, "-f", n.path("torrc"), "--defaults-torrc", os.DevNull)
 	cmd.Dir = n.dir
-	cmd.Env = append(CleanEnvironment(), markerVariable+"="+n.marker)
+	cmd.Env = append(CleanEnvironment(), nodeVariable+"="+n.dir)
 	cmd.Stdout, cmd.Stderr = console, console
 	if err := StartTied(cmd); err != nil {
 		return fmt.Errorf("cannot start tor (%s): %w", n.name, err)
@@ -289,7 +287,7 @@ func (n *Node) stop(sig os.Signal) error {
 		}
 		<-r.exited
 	}
-	return errors.Join(append(errs, endMarked(n.marker))...)
+	return errors.Join(append(errs, endProcesses(n.dir))...)
 }
 
 // Close stops tor and waits until it and all it launched are gone. It returns a

@@ -21,8 +21,9 @@ const (
 // one of its ports.
 const portAttempts = 4
 
-// errPortTaken marks the failure of a node whose port was not free after all.
-var errPortTaken = errors.New("a port was taken by another program")
+// ErrPortTaken means that a node could not be started because another program
+// has one of its ports, again and again.
+var ErrPortTaken = errors.New("a port was taken by another program")
 
 var drawn = struct {
 	sync.Mutex
@@ -74,7 +75,7 @@ func freePorts(n int) ([]int, error) {
 func withFreshPorts(start func() error) error {
 	var err error
 	for range portAttempts {
-		if err = start(); !errors.Is(err, errPortTaken) {
+		if err = start(); !errors.Is(err, ErrPortTaken) {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -12,10 +13,29 @@ import (
 // pollInterval is how often a condition outside this process is looked at.
 const pollInterval = 25 * time.Millisecond
 
-// markerVariable is put into the environment of every tor. What tor launches
-// inherits it, so that a transport process can be found even when its tor is
-// dead and it has been given to another parent.
-const markerVariable = "TORNET_NODE"
+// nodeVariable is put into the environment of every tor and holds the node's
+// folder. What tor launches inherits it, so that a transport process can be
+// found even when its tor is dead and it has been given to another parent.
+const nodeVariable = "TORNET_NODE"
+
+// Processes returns the processes that are alive of the network, or of the node,
+// whose files are in dir: tors and what they have launched. It needs Linux's
+// /proc and finds nothing without it.
+func Processes(dir string) ([]Process, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	return processesWith(nodeVariable, func(node string) bool {
+		return node == dir || strings.HasPrefix(node, dir+string(filepath.Separator))
+	})
+}
+
+// ProcessesWith returns the processes that are alive and were started with an
+// environment variable of the given value. Like Processes it needs /proc.
+func ProcessesWith(variable, value string) ([]Process, error) {
+	return processesWith(variable, func(v string) bool { return v == value })
+}
 
 // Process is a process seen on this machine. Its start time is part of it, so
 // that a process number that has been given to another process in the meantime
@@ -49,16 +69,16 @@ func (p Process) kill() error {
 	return nil
 }
 
-// waitMarkedGone waits until no process with the marker is alive; it returns those that
-// are when the time is up.
-func waitMarkedGone(marker string, patience time.Duration) ([]Process, error) {
+// waitGone waits until no process of a node is alive; it returns those that are
+// when the time is up.
+func waitGone(dir string, patience time.Duration) ([]Process, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
 		// Asked anew each time: a tor that dies may just have launched one.
-		alive, err := markedProcesses(marker)
+		alive, err := Processes(dir)
 		if err != nil || len(alive) == 0 {
 			return nil, err
 		}
@@ -91,10 +111,10 @@ const survivalTime = 2 * time.Second
 // killTime is how long the kernel is given to end what was killed.
 const killTime = 5 * time.Second
 
-// endMarked waits until every process with the marker is gone and kills those
-// that take longer than survivalTime, which is reported as a [*SurvivorsError].
-func endMarked(marker string) error {
-	alive, err := waitMarkedGone(marker, survivalTime)
+// endProcesses waits until every process of a node is gone and kills those that
+// take longer than survivalTime, which is reported as a [*SurvivorsError].
+func endProcesses(dir string) error {
+	alive, err := waitGone(dir, survivalTime)
 	if err != nil || len(alive) == 0 {
 		return err
 	}
@@ -102,7 +122,7 @@ func endMarked(marker string) error {
 	for _, p := range alive {
 		errs = append(errs, p.kill())
 	}
-	alive, err = waitMarkedGone(marker, killTime)
+	alive, err = waitGone(dir, killTime)
 	errs = append(errs, err)
 	for _, p := range alive {
 		errs = append(errs, fmt.Errorf("%v is alive although it was killed", p))

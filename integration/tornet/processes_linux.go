@@ -107,10 +107,10 @@ func childProcesses(pid int) ([]Process, error) {
 	return processesWhere(func(_ int, s stat) (bool, error) { return s.parent == pid, nil })
 }
 
-// markedProcesses returns the processes that were started with the marker in
-// their environment.
-func markedProcesses(marker string) ([]Process, error) {
-	variable := []byte(markerVariable + "=" + marker)
+// processesWith returns the processes that were started with a variable whose
+// value match accepts.
+func processesWith(variable string, match func(value string) bool) ([]Process, error) {
+	prefix := []byte(variable + "=")
 	return processesWhere(func(pid int, _ stat) (bool, error) {
 		environment, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 		if errors.Is(err, fs.ErrPermission) {
@@ -120,8 +120,8 @@ func markedProcesses(marker string) ([]Process, error) {
 			return false, err
 		}
 		for v := range bytes.SplitSeq(environment, []byte{0}) {
-			if bytes.Equal(v, variable) {
-				return true, nil
+			if value, ok := bytes.CutPrefix(v, prefix); ok {
+				return match(string(value)), nil
 			}
 		}
 		return false, nil

@@ -16,6 +16,6 @@ func childProcesses(int) ([]Process, error) {
 	return nil, fmt.Errorf("finding child processes on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }
 
-// markedProcesses finds nothing without Linux's /proc: there a transport's end
-// is in tor's hands alone.
-func markedProcesses(string) ([]Process, error) { return nil, nil }
+// processesWith finds nothing without Linux's /proc: there a transport's end is
+// in tor's hands alone.
+func processesWith(string, func(string) bool) ([]Process, error) { return nil, nil }

@@ -75,9 +75,9 @@ func TestWithFreshPorts(t *testing.T) {
 		want    error
 	}{
 		{[]error{nil}, nil},
-		{[]error{errPortTaken, nil}, nil},
-		{[]error{errPortTaken, other}, other},
-		{slices.Repeat([]error{errPortTaken}, portAttempts), errPortTaken},
+		{[]error{ErrPortTaken, nil}, nil},
+		{[]error{ErrPortTaken, other}, other},
+		{slices.Repeat([]error{ErrPortTaken}, portAttempts), ErrPortTaken},
 	} {
 		calls := 0
 		err := withFreshPorts(func() error { calls++; return test.results[calls-1] })
@@ -99,23 +99,23 @@ func TestProgressRises(t *testing.T) {
 	Progress(nil).stage("x")(50)
 }
 
-// TestEndMarked has a process that was orphaned and ignores SIGTERM.
-func TestEndMarked(t *testing.T) {
-	marker := "test-" + t.Name()
+// TestEndProcesses has a process that was orphaned and ignores SIGTERM.
+func TestEndProcesses(t *testing.T) {
+	dir := t.TempDir()
 	cmd := exec.Command("sh", "-c", `(trap "" TERM; while :; do sleep 1; done) & `)
-	cmd.Env = append(os.Environ(), markerVariable+"="+marker)
+	cmd.Env = append(os.Environ(), nodeVariable+"="+dir)
 	if err := StartTied(cmd); err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	processes, err := markedProcesses(marker)
+	processes, err := Processes(dir)
 	if err != nil || len(processes) == 0 {
 		t.Fatalf("found %v and %v", processes, err)
 	}
 	var survivors *SurvivorsError
-	if err := endMarked(marker); !errors.As(err, &survivors) {
+	if err := endProcesses(dir); !errors.As(err, &survivors) {
 		t.Errorf("got %v, want a SurvivorsError", err)
 	}
 	for _, p := range processes {
@@ -123,7 +123,7 @@ func TestEndMarked(t *testing.T) {
 			t.Errorf("%v is alive", p)
 		}
 	}
-	if err := endMarked(marker); err != nil {
+	if err := endProcesses(dir); err != nil {
 		t.Errorf("with nobody left: %v", err)
 	}
 }

@@ -120,8 +120,11 @@ func MeasureBulk(ctx context.Context, p *Path, o BulkOptions) (Bulk, error) {
 		Client: client1 - client0,
 		Server: server1 - server0,
 	}
-	if err == nil && b.Bytes == 0 {
+	switch {
+	case err == nil && b.Bytes == 0:
 		err = errors.New("nothing was sent")
+	case err != nil && b.Bytes > 0:
+		err = fmt.Errorf("%w (%.0f MB/s until then)", err, b.MBps())
 	}
 	return b, errors.Join(err, cpuErr)
 }

@@ -16,33 +16,35 @@ const hangupLimit = 5 * time.Second
 
 // Setups is the outcome of [MeasureSetups].
 type Setups struct {
-	P50, P99 time.Duration // one at a time
-	Rate     float64       // per second, by several workers at once
+	P50, P99 time.Duration
 }
 
 // MeasureSetups opens n connections one after the other, timing each from the
-// dial to the first byte from the far end, and then n more by the given number
-// of workers at once. Each is closed at its near end right away, which is not in
-// the time of a single set-up but is in the rate; it is an error if a far end
-// does not see that.
-func MeasureSetups(ctx context.Context, p *Path, n, workers int) (Setups, error) {
-	var s Setups
+// dial to the first byte from the far end. Each is closed at its near end, in no
+// one's time, before the next is opened; it is an error if a far end does not
+// see that.
+func MeasureSetups(ctx context.Context, p *Path, n int) (Setups, error) {
 	var hangups hangupWatch
 	took := make([]float64, 0, n)
 	for i := range n {
 		l, err := p.Open(ctx)
 		if err != nil {
-			return s, fmt.Errorf("connection %d: %w", i+1, err)
+			return Setups{}, fmt.Errorf("connection %d: %w", i+1, err)
 		}
 		took = append(took, float64(l.Setup))
 		hangups.expect(l)
 		if err := l.CloseNear(ctx); err != nil {
-			return s, fmt.Errorf("connection %d: %w", i+1, err)
+			return Setups{}, fmt.Errorf("connection %d: %w", i+1, err)
 		}
 	}
-	s.P50 = time.Duration(Quantile(took, 0.5))
-	s.P99 = time.Duration(Quantile(took, 0.99))
+	s := Setups{P50: time.Duration(Quantile(took, 0.5)), P99: time.Duration(Quantile(took, 0.99))}
+	return s, hangups.wait()
+}
 
+// MeasureSetupRate has several workers open n connections in all, each closing
+// one before it opens the next, and returns how many that makes in a second.
+func MeasureSetupRate(ctx context.Context, p *Path, n, workers int) (float64, error) {
+	var hangups hangupWatch
 	var left, failed atomic.Int64
 	var firstErr error
 	var once sync.Once
@@ -51,15 +53,13 @@ func MeasureSetups(ctx context.Context, p *Path, n, workers int) (Setups, error)
 	begin := time.Now()
 	for range workers {
 		wg.Go(func() {
-			for left.Add(-1) >= 0 {
+			for left.Add(-1) >= 0 && ctx.Err() == nil {
 				l, err := p.Open(ctx)
-				if err != nil {
-					failed.Add(1)
-					once.Do(func() { firstErr = err })
-					continue
+				if err == nil {
+					hangups.expect(l)
+					err = l.CloseNear(ctx)
 				}
-				hangups.expect(l)
-				if err := l.CloseNear(ctx); err != nil {
+				if err != nil {
 					failed.Add(1)
 					once.Do(func() { firstErr = err })
 				}
@@ -68,11 +68,13 @@ func MeasureSetups(ctx context.Context, p *Path, n, workers int) (Setups, error)
 	}
 	wg.Wait()
 	elapsed := time.Since(begin)
-	if bad := failed.Load(); bad > 0 {
-		return s, fmt.Errorf("%d of %d connections, %d at a time: %w", bad, n, workers, firstErr)
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
 	}
-	s.Rate = float64(n) / elapsed.Seconds()
-	return s, hangups.wait()
+	if bad := failed.Load(); bad > 0 {
+		return 0, fmt.Errorf("%d of %d connections, %d at a time: %w", bad, n, workers, firstErr)
+	}
+	return float64(n) / elapsed.Seconds(), hangups.wait()
 }
 
 // hangupWatch checks that every far end is told that its near end was closed.

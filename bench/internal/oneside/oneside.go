@@ -28,12 +28,15 @@ import (
 type Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
 // Opener makes a library ready to dial through a module: whatever can be done
-// once for all connections belongs there. It lasts as long as the process.
-type Opener func(ctx context.Context, wasm []byte) (Dialer, error)
+// once for all connections belongs there. It lasts as long as the process. Compiled
+// code may be kept in the cache directory, which is also the process's directory
+// for temporary files, for libraries that choose a place there themselves.
+type Opener func(ctx context.Context, wasm []byte, cache string) (Dialer, error)
 
 // Request is what a helper is asked to do, given as JSON in its only argument.
 type Request struct {
 	Module  string          `json:"module,omitempty"` // file; empty for plain TCP
+	Cache   string          `json:"cache"`            // directory
 	Test    string          `json:"test"`
 	Round   int             `json:"round"`
 	Options measure.Options `json:"options"`
@@ -49,8 +52,26 @@ type Result struct {
 }
 
 // CompileTest is the name of the test that times making a module ready and the
-// first and the second dial after that.
+// first and the second dial after that. It is to be run twice, the first time
+// with an empty cache; its samples are then to be merged by MergeCompile.
 const CompileTest = "compile"
+
+// Keys of the samples of the compile test.
+const (
+	keyReady     = "ready" // of one run; the others are of the merged sample
+	keyReadyCold = "ready_cold"
+	keyReadyWarm = "ready_warm"
+	keyFirst     = "dial_first"
+	keySecond    = "dial_second"
+)
+
+// MergeCompile makes one sample of those of two runs of the compile test.
+func MergeCompile(cold, warm measure.Sample) measure.Sample {
+	return measure.Sample{
+		keyReadyCold: cold[keyReady], keyReadyWarm: warm[keyReady],
+		keyFirst: warm[keyFirst], keySecond: warm[keySecond],
+	}
+}
 
 // Suite is the tests that a helper knows.
 func Suite(o measure.Options) []measure.Test {
@@ -59,9 +80,10 @@ func Suite(o measure.Options) []measure.Test {
 		Name:  CompileTest,
 		About: "from the bytes of the module to the first and second connection, in a fresh process",
 		Metrics: []measure.Metric{
-			{Key: "compile", Label: "module made ready", Unit: "ms", Better: measure.Lower},
-			{Key: "dial_first", Label: "first connection after that", Unit: "ms", Better: measure.Lower},
-			{Key: "dial_second", Label: "second connection", Unit: "ms", Better: measure.Lower},
+			{Key: keyReadyCold, Label: "module made ready, empty cache", Unit: "ms", Better: measure.Lower},
+			{Key: keyReadyWarm, Label: "module made ready, from the cache", Unit: "ms", Better: measure.Lower},
+			{Key: keyFirst, Label: "first connection after that", Unit: "ms", Better: measure.Lower},
+			{Key: keySecond, Label: "second connection", Unit: "ms", Better: measure.Lower},
 		},
 	}
 	return append([]measure.Test{compile}, measure.Suite(o)...)
@@ -113,7 +135,7 @@ func (q *Request) run(ctx context.Context, open Opener) (sample measure.Sample, 
 	}
 	defer func() { err = errors.Join(err, origin.Close()) }()
 	begin := time.Now()
-	dial, err := open(ctx, wasm)
+	dial, err := open(ctx, wasm, q.Cache)
 	if err != nil {
 		return nil, fmt.Errorf("make the module ready: %w", err)
 	}
@@ -149,8 +171,8 @@ func warmUp(ctx context.Context, p *measure.Path) error {
 }
 
 func compile(ctx context.Context, p *measure.Path, opened time.Duration) (measure.Sample, error) {
-	out := measure.Sample{"compile": milliseconds(opened)}
-	for _, key := range []string{"dial_first", "dial_second"} {
+	out := measure.Sample{keyReady: milliseconds(opened)}
+	for _, key := range []string{keyFirst, keySecond} {
 		l, err := p.Open(ctx)
 		if err != nil {
 			return out, err
@@ -167,7 +189,7 @@ func milliseconds(d time.Duration) float64 { return d.Seconds() * 1e3 }
 
 // direct is the Opener without a library: plain TCP from the same process, the
 // floor for the others.
-func direct(context.Context, []byte) (Dialer, error) {
+func direct(context.Context, []byte, string) (Dialer, error) {
 	var d net.Dialer
 	return d.DialContext, nil
 }

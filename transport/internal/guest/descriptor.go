@@ -12,6 +12,11 @@ type descriptor struct {
 	file     *file        // a file or directory
 	output   *lineLogger  // standard output or standard error
 	nonblock bool
+
+	// When the module was last told that the port can be written to; see
+	// Instance.knowsWritable.
+	told   bool
+	toldAt uint64
 }
 
 // descriptors is an instance's descriptor table. Numbers are given out lowest

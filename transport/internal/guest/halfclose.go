@@ -9,6 +9,20 @@ import (
 // module: an end stays hidden until there is nothing left to carry, and
 // meanwhile the host half-closes the other side.
 
+// knowsWritable reports whether the module has been told that d can be written
+// to, and nothing has happened since. A Careful module's writes never have to
+// wait, but some ask about it in every poll (Rust's do) and would never sleep if
+// they got the same answer each time.
+func (in *Instance) knowsWritable(d *descriptor) bool {
+	if in.mode == stream.Posix {
+		return false
+	}
+	now := in.activity.Load()
+	knows := d.told && d.toldAt == now
+	d.told, d.toldAt = true, now
+	return knows
+}
+
 // heldBack reports whether reads of p have to wait because too much of what the
 // module wrote elsewhere has not left yet. If so, wake is told when to look
 // again.

@@ -22,6 +22,7 @@ import (
 
 	"waterproxy/transport/internal/linmem"
 	"waterproxy/transport/internal/stream"
+	"waterproxy/transport/internal/wasmfile"
 )
 
 // Host gives an instance its network connections. The methods run on the
@@ -76,10 +77,12 @@ type Instance struct {
 
 	dialCtx  context.Context // bounds dialing and accepting while starting
 	hostErr  atomic.Pointer[error]
+	stop     atomic.Pointer[api.MutableGlobal]
 	dead     chan struct{}
 	deadOnce sync.Once
 	cause    error // set before dead is closed
 	closing  atomic.Bool
+	activity atomic.Uint64 // counts what could give the module reason to write
 	goodbye  sync.Once
 }
 
@@ -180,7 +183,15 @@ func (in *Instance) initialise(m *Module) (err error) {
 	if err != nil {
 		return in.failure("instantiate", err)
 	}
-	for _, name := range []string{"_initialize", "_start"} {
+	stop, ok := in.mod.ExportedGlobal(wasmfile.StopGlobal).(api.MutableGlobal)
+	if !ok {
+		return &BrokenError{"stop switch", "is missing"}
+	}
+	in.stop.Store(&stop)
+	if err := in.alive(); err != nil { // Kill may have come before the switch was there
+		return err
+	}
+	for _, name := range []string{wasmfile.StartFunction, "_initialize", "_start"} {
 		f := in.mod.ExportedFunction(name)
 		if f == nil {
 			continue
@@ -232,7 +243,8 @@ func (in *Instance) Run() error {
 	if err != nil {
 		return err
 	}
-	if r >= 0 || r == -int32(eCanceled) && in.closing.Load() {
+	// A module that was shown the end of its work may call that an error.
+	if r >= 0 || in.main.shown {
 		return nil
 	}
 	return &ResultError{in.shape.ABI.worker.name, r}
@@ -278,8 +290,8 @@ func (in *Instance) failure(where string, err error) error {
 	return &TrapError{where, err}
 }
 
-// Kill stops the instance: its next host call unwinds it, and so does the host
-// call it is in. The cause is what Start or Run return.
+// Kill stops the instance wherever it is: in its own code or in a host call. The
+// cause is what Start or Run return.
 func (in *Instance) Kill(cause error) {
 	if cause == nil {
 		cause = ErrKilled
@@ -287,6 +299,9 @@ func (in *Instance) Kill(cause error) {
 	in.deadOnce.Do(func() {
 		in.cause = cause
 		close(in.dead)
+		if stop := in.stop.Load(); stop != nil {
+			(*stop).Set(1)
+		}
 	})
 }
 

@@ -2,11 +2,14 @@ package guest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+
+	"waterproxy/transport/internal/wasmfile"
 )
 
 // pageSize is that of WebAssembly linear memory.
@@ -73,7 +76,14 @@ func Compile(ctx context.Context, wasm []byte, interpreter bool, cacheDir string
 	if err != nil {
 		return nil, err
 	}
-	c, err := e.rt.CompileModule(ctx, wasm)
+	stoppable, refused := wasmfile.AddStop(wasm)
+	if refused != nil {
+		stoppable = wasm // wazero says better what is wrong with a broken file
+	}
+	c, err := e.rt.CompileModule(ctx, stoppable)
+	if err == nil && refused != nil {
+		err = errors.Join(refused, c.Close(ctx))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("it is not a WebAssembly module that can run here: %w", err)
 	}

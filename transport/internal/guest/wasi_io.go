@@ -100,7 +100,7 @@ func (c *call) readPort(d *descriptor, bufs [][]byte) (int, errno) {
 			n, err := d.port.Read(bufs)
 			switch err {
 			case nil:
-				c.quiet = 0
+				c.moved()
 				return n, eSuccess
 			case io.EOF:
 				return 0, eSuccess
@@ -131,7 +131,7 @@ func (c *call) writePort(d *descriptor, bufs [][]byte) (int, errno) {
 		n, err := d.port.Write(bufs)
 		switch err {
 		case nil:
-			c.quiet = 0
+			c.moved()
 			return n, eSuccess
 		case stream.ErrWouldBlock:
 		default:
@@ -145,6 +145,12 @@ func (c *call) writePort(d *descriptor, bufs [][]byte) (int, errno) {
 		}
 		c.park()
 	}
+}
+
+// moved notes that the module read or wrote something.
+func (t *thread) moved() {
+	t.quiet = 0
+	t.in.activity.Add(1)
 }
 
 // park waits for a wake, or unwinds the module when the instance is killed.

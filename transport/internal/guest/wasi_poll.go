@@ -126,6 +126,7 @@ func (p *poll) run() {
 			continue // it changed what a descriptor shows
 		}
 		if struck {
+			p.in.activity.Add(1)
 			p.fireClocks(now)
 			return
 		}
@@ -151,6 +152,7 @@ func (p *poll) checkDescriptors() {
 		case d.port == nil: // files and logs never block
 			p.add(sub, eSuccess, 1)
 		case dir == stream.In && p.in.heldBack(d.port, p.wake):
+		case dir == stream.Out && p.in.knowsWritable(d):
 		case d.port.Await(dir, p.wake):
 			p.add(sub, eSuccess, 1)
 		}
