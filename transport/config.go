@@ -1,11 +1,15 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
+	"os"
+	"slices"
 	"time"
 
 	"waterproxy/transport/internal/guest"
@@ -17,6 +21,8 @@ const (
 	DefaultMaxDescriptors = 64
 	DefaultSetupTimeout   = 30 * time.Second
 	DefaultDrainTimeout   = 30 * time.Second
+
+	maxMemory = 1 << 32 // what a 32-bit module can address
 )
 
 // Config says which module carries connections, and what it may do and use. It
@@ -31,6 +37,15 @@ type Config struct {
 	// do; kernel sockets of package net are used without copying. ctx bounds
 	// dialing only.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Allow grants the module addresses to dial by its own choice. Nil: none. A
+	// module that is given its address by the host needs none.
+	Allow []AddressRule
+	// Resolve looks up host names that a module wants to dial by its own choice;
+	// nil means the system's resolver.
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+	// StateDir, if not empty, is a directory in which the module may keep files
+	// of its own; it sees it as /state. It must exist.
+	StateDir string
 	// MaxMemory bounds the linear memory of one instance, in bytes. 0 means
 	// DefaultMaxMemory.
 	MaxMemory uint64
@@ -56,6 +71,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.Module == nil:
 		err = errors.New("no module")
+	case c.MaxMemory > maxMemory:
+		err = fmt.Errorf("MaxMemory is %d; WebAssembly has at most %d", c.MaxMemory, uint64(maxMemory))
 	case c.MaxDescriptors < 0:
 		err = fmt.Errorf("MaxDescriptors is %d", c.MaxDescriptors)
 	case c.SetupTimeout < 0:
@@ -66,38 +83,52 @@ func (c Config) Validate() error {
 	return &Error{"check configuration", ErrConfig, err}
 }
 
-// prepare validates c for a role and returns it with its defaults filled in.
-func (c Config) prepare(r Role) (Config, error) {
+// prepare validates c for a role, or any of several, and returns it with its
+// defaults filled in.
+func (c Config) prepare(role Role, or ...Role) (Config, error) {
 	if err := c.Validate(); err != nil {
 		return c, err
 	}
-	if err := c.Module.CheckRole(r); err != nil {
+	err := c.Module.CheckRole(role)
+	for _, r := range or {
+		if c.Module.CheckRole(r) == nil {
+			err = nil
+		}
+	}
+	if err != nil {
 		return c, err
 	}
 	if c.Dial == nil {
 		c.Dial = new(net.Dialer).DialContext
 	}
-	if c.MaxMemory == 0 {
-		c.MaxMemory = DefaultMaxMemory
+	if c.Resolve == nil {
+		c.Resolve = resolve
 	}
-	if c.MaxDescriptors == 0 {
-		c.MaxDescriptors = DefaultMaxDescriptors
-	}
-	if c.SetupTimeout == 0 {
-		c.SetupTimeout = DefaultSetupTimeout
-	}
-	if c.DrainTimeout == 0 {
-		c.DrainTimeout = DefaultDrainTimeout
-	}
-	c.DrainTimeout = max(c.DrainTimeout, 0)
+	c.MaxMemory = cmp.Or(c.MaxMemory, DefaultMaxMemory)
+	c.MaxDescriptors = cmp.Or(c.MaxDescriptors, DefaultMaxDescriptors)
+	c.SetupTimeout = cmp.Or(c.SetupTimeout, DefaultSetupTimeout)
+	c.DrainTimeout = max(cmp.Or(c.DrainTimeout, DefaultDrainTimeout), 0)
+	c.Allow = slices.Clone(c.Allow)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c, nil
 }
 
-func (c *Config) limits() guest.Limits {
-	return guest.Limits{Memory: c.MaxMemory, Descriptors: c.MaxDescriptors}
+// options returns what an instance in a role is started with.
+func (c *Config) options(r Role, n *network) (guest.Options, error) {
+	o := guest.Options{
+		Role: r, Host: n, Config: c.ModuleConfig, Logger: c.Logger,
+		Limits: guest.Limits{Memory: c.MaxMemory, Descriptors: c.MaxDescriptors},
+	}
+	if c.StateDir != "" {
+		root, err := os.OpenRoot(c.StateDir)
+		if err != nil {
+			return o, &Error{"open state directory", ErrConfig, err}
+		}
+		o.State = root
+	}
+	return o, nil
 }
 
 // Probe starts an instance and stops it before it would connect to anything, to
@@ -110,6 +141,9 @@ func (c Config) Probe(ctx context.Context, r Role) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.SetupTimeout, errSetupTimeout)
 	defer cancel()
-	o := guest.Options{Role: r, Host: &network{cfg: &c}, Config: c.ModuleConfig, Limits: c.limits(), Logger: c.Logger}
+	o, err := c.options(r, &network{cfg: &c})
+	if err != nil {
+		return err
+	}
 	return wrap("start module", guest.Probe(ctx, c.Module.m, o))
 }

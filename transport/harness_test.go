@@ -1,8 +1,12 @@
 package transport
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"testing"
@@ -22,11 +26,11 @@ type compileKey struct {
 // compile returns a test module or a built-in one, compiled once per run.
 func compile(t testing.TB, name string, interpreter bool) *Module {
 	t.Helper()
+	wasm, err := modules.Load(name)
+	if err != nil {
+		wasm = testmodules.Load(t, name)
+	}
 	once, _ := compiledModules.LoadOrStore(compileKey{name, interpreter}, sync.OnceValues(func() (*Module, error) {
-		wasm, err := modules.Load(name)
-		if err != nil {
-			wasm = testmodules.Load(t, name)
-		}
 		return Compile(wasm, CompileOptions{CacheDir: cacheDir, Interpreter: interpreter})
 	}))
 	m, err := once.(func() (*Module, error))()
@@ -43,6 +47,13 @@ func testConfig(t testing.TB, name string) Config {
 		Logger:       slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		DrainTimeout: 10 * time.Second,
 	}
+}
+
+// quietConfig does not log: for connections by the thousand.
+func quietConfig(t testing.TB, name string) Config {
+	cfg := testConfig(t, name)
+	cfg.Logger = nil
+	return cfg
 }
 
 // within fails the test if f takes longer than it ever should.
@@ -71,23 +82,224 @@ func loopback(t testing.TB) *net.TCPListener {
 	return l
 }
 
-// dialPair returns both ends of a connection through a module in the client
-// role: the runtime's, and the plain one on the wire.
-func dialPair(t testing.TB, d *RuntimeConnDialer, l net.Listener) (*RuntimeConn, net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	wire := make(chan net.Conn, 1)
-	go func() {
-		c, err := l.Accept()
-		if err != nil {
-			close(wire)
-			return
-		}
-		wire <- c
-	}()
-	c, err := d.DialContext(ctx, "tcp", l.Addr().String())
-	if err != nil {
-		return nil, nil, err
-	}
-	return c, <-wire, nil
+// duplex is what both ends of a connection can do.
+type duplex interface {
+	net.Conn
+	CloseWrite() error
 }
+
+// link makes connections through modules, any number at once. Near is the
+// runtime's end; far is the plain one on the wire, or that of a second runtime.
+type link func(ctx context.Context) (near *RuntimeConn, far duplex, err error)
+
+// clientLink has a module in the client role against plain TCP.
+func clientLink(t testing.TB, cfg Config) link {
+	t.Helper()
+	d, err := NewRuntimeConnDialer(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dialLink(t, d, loopback(t))
+}
+
+// serverLink has a module in the server role against plain TCP.
+func serverLink(t testing.TB, cfg Config) link {
+	t.Helper()
+	l := listen(t, cfg)
+	x := exchange(t, l)
+	return func(ctx context.Context) (*RuntimeConn, duplex, error) {
+		far, err := new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
+		if err != nil {
+			return nil, nil, err
+		}
+		near, err := x.take(ctx, far.LocalAddr())
+		if err != nil {
+			far.Close()
+			return nil, nil, err
+		}
+		return near.(*RuntimeConn), far.(*net.TCPConn), nil
+	}
+}
+
+// pairLink has modules at both ends: near dialed, far accepted.
+func pairLink(t testing.TB, client, server Config) link {
+	t.Helper()
+	d, err := NewRuntimeConnDialer(client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dialLink(t, d, listen(t, server))
+}
+
+func listen(t testing.TB, cfg Config) *Listener {
+	t.Helper()
+	l, err := Listen(cfg, loopback(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func dialLink(t testing.TB, d *RuntimeConnDialer, l net.Listener) link {
+	x := exchange(t, l)
+	return func(ctx context.Context) (*RuntimeConn, duplex, error) {
+		near, err := d.DialContext(ctx, "tcp", l.Addr().String())
+		if err != nil {
+			return nil, nil, err
+		}
+		far, err := x.take(ctx, near.LocalAddr())
+		if err != nil {
+			near.Abort()
+			return nil, nil, err
+		}
+		return near, far.(duplex), nil
+	}
+}
+
+// connect makes one connection, which ends with the test.
+func (l link) connect(t testing.TB) (*RuntimeConn, duplex) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	near, far, err := l(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		near.Abort()
+		if c, ok := far.(*RuntimeConn); ok {
+			c.Abort()
+		}
+		far.Close()
+	})
+	return near, far
+}
+
+// switchboard hands out accepted connections by their remote address.
+type switchboard struct {
+	mu    sync.Mutex
+	conns map[string]chan net.Conn
+}
+
+func exchange(t testing.TB, l net.Listener) *switchboard {
+	x := &switchboard{conns: map[string]chan net.Conn{}}
+	var accepting sync.WaitGroup
+	accepting.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			x.slot(c.RemoteAddr()) <- c
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		accepting.Wait()
+		for _, slot := range x.conns {
+			select {
+			case c := <-slot:
+				c.Close()
+			default:
+			}
+		}
+	})
+	return x
+}
+
+func (x *switchboard) slot(a net.Addr) chan net.Conn {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	c := x.conns[a.String()]
+	if c == nil {
+		c = make(chan net.Conn, 1)
+		x.conns[a.String()] = c
+	}
+	return c
+}
+
+func (x *switchboard) take(ctx context.Context, from net.Addr) (net.Conn, error) {
+	defer func() {
+		x.mu.Lock()
+		delete(x.conns, from.String())
+		x.mu.Unlock()
+	}()
+	select {
+	case c := <-x.slot(from):
+		return c, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("nothing was accepted: %w", context.Cause(ctx))
+	}
+}
+
+// patternSize is prime, so that no loss of a whole number of buffers can hide.
+const patternSize = 3<<20 + 11
+
+var patternBytes = sync.OnceValue(func() []byte {
+	b := make([]byte, patternSize)
+	rand.NewChaCha8([32]byte{1}).Read(b)
+	return b
+})
+
+// pattern is an endless stream of bytes that differs by where it starts.
+type pattern uint32
+
+// at returns up to n bytes of the stream from pos on.
+func (p pattern) at(pos int64, n int) []byte {
+	b := patternBytes()
+	start := int((int64(p) + pos) % patternSize)
+	return b[start:min(start+n, patternSize)]
+}
+
+// bytes returns the first n bytes of the stream.
+func (p pattern) bytes(n int) []byte {
+	b := make([]byte, 0, n)
+	for len(b) < n {
+		b = append(b, p.at(int64(len(b)), n-len(b))...)
+	}
+	return b
+}
+
+// write writes the first n bytes of the stream, in pieces of chunk.
+func (p pattern) write(w io.Writer, n int64, chunk func() int) (done int64, err error) {
+	for done < n {
+		k, err := w.Write(p.at(done, int(min(n-done, int64(chunk())))))
+		done += int64(k)
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// check reads to the end of r, or n bytes if that is not negative, and compares.
+// The error is nil at the end of the stream.
+func (p pattern) check(r io.Reader, n int64, chunk func() int) (done int64, err error) {
+	buf := make([]byte, 64<<10)
+	for n < 0 || done < n {
+		size := min(chunk(), len(buf))
+		if n >= 0 {
+			size = int(min(int64(size), n-done))
+		}
+		k, err := r.Read(buf[:size])
+		for got := buf[:k]; len(got) > 0; {
+			want := p.at(done, len(got))
+			if !bytes.Equal(got[:len(want)], want) {
+				return done, fmt.Errorf("wrong bytes after %d good ones", done)
+			}
+			done += int64(len(want))
+			got = got[len(want):]
+		}
+		if err == io.EOF {
+			return done, nil
+		}
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// always is a chunk size that does not change.
+func always(n int) func() int { return func() int { return n } }

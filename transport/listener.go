@@ -2,28 +2,15 @@ package transport
 
 import (
 	"context"
-	"errors"
 	"net"
-	"sync"
-	"time"
 )
-
-// maxPending bounds the connections whose set-up is under way in one listener.
-// Further ones wait in the kernel's queue.
-const maxPending = 256
 
 // Listener accepts connections and carries each through a module instance of
 // its own, in the server role. It is a net.Listener.
 type Listener struct {
-	cfg     Config
-	inner   net.Listener
-	ready   chan *RuntimeConn
-	pending chan struct{} // a token for each set-up under way
-	ctx     context.Context
-	cancel  context.CancelFunc
-	setups  sync.WaitGroup
-	err     error // why accepting ended; set before the context's end
-	close   sync.Once
+	cfg   Config
+	a     *acceptor
+	ready chan *RuntimeConn
 }
 
 // Listen starts to accept connections from inner, which belongs to the Listener
@@ -34,9 +21,8 @@ func Listen(cfg Config, inner net.Listener) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{cfg: cfg, inner: inner, ready: make(chan *RuntimeConn), pending: make(chan struct{}, maxPending)}
-	l.ctx, l.cancel = context.WithCancel(context.Background())
-	l.setups.Go(l.acceptLoop) // so that Close waits for whatever it starts
+	l := &Listener{cfg: cfg, ready: make(chan *RuntimeConn)}
+	l.a = accept(inner, cfg.Logger, l.setUp)
 	return l, nil
 }
 
@@ -56,76 +42,42 @@ func (l *Listener) AcceptRuntime() (*RuntimeConn, error) {
 	select {
 	case c := <-l.ready:
 		return c, nil
-	case <-l.ctx.Done():
-		return nil, &Error{"accept", ErrNetwork, l.err}
+	case <-l.a.ctx.Done():
+		return nil, &Error{"accept", ErrNetwork, l.a.err}
 	}
 }
 
 // Close stops accepting and ends set-ups that are under way. Connections that
 // were accepted live on.
 func (l *Listener) Close() error {
-	err := l.stop(net.ErrClosed)
-	l.setups.Wait()
-	return err
-}
-
-func (l *Listener) stop(cause error) (err error) {
-	l.close.Do(func() {
-		l.err = cause
-		err = l.inner.Close()
-		l.cancel()
-	})
+	err := l.a.stop(net.ErrClosed)
+	l.a.running.Wait()
 	return err
 }
 
 // Addr returns the inner listener's address.
-func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
-
-func (l *Listener) acceptLoop() {
-	const longest = time.Second
-	var pause time.Duration
-	for {
-		select {
-		case l.pending <- struct{}{}:
-		case <-l.ctx.Done():
-			return
-		}
-		conn, err := l.inner.Accept()
-		if err == nil {
-			pause = 0
-			l.setups.Go(func() { l.setUp(conn) })
-			continue
-		}
-		<-l.pending
-		if errors.Is(err, net.ErrClosed) {
-			_ = l.stop(err) // it is closed already
-			return
-		}
-		// Out of descriptors, or a connection that died in the queue: it passes.
-		pause = min(max(2*pause, 5*time.Millisecond), longest)
-		l.cfg.Logger.Warn("cannot accept", "error", scrubbed(err), "retry_in", pause)
-		select {
-		case <-time.After(pause):
-		case <-l.ctx.Done():
-			return
-		}
-	}
-}
+func (l *Listener) Addr() net.Addr { return l.a.inner.Addr() }
 
 // setUp runs one connection's handshake and hands it to AcceptRuntime.
-func (l *Listener) setUp(conn net.Conn) {
-	s, err := start(l.ctx, &l.cfg, RoleServer, &network{cfg: &l.cfg, inbound: conn})
-	<-l.pending
+func (l *Listener) setUp(ctx context.Context, conn net.Conn, ready func()) {
+	s, err := start(ctx, &l.cfg, RoleServer, &network{cfg: &l.cfg, inbound: conn})
+	ready()
 	if err != nil {
-		if l.ctx.Err() == nil {
-			l.cfg.Logger.Info("an inbound connection was not set up", "error", scrubbed(err))
-		}
+		logRefused(ctx, &l.cfg, err)
 		return
 	}
 	c := &RuntimeConn{s}
 	select {
 	case l.ready <- c:
-	case <-l.ctx.Done():
-		_ = c.Abort()
+	case <-ctx.Done():
+		_ = c.Abort() // it has been used by nobody
+	}
+}
+
+// logRefused logs why an inbound connection was not set up, unless the listener
+// itself was closed.
+func logRefused(ctx context.Context, cfg *Config, err error) {
+	if ctx.Err() == nil {
+		cfg.Logger.Info("an inbound connection was not set up", "error", scrubbed(err))
 	}
 }

@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"os"
 	"testing"
+
+	"go.uber.org/goleak"
 )
 
 var cacheDir string
 
+// TestMain fails a run after which goroutines are left.
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "waterproxy-test-")
 	if err != nil {
@@ -16,6 +19,12 @@ func TestMain(m *testing.M) {
 	}
 	cacheDir = dir + "/cache"
 	code := m.Run()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
 	os.RemoveAll(dir)
 	os.Exit(code)
 }

@@ -3,7 +3,6 @@ package transport
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
 )
@@ -27,9 +26,13 @@ func (n *network) DialFixed(ctx context.Context) (net.Conn, error) {
 	return n.dial(ctx, n.network, n.address)
 }
 
-// Dial refuses: no address has been granted.
-func (n *network) Dial(_ context.Context, network, _ string) (net.Conn, error) {
-	return nil, &Error{"dial", ErrPolicy, fmt.Errorf("the module asked for a %q connection to an address of its own choice, and none is granted", network)}
+// Dial connects to an address of the module's choice, if the policy grants it.
+func (n *network) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := n.cfg.dialGranted(ctx, network, address)
+	if err == nil {
+		n.remember(conn)
+	}
+	return conn, err
 }
 
 func (n *network) dial(ctx context.Context, network, address string) (net.Conn, error) {

@@ -33,12 +33,14 @@ func start(ctx context.Context, cfg *Config, role Role, n *network) (*session, e
 	ctx, cancel := context.WithTimeoutCause(ctx, cfg.SetupTimeout, errSetupTimeout)
 	defer cancel()
 	defer n.closeUnused()
-	o := guest.Options{Role: role, Host: n, Config: cfg.ModuleConfig, Limits: cfg.limits(), Logger: cfg.Logger}
+	o, err := cfg.options(role, n)
+	if err != nil {
+		return nil, err
+	}
 	s := &session{cfg: cfg, net: n, done: make(chan struct{}), abort: make(chan struct{})}
 	if role != RoleRelay {
 		o.Caller, s.app = stream.NewPipe()
 	}
-	var err error
 	if s.in, err = guest.Start(ctx, cfg.Module.m, o); err != nil {
 		return nil, wrap("set up "+role.String(), err)
 	}
@@ -51,7 +53,6 @@ var errSetupTimeout = &Error{"set up", ErrLimit, errors.New("the connection was 
 // run lets the module work, then lets what it wrote leave.
 func (s *session) run() {
 	err := s.in.Run()
-	s.in.Release()
 	if err != nil && !errors.Is(err, guest.ErrKilled) {
 		s.err = wrap("carry", err)
 		s.cfg.Logger.Info("connection ended by its module", "error", scrubbed(s.err))
@@ -59,6 +60,7 @@ func (s *session) run() {
 	if s.app != nil {
 		s.app.EndWith(s.err)
 	}
+	s.in.Release()
 	var wg sync.WaitGroup
 	for _, p := range s.in.Ports() {
 		wg.Go(func() {

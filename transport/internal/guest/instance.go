@@ -335,7 +335,10 @@ func (in *Instance) Release() {
 		_ = in.control.Close()
 	}
 	for _, d := range in.fds.all() {
-		d.release()
+		_ = d.release() // the connections themselves are still to be drained
+	}
+	if in.o.State != nil {
+		_ = in.o.State.Close() // a directory that was only read
 	}
 }
 

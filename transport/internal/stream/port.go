@@ -213,11 +213,15 @@ func (p *Port) CloseWrite() error {
 	return s.CloseWrite()
 }
 
-// CloseRead discards what arrives from now on.
+// CloseRead ends reading for the module; what arrives from now on is discarded.
 func (p *Port) CloseRead() error {
 	p.mu.Lock()
-	s := p.s
+	if !p.ended {
+		p.ended, p.endErr = true, io.EOF
+	}
+	s, ws := p.s, p.waiting.take()
 	p.mu.Unlock()
+	defer ws.wake()
 	return s.CloseRead()
 }
 

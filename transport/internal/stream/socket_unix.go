@@ -26,7 +26,6 @@ type socket struct {
 // halfCloser is what the net package's stream connections have in common.
 type halfCloser interface {
 	net.Conn
-	CloseRead() error
 	CloseWrite() error
 }
 
@@ -42,7 +41,6 @@ type wait struct {
 // of stream to send, and nothing to do for it.
 type udpHalfCloser struct{ *net.UDPConn }
 
-func (udpHalfCloser) CloseRead() error  { return nil }
 func (udpHalfCloser) CloseWrite() error { return nil }
 
 // openSocket returns nil if conn is not a socket of the net package itself. A
@@ -207,7 +205,12 @@ func (s *socket) park(d Direction) {
 	ws.wake()
 }
 
-func (s *socket) CloseRead() error  { return s.conn.CloseRead() }
 func (s *socket) CloseWrite() error { return s.conn.CloseWrite() }
-func (s *socket) Close() error      { return s.conn.Close() }
-func (s *socket) Datagram() bool    { return s.datagram }
+
+// CloseRead leaves the socket alone: Linux answers data that arrives after
+// shutdown(SHUT_RD) with a reset, which would destroy what is still under way in
+// the other direction.
+func (s *socket) CloseRead() error { return nil }
+
+func (s *socket) Close() error   { return s.conn.Close() }
+func (s *socket) Datagram() bool { return s.datagram }

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"io"
 	"net"
 	"time"
 )
@@ -57,7 +58,7 @@ func (p *Port) replace(s *prefixed, app *PipeConn) outcome {
 	}
 	// What the caller wrote and the module has not read comes first.
 	s.first = app.out.takeAll()
-	ended := app.out.hasEnded()
+	s.ended = app.out.hasEnded() // the caller had half-closed before
 	old := p.s
 	p.s = s
 	if p.queued > 0 {
@@ -66,9 +67,6 @@ func (p *Port) replace(s *prefixed, app *PipeConn) outcome {
 	fin := p.finished && p.broken == nil
 	ws := p.waiting.take()
 	p.mu.Unlock()
-	if ended { // the caller had half-closed before
-		_ = s.CloseRead()
-	}
 	if fin {
 		_ = s.CloseWrite() // a broken stream shows as its own end
 	}
@@ -78,11 +76,12 @@ func (p *Port) replace(s *prefixed, app *PipeConn) outcome {
 	return replaced
 }
 
-// prefixed is a stream with bytes that are read before its own. Only its port
-// reads it, one call at a time.
+// prefixed is a stream with bytes that are read before its own, or instead. Only
+// its port reads it, one call at a time.
 type prefixed struct {
 	Stream
 	first []byte
+	ended bool // nothing follows first
 }
 
 func (s *prefixed) Read(bufs [][]byte) (int, error) {
@@ -91,9 +90,12 @@ func (s *prefixed) Read(bufs [][]byte) (int, error) {
 		s.first = s.first[n:]
 		return n, nil
 	}
+	if s.ended {
+		return 0, io.EOF
+	}
 	return s.Stream.Read(bufs)
 }
 
 func (s *prefixed) Await(d Direction, w Waker) bool {
-	return d == In && len(s.first) > 0 || s.Stream.Await(d, w)
+	return d == In && (len(s.first) > 0 || s.ended) || s.Stream.Await(d, w)
 }

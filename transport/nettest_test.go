@@ -1,0 +1,48 @@
+package transport
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/net/nettest"
+)
+
+// passthroughs have bytes on the wire as they are; one for each way in which the
+// runtime treats modules.
+var passthroughs = []string{"plain", "plain_v0", "plain_v1", "posix_v1"}
+
+// TestNetConn has x/net's conformance tests of net.Conn run on a RuntimeConn,
+// with a plain TCP connection or another RuntimeConn at its other end.
+func TestNetConn(t *testing.T) {
+	for _, name := range passthroughs {
+		t.Run(name, func(t *testing.T) {
+			cfg := quietConfig(t, name)
+			for kind, l := range map[string]link{
+				"client": clientLink(t, cfg),
+				"server": serverLink(t, cfg),
+				"pair":   pairLink(t, cfg, cfg),
+			} {
+				t.Run(kind, func(t *testing.T) {
+					t.Parallel()
+					nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
+						ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+						defer cancel()
+						near, far, err := l(ctx)
+						if err != nil {
+							return nil, nil, nil, err
+						}
+						return near, far, func() {
+							near.Abort()
+							if c, ok := far.(*RuntimeConn); ok {
+								c.Abort()
+							}
+							far.Close()
+						}, nil
+					})
+				})
+			}
+		})
+	}
+}

@@ -1,0 +1,221 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// An AddressRule grants a module a set of addresses that it may dial by itself.
+// Make one with [ParseAddressRule].
+type AddressRule struct {
+	text    string
+	network string       // "tcp" or "udp"
+	prefix  netip.Prefix // addresses, if valid
+	name    string       // otherwise a host name; "" with suffix "" is any
+	suffix  string       // or the end of one, with its dot
+	any     bool
+	low     uint16 // ports, inclusive
+	high    uint16
+}
+
+// ParseAddressRule parses [NETWORK/]HOST:PORT.
+//
+//	NETWORK  tcp (the default) or udp
+//	HOST     an IP address, a prefix (10.0.0.0/8, [fd00::]/8), a host name,
+//	         *.example.com for every name below example.com, or *
+//	PORT     a number, a range (8000-8999), or *
+//
+// Rules with a name or * grant public addresses only, whatever the name resolves
+// to: loopback, private, link-local and other special addresses must be named by
+// a rule with an address or a prefix.
+func ParseAddressRule(s string) (AddressRule, error) {
+	r := AddressRule{text: s, network: "tcp"}
+	bad := func(why string) (AddressRule, error) {
+		return AddressRule{}, &Error{"parse address rule", ErrConfig, fmt.Errorf("%q: %s", s, why)}
+	}
+	rest := s
+	for _, n := range []string{"tcp", "udp"} {
+		if after, ok := strings.CutPrefix(s, n+"/"); ok {
+			r.network, rest = n, after
+		}
+	}
+	at := strings.LastIndexByte(rest, ':')
+	if at < 0 || strings.HasSuffix(rest, "]") {
+		return bad("a port is missing; * is any")
+	}
+	host, port := rest[:at], rest[at+1:]
+	var err error
+	if r.low, r.high, err = parsePorts(port); err != nil {
+		return bad(err.Error())
+	}
+	if strings.Count(host, "[") != strings.Count(host, "]") {
+		return bad("not a host")
+	}
+	plain := strings.NewReplacer("[", "", "]", "").Replace(host)
+	switch addr, addrErr := netip.ParseAddr(plain); {
+	case addrErr == nil:
+		r.prefix = netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen())
+	case strings.Contains(plain, "/"):
+		if r.prefix, err = netip.ParsePrefix(plain); err != nil {
+			return bad("not an address prefix")
+		}
+		r.prefix = r.prefix.Masked()
+	case host == "*":
+		r.any = true
+	case strings.HasPrefix(host, "*."):
+		r.suffix = normalName(host[1:])
+	case host == "" || strings.ContainsAny(host, "*[]: "):
+		return bad("not a host")
+	default:
+		r.name = normalName(host)
+	}
+	return r, nil
+}
+
+// normalName makes two spellings of a host name equal.
+func normalName(s string) string { return strings.TrimSuffix(strings.ToLower(s), ".") }
+
+func parsePorts(s string) (low, high uint16, err error) {
+	if s == "*" {
+		return 1, 65535, nil
+	}
+	from, to, isRange := strings.Cut(s, "-")
+	if !isRange {
+		to = from
+	}
+	l, err1 := strconv.ParseUint(from, 10, 16)
+	h, err2 := strconv.ParseUint(to, 10, 16)
+	if err1 != nil || err2 != nil || l == 0 || l > h {
+		return 0, 0, fmt.Errorf("%q is no port, range of ports or *", s)
+	}
+	return uint16(l), uint16(h), nil
+}
+
+// String returns the rule as it was parsed.
+func (r AddressRule) String() string { return r.text }
+
+func (r AddressRule) hasPort(network string, port uint16) bool {
+	return r.network == network && r.low <= port && port <= r.high
+}
+
+// namesHost reports whether the rule grants public addresses of a host name, or
+// of an address that was given as such.
+func (r AddressRule) namesHost(host string) bool {
+	switch {
+	case r.prefix.IsValid():
+		return false
+	case r.any:
+		return true
+	case r.suffix != "":
+		return strings.HasSuffix(host, r.suffix)
+	}
+	return host == r.name
+}
+
+// special lists the ranges that a rule must name to grant them, beyond those
+// that netip has methods for (IANA special-purpose address registries).
+var special = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"),
+	netip.MustParsePrefix("100.64.0.0/10"),   // shared address space, RFC 6598
+	netip.MustParsePrefix("192.0.0.0/24"),    // protocol assignments, RFC 6890
+	netip.MustParsePrefix("192.0.2.0/24"),    // documentation, RFC 5737
+	netip.MustParsePrefix("198.18.0.0/15"),   // benchmarking, RFC 2544
+	netip.MustParsePrefix("198.51.100.0/24"), // documentation
+	netip.MustParsePrefix("203.0.113.0/24"),  // documentation
+	netip.MustParsePrefix("240.0.0.0/4"),     // reserved, and broadcast
+	netip.MustParsePrefix("64:ff9b::/96"),    // NAT64: an IPv4 address in disguise
+	netip.MustParsePrefix("64:ff9b:1::/48"),
+	netip.MustParsePrefix("100::/64"),
+	netip.MustParsePrefix("2001::/23"), // Teredo and other assignments
+	netip.MustParsePrefix("2001:db8::/32"),
+	netip.MustParsePrefix("2002::/16"), // 6to4: likewise
+	netip.MustParsePrefix("fec0::/10"),
+}
+
+func isPublic(a netip.Addr) bool {
+	if !a.IsGlobalUnicast() || a.IsPrivate() {
+		return false
+	}
+	for _, p := range special {
+		if p.Contains(a) {
+			return false
+		}
+	}
+	return true
+}
+
+// granted returns the addresses of host that the rules grant for a network and
+// port, in the resolver's order. A host that no rule mentions is not looked up.
+func (c *Config) granted(ctx context.Context, network, host string, port uint16) (addrs []netip.Addr, err error) {
+	var named bool
+	var prefixes []netip.Prefix
+	host = normalName(host)
+	for _, r := range c.Allow {
+		if !r.hasPort(network, port) {
+			continue
+		}
+		named = named || r.namesHost(host)
+		if r.prefix.IsValid() {
+			prefixes = append(prefixes, r.prefix)
+		}
+	}
+	if !named && len(prefixes) == 0 {
+		return nil, errNotGranted
+	}
+	found := []netip.Addr{}
+	if a, err := netip.ParseAddr(host); err == nil {
+		found = append(found, a)
+	} else if !named {
+		return nil, errNotGranted // prefixes grant addresses, not names
+	} else if found, err = c.Resolve(ctx, host); err != nil {
+		return nil, &Error{"look up", ErrNetwork, err}
+	}
+	for _, a := range found {
+		a = a.Unmap().WithZone("")
+		ok := named && isPublic(a)
+		for _, p := range prefixes {
+			ok = ok || p.Contains(a)
+		}
+		if ok {
+			addrs = append(addrs, a)
+		}
+	}
+	if len(addrs) == 0 {
+		return nil, errNotGranted
+	}
+	return addrs, nil
+}
+
+// errNotGranted does not name the address: it may be that of a bridge.
+var errNotGranted = &Error{"dial", ErrPolicy, errors.New("the module asked for an address that it is not granted; an address rule could grant it")}
+
+// dialGranted connects to an address of the module's choice.
+func (c *Config) dialGranted(ctx context.Context, network, address string) (net.Conn, error) {
+	base := strings.TrimRight(network, "46")
+	host, portText, err := net.SplitHostPort(address)
+	port, perr := strconv.ParseUint(portText, 10, 16)
+	if err != nil || perr != nil || base != "tcp" && base != "udp" {
+		return nil, &Error{"dial", ErrModule, errors.New("the module asked for something that is no TCP or UDP address with a port number")}
+	}
+	addrs, err := c.granted(ctx, base, host, uint16(port))
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range addrs {
+		var conn net.Conn
+		if conn, err = c.Dial(ctx, network, netip.AddrPortFrom(a, uint16(port)).String()); err == nil {
+			return conn, nil
+		}
+	}
+	return nil, &Error{"dial", ErrNetwork, err}
+}
+
+// resolve is the default of Config.Resolve.
+func resolve(ctx context.Context, host string) ([]netip.Addr, error) {
+	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+}

@@ -1,0 +1,83 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+)
+
+func TestAddressPolicy(t *testing.T) {
+	names := map[string][]string{
+		"example.com":        {"93.184.216.34"},
+		"a.example.com":      {"93.184.216.35"},
+		"sneaky.example.com": {"127.0.0.1"},
+		"mixed.example.com":  {"10.0.0.1", "93.184.216.36"},
+	}
+	for _, test := range []struct {
+		rule, network, host string
+		port                uint16
+		want                string // the first address, "" if refused
+	}{
+		{"example.com:443", "tcp", "example.com", 443, "93.184.216.34"},
+		{"example.com:443", "tcp", "EXAMPLE.com.", 443, "93.184.216.34"},
+		{"example.com:443", "tcp", "example.com", 80, ""},
+		{"example.com:443", "udp", "example.com", 443, ""},
+		{"udp/example.com:443", "udp", "example.com", 443, "93.184.216.34"},
+		{"example.com:443", "tcp", "a.example.com", 443, ""},
+		{"*.example.com:400-500", "tcp", "a.example.com", 443, "93.184.216.35"},
+		{"*.example.com:400-500", "tcp", "example.com", 443, ""},
+		{"*.example.com:400-500", "tcp", "notexample.com", 443, ""},
+		{"*.example.com:*", "tcp", "sneaky.example.com", 443, ""},
+		{"*.example.com:*", "tcp", "mixed.example.com", 443, "93.184.216.36"},
+		{"*:*", "tcp", "93.184.216.34", 1, "93.184.216.34"},
+		{"*:*", "tcp", "127.0.0.1", 1, ""},
+		{"*:*", "tcp", "::ffff:127.0.0.1", 1, ""},
+		{"*:*", "tcp", "169.254.169.254", 80, ""},
+		{"*:*", "tcp", "192.168.1.1", 80, ""},
+		{"*:*", "tcp", "100.64.0.1", 80, ""},
+		{"*:*", "tcp", "0.0.0.0", 80, ""},
+		{"*:*", "tcp", "::1", 80, ""},
+		{"*:*", "tcp", "fd00::1", 80, ""},
+		{"*:*", "tcp", "fe80::1%eth0", 80, ""},
+		{"*:*", "tcp", "64:ff9b::7f00:1", 80, ""},
+		{"*:*", "tcp", "2002:7f00:1::", 80, ""},
+		{"*:*", "tcp", "224.0.0.1", 80, ""},
+		{"127.0.0.1:80", "tcp", "127.0.0.1", 80, "127.0.0.1"},
+		{"127.0.0.1:80", "tcp", "::ffff:127.0.0.1", 80, "127.0.0.1"},
+		{"127.0.0.1:80", "tcp", "127.0.0.2", 80, ""},
+		{"127.0.0.0/8:80", "tcp", "127.1.2.3", 80, "127.1.2.3"},
+		{"127.0.0.0/8:80", "tcp", "sneaky.example.com", 80, ""},
+		{"[fd00::]/8:80", "tcp", "fd12::1", 80, "fd12::1"},
+		{"[::1]:80", "tcp", "::1", 80, "::1"},
+	} {
+		t.Run(test.rule+" "+test.host, func(t *testing.T) {
+			r, err := ParseAddressRule(test.rule)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := Config{Allow: []AddressRule{r}, Resolve: func(_ context.Context, host string) (as []netip.Addr, err error) {
+				for _, a := range names[host] {
+					as = append(as, netip.MustParseAddr(a))
+				}
+				return as, nil
+			}}
+			got, err := c.granted(context.Background(), test.network, test.host, test.port)
+			switch {
+			case test.want == "" && !errors.Is(err, ErrPolicy):
+				t.Errorf("granted %v, error %v", got, err)
+			case test.want != "" && (err != nil || got[0].String() != test.want):
+				t.Errorf("got %v, error %v, want %s", got, err, test.want)
+			}
+		})
+	}
+}
+
+func TestAddressRuleErrors(t *testing.T) {
+	for _, s := range []string{"", "example.com", ":80", "example.com:", "example.com:0", "example.com:70000",
+		"example.com:9-8", "a*b.com:80", "10.0.0.0/33:80", "unix/x:1", "*.:x"} {
+		if r, err := ParseAddressRule(s); !errors.Is(err, ErrConfig) {
+			t.Errorf("%q: rule %v, error %v", s, r, err)
+		}
+	}
+}
