@@ -50,7 +50,7 @@ func runCommand(ctx context.Context, args []string) int {
 		ShortUsage:  "waterproxy <subcommand> [flags]",
 		ShortHelp:   "Tor pluggable transports that are WebAssembly modules",
 		FlagSet:     newFlagSet("waterproxy"),
-		Subcommands: []*ffcli.Command{demoCommand(), versionCommand()},
+		Subcommands: []*ffcli.Command{demoCommand(), inspectCommand(), versionCommand()},
 		Exec: func(context.Context, []string) error {
 			fmt.Fprintln(os.Stderr, "waterproxy carries Tor connections through WebAssembly transport modules; tor starts it as a ClientTransportPlugin or ServerTransportPlugin.")
 			fmt.Fprintln(os.Stderr, "To see it work, run `waterproxy demo`; for everything else, `waterproxy -h`.")

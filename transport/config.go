@@ -19,6 +19,7 @@ import (
 const (
 	DefaultMaxMemory      = 256 << 20
 	DefaultMaxDescriptors = 64
+	DefaultMaxInstances   = 16384
 	DefaultSetupTimeout   = 30 * time.Second
 	DefaultDrainTimeout   = 30 * time.Second
 
@@ -52,6 +53,10 @@ type Config struct {
 	// MaxDescriptors bounds what one instance has open at once. 0 means
 	// DefaultMaxDescriptors.
 	MaxDescriptors int
+	// MaxInstances bounds the instances of Module that may exist at once, those
+	// of other users of the module included; a connection beyond that fails with
+	// an ErrLimit. 0 means DefaultMaxInstances.
+	MaxInstances int
 	// SetupTimeout bounds the set-up of one connection: starting the module,
 	// dialing, and the module's handshake. 0 means DefaultSetupTimeout. A dial's
 	// context can end it earlier.
@@ -75,6 +80,8 @@ func (c Config) Validate() error {
 		err = fmt.Errorf("MaxMemory is %d; WebAssembly has at most %d", c.MaxMemory, uint64(maxMemory))
 	case c.MaxDescriptors < 0:
 		err = fmt.Errorf("MaxDescriptors is %d", c.MaxDescriptors)
+	case c.MaxInstances < 0:
+		err = fmt.Errorf("MaxInstances is %d", c.MaxInstances)
 	case c.SetupTimeout < 0:
 		err = fmt.Errorf("SetupTimeout is %v", c.SetupTimeout)
 	default:
@@ -106,6 +113,7 @@ func (c Config) prepare(role Role, or ...Role) (Config, error) {
 	}
 	c.MaxMemory = cmp.Or(c.MaxMemory, DefaultMaxMemory)
 	c.MaxDescriptors = cmp.Or(c.MaxDescriptors, DefaultMaxDescriptors)
+	c.MaxInstances = cmp.Or(c.MaxInstances, DefaultMaxInstances)
 	c.SetupTimeout = cmp.Or(c.SetupTimeout, DefaultSetupTimeout)
 	c.DrainTimeout = max(cmp.Or(c.DrainTimeout, DefaultDrainTimeout), 0)
 	c.Allow = slices.Clone(c.Allow)
@@ -119,7 +127,7 @@ func (c Config) prepare(role Role, or ...Role) (Config, error) {
 func (c *Config) options(r Role, n *network) (guest.Options, error) {
 	o := guest.Options{
 		Role: r, Host: n, Config: c.ModuleConfig, Logger: c.Logger,
-		Limits: guest.Limits{Memory: c.MaxMemory, Descriptors: c.MaxDescriptors},
+		Limits: guest.Limits{Memory: c.MaxMemory, Descriptors: c.MaxDescriptors, Instances: c.MaxInstances},
 	}
 	if c.StateDir != "" {
 		root, err := os.OpenRoot(c.StateDir)

@@ -90,6 +90,21 @@ func (m *Module) CheckRole(r Role) error {
 	return wrap("check role", &guest.RoleError{Role: r, Reason: s.Missing[r]})
 }
 
+// Imports returns the host functions that the module uses, as MODULE.NAME,
+// sorted.
+func (m *Module) Imports() []string { return m.m.Imports() }
+
+// Memory returns the bytes of linear memory that an instance starts with, and
+// the most that the module declares it may grow to, 0 if it declares nothing.
+func (m *Module) Memory() (min, max uint64) { return m.m.Memory().Min, m.m.Memory().Max }
+
+// HalfClose reports whether the module itself handles the end of one direction
+// and short writes (see docs/abi.md). For others the runtime does what it can.
+func (m *Module) HalfClose() bool { return m.m.Shape().Posix }
+
+// Instances returns the number of instances that exist.
+func (m *Module) Instances() int { return m.m.Running() }
+
 // SHA256 returns the hash of the module's file.
 func (m *Module) SHA256() [sha256.Size]byte { return m.sha256 }
 

@@ -36,10 +36,11 @@ type Host interface {
 	Accept(ctx context.Context) (net.Conn, error)
 }
 
-// Limits bounds what one instance may use.
+// Limits bounds what an instance may use.
 type Limits struct {
 	Memory      uint64 // bytes of linear memory
 	Descriptors int
+	Instances   int // of the module, this one included
 }
 
 // Options is what an instance is started with.
@@ -78,6 +79,7 @@ type Instance struct {
 	dialCtx  context.Context // bounds dialing and accepting while starting
 	hostErr  atomic.Pointer[error]
 	stop     atomic.Pointer[api.MutableGlobal]
+	counted  *atomic.Int64 // the module's count of instances, this one included
 	dead     chan struct{}
 	deadOnce sync.Once
 	cause    error // set before dead is closed
@@ -165,9 +167,14 @@ func (in *Instance) initialise(m *Module) (err error) {
 	if !m.shape.Has(in.o.Role) {
 		return &RoleError{in.o.Role, m.shape.Missing[in.o.Role]}
 	}
-	if m.minMemory > in.o.Limits.Memory {
+	if m.memory.Min > in.o.Limits.Memory {
 		return &LimitError{"bytes of memory", int(in.o.Limits.Memory)}
 	}
+	if n := m.running.Add(1); n > int64(in.o.Limits.Instances) {
+		m.running.Add(-1)
+		return &LimitError{"instances", in.o.Limits.Instances}
+	}
+	in.counted = &m.running
 	in.openStandard()
 	ctx := in.callContext(in.main)
 	memory := &linmem.Allocator{Limit: in.o.Limits.Memory}
@@ -336,6 +343,9 @@ func (in *Instance) Release() {
 	}
 	for _, d := range in.fds.all() {
 		_ = d.release() // the connections themselves are still to be drained
+	}
+	if in.counted != nil {
+		in.counted.Add(-1)
 	}
 	if in.o.State != nil {
 		_ = in.o.State.Close() // a directory that was only read

@@ -4,16 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 
 	"waterproxy/transport/internal/wasmfile"
 )
-
-// pageSize is that of WebAssembly linear memory.
-const pageSize = 64 << 10
 
 // engine is a wazero runtime with the host modules in it. A process has one for
 // each way of compiling that it asks for, which is one in all but tests.
@@ -63,10 +62,11 @@ func getEngine(k engineKey) (*engine, error) {
 
 // Module is a compiled module, shared by its instances.
 type Module struct {
-	engine    *engine
-	compiled  wazero.CompiledModule
-	shape     *Shape
-	minMemory uint64
+	engine   *engine
+	compiled wazero.CompiledModule
+	shape    *Shape
+	memory   wasmfile.Memory
+	running  atomic.Int64 // instances
 }
 
 // Compile compiles a module and finds out what it offers. cacheDir, if not
@@ -92,8 +92,9 @@ func Compile(ctx context.Context, wasm []byte, interpreter bool, cacheDir string
 		_ = m.Close()
 		return nil, err
 	}
-	for _, mem := range c.ExportedMemories() {
-		m.minMemory = uint64(mem.Min()) * pageSize
+	if m.memory, err = wasmfile.ReadMemory(wasm); err != nil {
+		_ = m.Close()
+		return nil, err
 	}
 	return m, nil
 }
@@ -101,9 +102,21 @@ func Compile(ctx context.Context, wasm []byte, interpreter bool, cacheDir string
 // Shape returns what the module offers.
 func (m *Module) Shape() *Shape { return m.shape }
 
-// MinMemory returns the bytes of linear memory that an instance starts with, if
-// the module exports its memory; 0 otherwise.
-func (m *Module) MinMemory() uint64 { return m.minMemory }
+// Memory returns what the module declares about its linear memory.
+func (m *Module) Memory() wasmfile.Memory { return m.memory }
+
+// Imports returns the functions that the module imports, as MODULE.NAME, sorted.
+func (m *Module) Imports() (names []string) {
+	for _, d := range m.compiled.ImportedFunctions() {
+		mod, name, _ := d.Import()
+		names = append(names, mod+"."+name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Running returns the number of instances that have not been released.
+func (m *Module) Running() int { return int(m.running.Load()) }
 
 // Close frees the compiled code. No instance may be running.
 func (m *Module) Close() error { return m.compiled.Close(context.Background()) }

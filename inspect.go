@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/peterbourgon/ff/v3/ffcli"
+
+	"waterproxy/transport"
+)
+
+func inspectCommand() *ffcli.Command {
+	return &ffcli.Command{
+		Name:       "inspect",
+		ShortUsage: "waterproxy inspect FILE.wasm",
+		ShortHelp:  "print what a transport module offers and wants, or why it can't run",
+		FlagSet:    newFlagSet("waterproxy inspect"),
+		Exec: func(_ context.Context, args []string) error {
+			if len(args) != 1 {
+				fmt.Fprintln(os.Stderr, "waterproxy inspect takes the name of one module file")
+				return errUsage
+			}
+			return inspect(os.Stdout, args[0])
+		},
+	}
+}
+
+// inspect prints what is known of a module. A module that can't run is an error,
+// after what can be said of it.
+func inspect(w io.Writer, file string) error {
+	wasm, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	row := func(key, format string, args ...any) {
+		fmt.Fprintf(t, "%s\t%s\n", key, fmt.Sprintf(format, args...))
+	}
+	row("file", "%s", file)
+	row("size", "%d bytes", len(wasm))
+	row("SHA-256", "%x", sha256.Sum256(wasm))
+	m, err := transport.Compile(wasm, transport.CompileOptions{})
+	if err != nil {
+		if flushErr := t.Flush(); flushErr != nil {
+			return flushErr
+		}
+		return fmt.Errorf("%s can't run here: %w", file, err)
+	}
+	defer m.Close()
+	row("ABI", "%s", m.ABI())
+	row("roles", "%s", list(m.Roles()))
+	for _, r := range []transport.Role{transport.RoleClient, transport.RoleFixedClient, transport.RoleServer, transport.RoleRelay} {
+		if err := m.CheckRole(r); err != nil {
+			row("", "no %v: %v", r, reason(err))
+		}
+	}
+	least, most := m.Memory()
+	if most == 0 || most > transport.DefaultMaxMemory {
+		row("memory", "%s at the start, as much as the host allows", mebibytes(least))
+	} else {
+		row("memory", "%s at the start, %s at most", mebibytes(least), mebibytes(most))
+	}
+	row("half-close", "%s", map[bool]string{true: "by the module itself", false: "by the host, for the module"}[m.HalfClose()])
+	for i, name := range m.Imports() {
+		row(map[bool]string{true: "imports"}[i == 0], "%s", name)
+	}
+	row("granted", "its configuration, as /conf/watm.cfg (v1) or by pull_config (v0)")
+	row("", "clocks and random numbers")
+	row("", "at most %s of memory, %d open descriptors and %d instances",
+		mebibytes(transport.DefaultMaxMemory), transport.DefaultMaxDescriptors, transport.DefaultMaxInstances)
+	row("not granted", "other files, the environment, standard input and output (what it prints is logged)")
+	row("", "addresses of its own choice, unless the operator allows some")
+	return t.Flush()
+}
+
+func list[T fmt.Stringer](items []T) string {
+	if len(items) == 0 {
+		return "none"
+	}
+	var names []string
+	for _, i := range items {
+		names = append(names, i.String())
+	}
+	return strings.Join(names, ", ")
+}
+
+func mebibytes(n uint64) string { return fmt.Sprintf("%.4g MiB", float64(n)/(1<<20)) }
+
+// reason strips an error of what the row says already.
+func reason(err error) string {
+	s := err.Error()
+	if _, after, ok := strings.Cut(s, "cannot be a "); ok {
+		_, s, _ = strings.Cut(after, ": ")
+	}
+	return s
+}
