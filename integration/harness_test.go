@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -116,7 +117,7 @@ var errGaveUp = errors.New("gave up")
 
 func newGiveUp(t *testing.T) *giveUp {
 	g := &giveUp{}
-	g.ctx, g.cancel = context.WithCancelCause(t.Context())
+	g.ctx, g.cancel = context.WithCancelCause(testContext(t))
 	t.Cleanup(func() { g.cancel(nil) })
 	return g
 }
@@ -271,6 +272,26 @@ func TestCloseCore(t *testing.T) {
 		t.Errorf("got %v, want ErrClosed", err)
 	}
 	if left := networkProcesses(t, core.Dir()); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// TestCloseHangingTor closes a bridge whose tor does not end when it is told to:
+// it must be killed, and its transport must be gone all the same.
+func TestCloseHangingTor(t *testing.T) {
+	ctx := testContext(t)
+	plugins, err := obfs4()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bridge := startBridge(ctx, t, tornet.BridgeOptions{Plugins: plugins})
+	if err := bridge.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if err := bridge.Close(); err != nil {
+		t.Error(err)
+	}
+	if left := networkProcesses(t, bridge.Dir()); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
 }

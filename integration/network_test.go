@@ -9,8 +9,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -82,13 +84,24 @@ func startedCore(ctx context.Context, t *testing.T) *tornet.Core {
 	return network.core
 }
 
-// testContext returns a context that ends with the test or before go test's own
-// deadline, so that what the test started is still stopped in order.
+// interrupted ends when somebody wants the tests to end. Then each test fails
+// and TestMain cleans up.
+var interrupted, _ = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+
+// testContext returns a context that ends with the test, when it takes too long
+// or when the tests are interrupted, so that what it started is still stopped in
+// order.
 func testContext(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), testTimeout,
 		fmt.Errorf("the test took longer than %v", testTimeout))
 	t.Cleanup(cancel)
+	ctx, giveUp := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(interrupted, func() { giveUp(context.Cause(interrupted)) })
+	t.Cleanup(func() {
+		stop()
+		giveUp(nil)
+	})
 	return ctx
 }
 

@@ -22,13 +22,15 @@ func TestBridgeRestart(t *testing.T) {
 	if err := p.bridge.Kill(ctx, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	begin := time.Now()
 	if err := p.bridge.Restart(ctx); err != nil {
 		t.Fatal(err)
 	}
+	t.Logf("the bridge was ready again after %v", time.Since(begin).Round(time.Millisecond))
 	if now := p.bridge.Lines(); !slices.Equal(now, lines) {
 		t.Errorf("the bridge lines were %q and are %q after the restart", lines, now)
 	}
-	begin := time.Now()
+	begin = time.Now()
 	fetch(ctx, t, web, p.client)
 	t.Logf("the client was back %v after the bridge", time.Since(begin).Round(time.Millisecond))
 	if after := transportProcess(t, p.client.Node); after != before {

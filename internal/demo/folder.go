@@ -19,6 +19,11 @@ type folder struct{ path string }
 func newFolder() (*folder, error) {
 	parents := []string{os.TempDir(), "/tmp"}
 	for _, parent := range parents {
+		// Those who use it do so from other folders than this one.
+		parent, err := filepath.Abs(parent)
+		if err != nil {
+			return nil, err
+		}
 		path, err := os.MkdirTemp(parent, "waterproxy-demo-")
 		if err != nil {
 			return nil, err

@@ -9,6 +9,18 @@ import (
 // module: an end stays hidden until there is nothing left to carry, and
 // meanwhile the host half-closes the other side.
 
+// flush lets what the module wrote leave, because it is about to wait.
+func (in *Instance) flush() {
+	if in.mode == stream.Posix {
+		return
+	}
+	in.portsMu.Lock()
+	defer in.portsMu.Unlock()
+	for _, p := range in.ports {
+		p.Flush()
+	}
+}
+
 // knowsWritable reports whether the module has been told that d can be written
 // to, and nothing has happened since. A Careful module's writes never have to
 // wait, but some ask about it in every poll (Rust's do) and would never sleep if

@@ -155,6 +155,7 @@ func (t *thread) moved() {
 
 // park waits for a wake, or unwinds the module when the instance is killed.
 func (t *thread) park() {
+	t.in.flush()
 	select {
 	case <-t.wake:
 	case <-t.in.dead:

@@ -110,6 +110,7 @@ func duration(ns uint64) time.Duration {
 
 // run fills in the events, waiting until there is one.
 func (p *poll) run() {
+	p.in.flush()
 	for {
 		p.checkDescriptors()
 		if p.n > 0 {

@@ -16,6 +16,10 @@ const (
 	// maxBacklog is the most that is queued for a module that writes without
 	// reading; after that its writes wait.
 	maxBacklog = 8 << 20
+	// gatherBelow is the size below which a write waits for more, until the
+	// module waits itself or there are gatherUpTo bytes.
+	gatherBelow = 16 << 10
+	gatherUpTo  = bufferSize
 )
 
 // Mode says who looks after short writes and the end of one direction.
@@ -39,11 +43,10 @@ type Port struct {
 	in, out  atomic.Int64 // bytes read and written by the module
 	mu       sync.Mutex
 	s        Stream
-	queue    [][]byte // Careful: what the stream would not take yet
-	queued   int
-	finish   bool // close the outgoing half once the queue is empty
-	finished bool // the outgoing half is closed, or broken
-	ended    bool // reading came to an end or failed
+	queue    queue // Careful: what has not been handed to the stream yet
+	finish   bool  // close the outgoing half once the queue is empty
+	finished bool  // the outgoing half is closed, or broken
+	ended    bool  // reading came to an end or failed
 	endErr   error
 	show     bool  // the end may be shown
 	broken   error // first error of a write
@@ -112,44 +115,47 @@ func (p *Port) Write(bufs [][]byte) (int, error) {
 	if p.broken != nil || p.finished {
 		return all, nil // nobody is there to read it
 	}
-	if p.queued > maxBacklog {
+	if p.queue.size > maxBacklog {
 		return 0, ErrWouldBlock
 	}
-	for p.queued == 0 && len(bufs) > 0 {
+	if p.queue.size == 0 && all >= gatherBelow {
 		n, err := p.s.Write(bufs)
 		p.out.Add(int64(n))
-		if err == ErrWouldBlock {
-			break
-		}
-		if err != nil {
+		if err != nil && err != ErrWouldBlock {
 			p.fail(err)
 			return all, nil
 		}
 		bufs = skip(bufs, n)
 	}
-	for _, b := range bufs {
-		if len(b) > 0 {
-			p.queue = append(p.queue, append([]byte(nil), b...))
-			p.queued += len(b)
-		}
-	}
-	if p.queued > 0 {
+	p.queue.push(bufs)
+	if p.queue.size >= gatherUpTo {
 		p.flush()
 	}
 	return all, nil
 }
 
+// Flush hands the stream what small writes have left. The module is about to
+// wait, or has ended.
+func (p *Port) Flush() {
+	if p.mode == Posix {
+		return
+	}
+	p.mu.Lock()
+	p.flush()
+	p.mu.Unlock()
+}
+
 // fail records that the outgoing half is broken. The lock is held.
 func (p *Port) fail(err error) {
 	p.broken, p.finished = err, true
-	p.queue, p.queued = nil, 0
+	p.queue.clear()
 }
 
 // flush hands the queue to the stream as far as it takes it, and asks to be
 // woken for the rest. The lock is held.
 func (p *Port) flush() {
-	for p.queued > 0 {
-		n, err := p.s.Write(p.queue[:1])
+	for p.queue.size > 0 {
+		n, err := p.s.Write(p.queue.front())
 		if err == ErrWouldBlock {
 			if p.s.Await(Out, p) {
 				continue
@@ -161,12 +167,8 @@ func (p *Port) flush() {
 			return
 		}
 		p.out.Add(int64(n))
-		p.queued -= n
-		if p.queue[0] = p.queue[0][n:]; len(p.queue[0]) == 0 {
-			p.queue = p.queue[1:]
-		}
+		p.queue.pop(n)
 	}
-	p.queue = nil
 }
 
 // Wake implements [Waker]: the stream takes bytes again.
@@ -175,7 +177,7 @@ func (p *Port) Wake() {
 	p.flush()
 	fin := p.finishing()
 	var ws wakers
-	if p.queued <= lowWater || fin {
+	if p.queue.size <= lowWater || fin {
 		ws = p.waiting.take()
 	}
 	s := p.s
@@ -189,7 +191,7 @@ func (p *Port) Wake() {
 // finishing reports, once, that the outgoing half is to be closed now. The lock
 // is held.
 func (p *Port) finishing() bool {
-	if !p.finish || p.finished || p.queued > 0 {
+	if !p.finish || p.finished || p.queue.size > 0 {
 		return false
 	}
 	p.finished = true
@@ -200,6 +202,7 @@ func (p *Port) finishing() bool {
 func (p *Port) CloseWrite() error {
 	p.mu.Lock()
 	p.finish = true
+	p.flush()
 	fin, s := p.finishing(), p.s
 	var ws wakers
 	if fin {
@@ -240,7 +243,7 @@ func (p *Port) Await(d Direction, w Waker) bool {
 		}
 		return true
 	case d == Out && p.mode == Careful && !p.s.Datagram():
-		if p.queued <= maxBacklog {
+		if p.queue.size <= maxBacklog {
 			return true
 		}
 		p.waiting.add(w)
@@ -257,7 +260,7 @@ func (p *Port) Congested(w Waker) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.queued < highWater {
+	if p.queue.size < highWater {
 		return false
 	}
 	p.waiting.add(w)
@@ -314,7 +317,7 @@ func (p *Port) Close() error {
 		return nil
 	}
 	p.closed, p.finished = true, true
-	p.queue, p.queued = nil, 0
+	p.queue.clear()
 	s, ws := p.s, p.waiting.take()
 	p.mu.Unlock()
 	err := s.Close()

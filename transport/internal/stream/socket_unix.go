@@ -14,13 +14,21 @@ import (
 )
 
 // socket is a kernel socket. Bytes go straight between it and the module's
-// memory; readiness comes from Go's own network poller, through a goroutine
-// that parks in it only while somebody waits.
+// memory. How a socket waits is in socket_linux.go and socket_otherunix.go.
 type socket struct {
 	conn     halfCloser
 	raw      syscall.RawConn
 	datagram bool
-	waits    [2]wait
+
+	// One reader at a time, and what it read beyond what it was asked for.
+	reading sync.Mutex
+	ahead   *readAhead
+
+	mu      sync.Mutex
+	waits   [2]wait
+	drained bool // the last read took everything that was there
+	closed  bool
+	poller  pollerState
 }
 
 // halfCloser is what the net package's stream connections have in common.
@@ -29,12 +37,18 @@ type halfCloser interface {
 	CloseWrite() error
 }
 
-// wait is the state of one direction: who waits, and whether a goroutine is
-// parked for them.
+// wait is the state of one direction.
 type wait struct {
-	mu     sync.Mutex
-	parked bool
+	armed  bool // the poller will call fire
+	fired  bool // it has, and nothing was read or written since
 	wakers wakers
+}
+
+// readAhead holds bytes that were read before they were asked for. Modules with
+// small buffers would otherwise need a system call for each of them.
+type readAhead struct {
+	buf    *[bufferSize]byte
+	unread []byte
 }
 
 // udpHalfCloser gives a UDP connection the methods of a stream: there is no end
@@ -69,78 +83,90 @@ func openSocket(conn net.Conn) Stream {
 	return s
 }
 
-func (s *socket) Read(bufs [][]byte) (total int, err error) {
-	cerr := s.raw.Control(func(fd uintptr) {
-		if s.datagram && len(bufs) > 1 {
-			total, err = readScattered(int(fd), bufs)
-			return
+func (s *socket) Read(bufs [][]byte) (int, error) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	if a := s.ahead; a != nil {
+		n := copyOut(bufs, a.unread)
+		if a.unread = a.unread[n:]; len(a.unread) == 0 {
+			bufferPool.Put(a.buf)
+			s.ahead = nil
 		}
-		for _, b := range bufs {
-			if len(b) == 0 {
-				continue
+		return n, nil
+	}
+	asked := size(bufs)
+	if asked == 0 {
+		return 0, nil
+	}
+	s.mu.Lock()
+	s.waits[In].fired, s.drained = false, false
+	s.mu.Unlock()
+	room := asked
+	var extra *[bufferSize]byte
+	if !s.datagram && asked < bufferSize {
+		extra = bufferPool.Get().(*[bufferSize]byte)
+		bufs = append(bufs[:len(bufs):len(bufs)], extra[:])
+		room += bufferSize
+	}
+	n, err := s.readv(bufs)
+	if n > asked {
+		s.ahead = &readAhead{extra, extra[:n-asked]}
+	} else if extra != nil {
+		bufferPool.Put(extra)
+	}
+	if n < room && (err == nil || err == ErrWouldBlock) && !s.datagram {
+		s.mu.Lock()
+		s.drained = true
+		s.mu.Unlock()
+	}
+	return min(n, asked), err
+}
+
+// readv reads once from the socket.
+func (s *socket) readv(bufs [][]byte) (n int, err error) {
+	closed := s.raw.Control(func(fd uintptr) {
+		n, err = ignoringEINTR(func() (int, error) {
+			if len(bufs) == 1 {
+				return unix.Read(int(fd), bufs[0])
 			}
-			var n int
-			n, err = ignoringEINTR(func() (int, error) { return unix.Read(int(fd), b) })
-			total += max(n, 0)
-			if err == nil && n == 0 && !s.datagram {
-				err = io.EOF
-			}
-			if err != nil || n < len(b) || s.datagram {
-				return
-			}
+			return readv(int(fd), bufs)
+		})
+		if n == 0 && err == nil && !s.datagram {
+			err = io.EOF
 		}
 	})
-	return finish(total, err, cerr)
+	return result(n, err, closed)
 }
 
-// readScattered reads one datagram into several buffers.
-func readScattered(fd int, bufs [][]byte) (int, error) {
-	b := make([]byte, size(bufs))
-	n, err := ignoringEINTR(func() (int, error) { return unix.Read(fd, b) })
-	if err != nil {
-		return 0, err
+func (s *socket) Write(bufs [][]byte) (n int, err error) {
+	if size(bufs) == 0 && !s.datagram {
+		return 0, nil
 	}
-	return copyOut(bufs, b[:n]), nil
-}
-
-func (s *socket) Write(bufs [][]byte) (total int, err error) {
-	if s.datagram && len(bufs) > 1 {
-		var whole []byte
-		for _, b := range bufs {
-			whole = append(whole, b...)
-		}
-		bufs = [][]byte{whole}
-	}
-	cerr := s.raw.Control(func(fd uintptr) {
-		for _, b := range bufs {
-			if len(b) == 0 && !s.datagram {
-				continue
+	s.mu.Lock()
+	s.waits[Out].fired = false
+	s.mu.Unlock()
+	closed := s.raw.Control(func(fd uintptr) {
+		n, err = ignoringEINTR(func() (int, error) {
+			if len(bufs) == 1 {
+				return unix.Write(int(fd), bufs[0])
 			}
-			var n int
-			n, err = ignoringEINTR(func() (int, error) { return unix.Write(int(fd), b) })
-			total += max(n, 0)
-			if err != nil || n < len(b) {
-				return
-			}
-		}
+			return writev(int(fd), bufs)
+		})
 	})
-	return finish(total, err, cerr)
+	return result(n, err, closed)
 }
 
-// finish turns the outcome of several system calls into that of one: what was
-// moved counts, and an error shows at the next call.
-func finish(n int, err, closed error) (int, error) {
+// result turns what a system call returned into what a Stream returns.
+func result(n int, err, closed error) (int, error) {
 	switch {
 	case closed != nil:
 		return 0, closed
-	case n > 0:
-		return n, nil
 	case err == unix.EAGAIN:
 		return 0, ErrWouldBlock
 	case err != nil && err != io.EOF:
 		return 0, os.NewSyscallError("socket", err)
 	}
-	return 0, err
+	return max(n, 0), err
 }
 
 func ignoringEINTR(f func() (int, error)) (int, error) {
@@ -161,47 +187,50 @@ func ready(fd uintptr, d Direction) bool {
 }
 
 func (s *socket) Await(d Direction, w Waker) bool {
-	wt := &s.waits[d]
-	wt.mu.Lock()
-	defer wt.mu.Unlock()
-	if wt.parked { // what is parked will fire: no need to ask the kernel
-		wt.wakers.add(w)
-		return false
+	if d == In {
+		s.reading.Lock()
+		has := s.ahead != nil
+		s.reading.Unlock()
+		if has {
+			return true
+		}
 	}
-	is := true // a closed socket is ready: its next operation fails
-	_ = s.raw.Control(func(fd uintptr) { is = ready(fd, d) })
-	if is {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wt := &s.waits[d]
+	switch {
+	case s.closed, wt.fired:
 		return true
+	case wt.armed: // the poller will tell: no need to ask the kernel
+	case d == In && s.drained: // the poller will tell what came since
+		wt.armed = true
+	default:
+		is := true // a closed socket is ready: its next operation fails
+		_ = s.raw.Control(func(fd uintptr) { is = ready(fd, d) })
+		if is {
+			return true
+		}
+		wt.armed = true
 	}
 	wt.wakers.add(w)
-	wt.parked = true
-	go s.park(d)
+	if !s.poll() {
+		return true
+	}
 	return false
 }
 
-// park waits for readiness in Go's poller and wakes whoever asked.
-func (s *socket) park(d Direction) {
-	// The first call, after the poller is armed, must ask the kernel, since an
-	// earlier edge may have been consumed; the second is the poller's word.
-	called := false
-	f := func(fd uintptr) bool {
-		if called {
-			return true
+// fire notes that directions have become ready and wakes those who wait.
+func (s *socket) fire(ready [2]bool) {
+	var ws wakers
+	s.mu.Lock()
+	for d := range ready {
+		if wt := &s.waits[d]; ready[d] && wt.armed {
+			wt.armed, wt.fired = false, true
+			ws = append(ws, wt.wakers.take()...)
 		}
-		called = true
-		return ready(fd, d)
 	}
-	// An error means that the socket is closed; its next operation tells.
-	if d == In {
-		_ = s.raw.Read(f)
-	} else {
-		_ = s.raw.Write(f)
-	}
-	wt := &s.waits[d]
-	wt.mu.Lock()
-	wt.parked = false
-	ws := wt.wakers.take()
-	wt.mu.Unlock()
+	s.repoll()
+	s.mu.Unlock()
 	ws.wake()
 }
 
@@ -212,5 +241,18 @@ func (s *socket) CloseWrite() error { return s.conn.CloseWrite() }
 // the other direction.
 func (s *socket) CloseRead() error { return nil }
 
-func (s *socket) Close() error   { return s.conn.Close() }
+func (s *socket) Close() error {
+	s.mu.Lock()
+	first := !s.closed
+	s.closed = true
+	ws := append(s.waits[In].wakers.take(), s.waits[Out].wakers.take()...)
+	if first {
+		s.unpoll()
+	}
+	s.mu.Unlock()
+	err := s.conn.Close()
+	ws.wake()
+	return err
+}
+
 func (s *socket) Datagram() bool { return s.datagram }

@@ -61,9 +61,7 @@ func (p *Port) replace(s *prefixed, app *PipeConn) outcome {
 	s.ended = app.out.hasEnded() // the caller had half-closed before
 	old := p.s
 	p.s = s
-	if p.queued > 0 {
-		p.flush()
-	}
+	p.flush()
 	fin := p.finished && p.broken == nil
 	ws := p.waiting.take()
 	p.mu.Unlock()
