@@ -81,6 +81,7 @@ func (m *managed) parse(args []string) error {
 	fs.SetOutput(io.Discard)
 	fs.Func("module", "run the transport NAME with the module in FILE, as NAME=FILE; repeatable", m.catalog.AddModule)
 	fs.Func("module-config", "give NAME's module the configuration in FILE, as NAME=FILE; repeatable", m.catalog.AddConfig)
+	fs.Func("module-allow", "let NAME's module dial addresses by itself, as NAME=[NETWORK/]HOST:PORT; repeatable", m.catalog.AddAllow)
 	fs.StringVar(&m.metrics, "metrics", "", "serve Prometheus metrics at unix:PATH or a loopback HOST:PORT")
 	fs.TextVar(&m.level, "log-level", &m.level, "least severity of log lines: debug, info, warn or error")
 	if err := fs.Parse(args); err != nil {

@@ -20,6 +20,7 @@ import (
 // Proxy is the SOCKS5 proxy of one transport.
 type Proxy struct {
 	name   string
+	role   transport.Role
 	dialer *transport.RuntimeConnDialer
 	ln     net.Listener
 	log    *slog.Logger
@@ -30,7 +31,8 @@ type Proxy struct {
 }
 
 // Listen starts the proxy of a transport on a free loopback port. The module
-// must offer the client role, and is started once to see that it does start.
+// must offer the client role, or that of a client with an address of its own,
+// and is started once to see that it does start.
 func Listen(ctx context.Context, name string, cfg transport.Config, log *slog.Logger, m *meter.Meter) (*Proxy, error) {
 	log = log.With("transport", name)
 	cfg.Logger = log
@@ -38,14 +40,18 @@ func Listen(ctx context.Context, name string, cfg transport.Config, log *slog.Lo
 	if err != nil {
 		return nil, err
 	}
-	if err := cfg.Probe(ctx, transport.RoleClient); err != nil {
+	role := transport.RoleClient
+	if cfg.Module.CheckRole(role) != nil {
+		role = transport.RoleFixedClient
+	}
+	if err := cfg.Probe(ctx, role); err != nil {
 		return nil, err
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{name: name, dialer: dialer, ln: ln, log: log, meter: m}
+	p := &Proxy{name: name, role: role, dialer: dialer, ln: ln, log: log, meter: m}
 	p.ctx, p.cancel = context.WithCancel(ctx)
 	m.Offer(name)
 	p.conns.Go(p.acceptLoop)
@@ -91,7 +97,7 @@ func (p *Proxy) handle(raw net.Conn) {
 		p.log.Debug("a SOCKS request was malformed or came too late")
 		return
 	}
-	rc, err := p.dialer.DialContext(p.ctx, "tcp", conn.Req.Target)
+	rc, err := p.dial(conn.Req.Target)
 	if err != nil {
 		p.meter.Refuse(p.name)
 		p.log.Info("cannot connect", "error", err)
@@ -109,6 +115,14 @@ func (p *Proxy) handle(raw net.Conn) {
 	end(err)
 	st := rc.Stats()
 	p.log.Debug("connection ended", "sent", st.ToNetwork, "received", st.FromNetwork, "error", err)
+}
+
+// dial connects to the address that tor asks for, unless the module knows better.
+func (p *Proxy) dial(target string) (*transport.RuntimeConn, error) {
+	if p.role == transport.RoleFixedClient {
+		return p.dialer.DialFixedContext(p.ctx)
+	}
+	return p.dialer.DialContext(p.ctx, "tcp", target)
 }
 
 // single is a listener that accepts one connection.

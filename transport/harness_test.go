@@ -3,12 +3,14 @@ package transport
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -157,6 +159,61 @@ func dialLink(t testing.TB, d *RuntimeConnDialer, l net.Listener) link {
 	}
 }
 
+// relayLink has a module in the relay role between two plain TCP connections.
+// Each begins with a number, by which the two are matched.
+func relayLink(t testing.TB, cfg Config) func(ctx context.Context) (near, far duplex, err error) {
+	t.Helper()
+	outer := loopback(t)
+	r, err := NewRelay(cfg, loopback(t), "tcp", outer.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Abort() })
+	x := exchange(t, numbered{outer})
+	var last atomic.Uint32
+	return func(ctx context.Context) (near, far duplex, err error) {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", r.Addr().String())
+		if err != nil {
+			return nil, nil, err
+		}
+		id := last.Add(1)
+		if _, err = c.Write(binary.BigEndian.AppendUint32(nil, id)); err == nil {
+			var accepted net.Conn
+			if accepted, err = x.take(ctx, number(id)); err == nil {
+				return c.(duplex), accepted.(numberedConn).TCPConn, nil
+			}
+		}
+		c.Close()
+		return nil, nil, err
+	}
+}
+
+// numbered accepts connections that begin with a number, and has it as their
+// address.
+type numbered struct{ net.Listener }
+
+type numberedConn struct {
+	*net.TCPConn
+	number
+}
+
+func (c numberedConn) RemoteAddr() net.Addr { return c.number }
+
+type number uint32
+
+func (n number) Network() string { return "number" }
+func (n number) String() string  { return fmt.Sprint(uint32(n)) }
+
+func (l numbered) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	var id [4]byte
+	_, err = io.ReadFull(c, id[:])
+	return numberedConn{c.(*net.TCPConn), number(binary.BigEndian.Uint32(id[:]))}, err
+}
+
 // connect makes one connection, which ends with the test.
 func (l link) connect(t testing.TB) (*RuntimeConn, duplex) {
 	t.Helper()
@@ -303,3 +360,33 @@ func (p pattern) check(r io.Reader, n int64, chunk func() int) (done int64, err 
 
 // always is a chunk size that does not change.
 func always(n int) func() int { return func() int { return n } }
+
+// progress counts what has been written.
+type progress struct {
+	io.Writer
+	n atomic.Int64
+}
+
+func (p *progress) Write(b []byte) (int, error) {
+	n, err := p.Writer.Write(b)
+	p.n.Add(int64(n))
+	return n, err
+}
+
+// settled waits until nothing has been written for a while, and returns how much
+// has been by then.
+func (p *progress) settled(t testing.TB) int64 {
+	t.Helper()
+	const quiet = 300 * time.Millisecond
+	before := p.n.Load()
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
+		time.Sleep(quiet)
+		now := p.n.Load()
+		if now == before {
+			return now
+		}
+		before = now
+	}
+	t.Fatal("the writer does not come to rest")
+	return 0
+}

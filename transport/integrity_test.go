@@ -37,10 +37,13 @@ const stuck = 40 * time.Second
 
 // hammered is one way of making connections that the hammer uses.
 type hammered struct {
-	name string
-	link
+	name  string
+	link  func(ctx context.Context) (near, far duplex, err error)
 	plain bool // the wire has the bytes as they are: count them
 }
+
+// any makes the link one of the hammer's.
+func (l link) any(ctx context.Context) (near, far duplex, err error) { return l(ctx) }
 
 // working returns the names of the test modules that carry a stream unharmed:
 // reverse does not, by its nature, and probe begins with a report.
@@ -70,13 +73,16 @@ func hammers(t *testing.T) (hs []hammered) {
 		cfg.SetupTimeout = time.Minute
 		client, server := cfg.Module.CheckRole(RoleClient) == nil, cfg.Module.CheckRole(RoleServer) == nil
 		if client && server {
-			hs = append(hs, hammered{name + "/pair", pairLink(t, cfg, cfg), false})
+			hs = append(hs, hammered{name + "/pair", pairLink(t, cfg, cfg).any, false})
 		}
 		if client && !transforms(name) {
-			hs = append(hs, hammered{name + "/client", clientLink(t, cfg), true})
+			hs = append(hs, hammered{name + "/client", clientLink(t, cfg).any, true})
+		}
+		if cfg.Module.CheckRole(RoleRelay) == nil && !transforms(name) {
+			hs = append(hs, hammered{name + "/relay", relayLink(t, cfg), true})
 		}
 		if server && !transforms(name) {
-			hs = append(hs, hammered{name + "/server", serverLink(t, cfg), true})
+			hs = append(hs, hammered{name + "/server", serverLink(t, cfg).any, true})
 		}
 	}
 	return hs
@@ -130,7 +136,7 @@ type exchangeTest struct {
 	hammered
 	rng    *rand.Rand
 	ending ending
-	near   *RuntimeConn
+	near   duplex // the caller's end, but in the relay role
 	far    duplex
 	up     leg // near to far
 	down   leg
@@ -174,13 +180,10 @@ func (e *exchangeTest) run(ctx context.Context) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%w (up %d of %d, down %d of %d, %+v)", err, e.up.got, e.up.size, e.down.got, e.down.size, e.near.Stats())
+			err = fmt.Errorf("%w (up %d of %d, down %d of %d, %+v)", err, e.up.got, e.up.size, e.down.got, e.down.size, stats(e.near))
 		}
-		e.near.Abort()
-		if c, ok := e.far.(*RuntimeConn); ok {
-			c.Abort()
-		}
-		e.far.Close()
+		abort(e.near)
+		abort(e.far)
 	}()
 	// Whatever gets stuck fails.
 	deadline := time.Now().Add(stuck)
@@ -189,12 +192,32 @@ func (e *exchangeTest) run(ctx context.Context) (err error) {
 	if err := e.ending.run(e); err != nil {
 		return err
 	}
-	select {
-	case <-e.near.Done():
-		return nil
-	case <-ctx.Done():
-		return errors.New("the connection did not end")
+	if c, ok := e.near.(*RuntimeConn); ok {
+		select {
+		case <-c.Done():
+		case <-ctx.Done():
+			return errors.New("the connection did not end")
+		}
 	}
+	return nil
+}
+
+// abort ends a connection of any kind at once.
+func abort(c duplex) error {
+	switch c := c.(type) {
+	case *RuntimeConn:
+		return c.Abort()
+	case *net.TCPConn:
+		_ = c.SetLinger(0)
+	}
+	return c.Close()
+}
+
+func stats(c duplex) (st Stats) {
+	if c, ok := c.(*RuntimeConn); ok {
+		st = c.Stats()
+	}
+	return st
 }
 
 func (e *exchangeTest) newLeg() leg {
@@ -246,7 +269,11 @@ func (l *leg) receive(r io.Reader) error {
 // account checks the runtime's own count of what it carried in full.
 func (e *exchangeTest) account(up, down bool) error {
 	e.bytes = e.up.got + e.down.got
-	st := e.near.Stats()
+	c, ok := e.near.(*RuntimeConn)
+	if !ok {
+		return nil
+	}
+	st := c.Stats()
 	if up && (st.FromCaller != e.up.size || e.plain && st.ToNetwork != e.up.size) ||
 		down && (st.ToCaller != e.down.size || e.plain && st.FromNetwork != e.down.size) {
 		return errors.New("the counts are wrong")
@@ -278,6 +305,9 @@ func (e *exchangeTest) oneWay(from, to duplex, l *leg) error {
 // closeWhileReceiving: what arrives after Close does not harm what was written
 // before.
 func (e *exchangeTest) closeWhileReceiving() error {
+	if _, ok := e.near.(*net.TCPConn); ok { // a kernel's socket would reset instead
+		return e.bothWays()
+	}
 	err := together(func() error {
 		if err := e.up.send(e.near); err != nil {
 			return err
@@ -322,15 +352,16 @@ func (e *exchangeTest) bothWays() error {
 // all there was.
 func (e *exchangeTest) reset() error {
 	part := e.rng.Int64N(e.up.size + 1)
-	tcp, isTCP := e.far.(*net.TCPConn)
+	_, caller := e.near.(*RuntimeConn)
+	_, wire := e.far.(*net.TCPConn)
 	err := together(func() error {
 		_ = e.up.send(e.near) // may fail
 		n, err := e.down.check(e.near, -1, chunks(e.down.rIn, false))
 		e.down.got = n
 		switch {
-		case err != nil && !errors.Is(err, ErrNetwork):
+		case err != nil && caller && !errors.Is(err, ErrNetwork):
 			return fmt.Errorf("reset, but read: %w", err)
-		case err == nil && isTCP:
+		case err == nil && caller && wire:
 			return errors.New("a reset looks like a clean end")
 		}
 		return nil
@@ -338,10 +369,7 @@ func (e *exchangeTest) reset() error {
 		if n, err := e.up.check(e.far, part, chunks(e.up.rIn, e.up.slowReader)); err != nil || n != part {
 			return fmt.Errorf("read %d of %d bytes before the reset: %w", n, part, err)
 		}
-		if isTCP {
-			return errors.Join(tcp.SetLinger(0), tcp.Close())
-		}
-		return e.far.(*RuntimeConn).Abort()
+		return abort(e.far)
 	})
 	return errors.Join(err, e.near.Close())
 }
@@ -363,13 +391,16 @@ func (e *exchangeTest) abort() error {
 		}
 		_ = e.near.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
 		_ = e.up.send(e.near)
-		return e.near.Abort()
+		return abort(e.near)
 	})
 }
 
 // closeUnread: bytes that nobody reads do not keep a connection alive, nor harm
 // those of the other direction.
 func (e *exchangeTest) closeUnread() error {
+	if _, ok := e.near.(*net.TCPConn); ok {
+		return e.bothWays()
+	}
 	err := e.down.send(e.far)
 	if err != nil {
 		return err

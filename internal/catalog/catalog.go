@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"waterproxy/modules"
@@ -24,6 +25,7 @@ type Catalog struct {
 
 	files   map[string]string // transport name to module file
 	configs map[string]string // transport name to configuration file
+	allowed map[string][]transport.AddressRule
 }
 
 // AddModule maps a transport name to a module file, given as NAME=FILE.
@@ -32,12 +34,36 @@ func (c *Catalog) AddModule(arg string) error { return add(&c.files, arg) }
 // AddConfig gives a transport's module a configuration file, as NAME=FILE.
 func (c *Catalog) AddConfig(arg string) error { return add(&c.configs, arg) }
 
-func add(m *map[string]string, arg string) error {
-	name, file, ok := strings.Cut(arg, "=")
-	if !ok || file == "" {
-		return fmt.Errorf("%q is not of the form NAME=FILE", arg)
+// AddAllow grants a transport's module addresses, as NAME=RULE; see
+// transport.ParseAddressRule.
+func (c *Catalog) AddAllow(arg string) error {
+	name, text, err := split(arg, "RULE")
+	if err != nil {
+		return err
 	}
-	if err := checkName(name); err != nil {
+	rule, err := transport.ParseAddressRule(text)
+	if err != nil {
+		return err
+	}
+	if c.allowed == nil {
+		c.allowed = map[string][]transport.AddressRule{}
+	}
+	c.allowed[name] = append(c.allowed[name], rule)
+	return nil
+}
+
+// split parts NAME=VALUE.
+func split(arg, what string) (name, value string, err error) {
+	name, value, ok := strings.Cut(arg, "=")
+	if !ok || value == "" {
+		return "", "", fmt.Errorf("%q is not of the form NAME=%s", arg, what)
+	}
+	return name, value, checkName(name)
+}
+
+func add(m *map[string]string, arg string) error {
+	name, file, err := split(arg, "FILE")
+	if err != nil {
 		return err
 	}
 	if _, twice := (*m)[name]; twice {
@@ -68,14 +94,23 @@ func checkName(name string) error {
 // Check reports settings that no transport would use, by name.
 func (c *Catalog) Check() error {
 	for name := range c.configs {
-		if _, ok := c.files[name]; ok {
-			continue
-		}
-		if _, err := modules.Load(name); err != nil {
+		if !c.has(name) {
 			return fmt.Errorf("a configuration is given for %s, which is no transport here", name)
 		}
 	}
+	for name := range c.allowed {
+		if !c.has(name) {
+			return fmt.Errorf("addresses are granted to %s, which is no transport here", name)
+		}
+	}
 	return nil
+}
+
+func (c *Catalog) has(name string) bool {
+	if _, ok := c.files[name]; ok {
+		return true
+	}
+	return slices.Contains(modules.Names(), name)
 }
 
 // Load compiles the module of a transport and returns the configuration to run
@@ -91,6 +126,7 @@ func (c *Catalog) Load(name string) (transport.Config, error) {
 			return cfg, fmt.Errorf("read the module's configuration: %w", err)
 		}
 	}
+	cfg.Allow = c.allowed[name]
 	cfg.Module, err = transport.Compile(wasm, transport.CompileOptions{CacheDir: c.CacheDir})
 	return cfg, err
 }
