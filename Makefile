@@ -22,7 +22,7 @@ modules/built/%.wasm: FORCE
 	GOOS=wasip1 GOARCH=wasm $(GO) build $(WASM_FLAGS) -o $@ ./modules/$*
 
 testmodules: need-test-tools
-	transport/testmodules/build.sh
+	REQUIRE_RUST=1 transport/testmodules/build.sh
 
 demo: need-tor waterproxy
 	./waterproxy demo
@@ -33,21 +33,27 @@ lint: modules
 	@out=$$(gofmt -l .); test -z "$$out" || { echo "gofmt would change: $$out"; exit 1; }
 	$(GO) vet ./...
 	GOOS=wasip1 GOARCH=wasm $(GO) vet ./modules/...
+	cd bench/peer && $(GO) vet ./...
+
+# A test that would do without a program because it is missing fails instead.
+unit integration: export REQUIRE_RUST = 1
 
 unit: modules testmodules
-	$(GO) test -race $$($(GO) list ./... | grep -v '^waterproxy/integration$$')
+	$(GO) test -race $$($(GO) list ./... | grep -v '^waterproxy/integration')
 
 integration: need-tor need-test-tools waterproxy testmodules
-	$(GO) test -count=1 -timeout 12m ./integration
+	$(GO) test -count=1 -timeout 12m ./integration/...
 
-bench: need-tor need-test-tools waterproxy
+# BENCH="-quick" and other flags: see bench/README.md.
+bench: need-test-tools waterproxy testmodules
 	$(GO) run ./bench $(BENCH)
+	$(GO) run ./bench runtime $(BENCH)
 
 need-tor:
 	scripts/install tor
 
 need-test-tools:
-	scripts/install tor obfs4proxy clang lld wasi-libc libclang-rt-dev-wasm32
+	scripts/install tor obfs4proxy clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32
 
 clean:
 	rm -rf waterproxy modules/built/*.wasm transport/testmodules/built

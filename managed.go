@@ -57,16 +57,16 @@ func runManaged(args []string) int {
 		}
 		defer stop()
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := untilEnd()
 	defer cancel()
 	start := m.startServer
 	if _, ok := os.LookupEnv("TOR_PT_CLIENT_TRANSPORTS"); ok {
 		start = m.startClient
 	}
 	if err := start(ctx); err != nil {
-		return exitFailure // goptlib has printed the line that says why
+		return exitFailure // the line that says why has been printed
 	}
-	m.waitForEnd()
+	<-ctx.Done()
 	for _, l := range m.running {
 		if err := l.Close(); err != nil {
 			m.log.Warn("cannot stop listening", "error", err)
@@ -111,11 +111,17 @@ func (m *managed) useState() error {
 // startClient starts a SOCKS5 proxy for each transport that tor asks for and we
 // have (pt-spec 3.3.2, 3.5).
 func (m *managed) startClient(ctx context.Context) error {
+	// goptlib does not understand all that tor writes into this variable, and then
+	// fails without a line.
+	proxy := os.Getenv("TOR_PT_PROXY")
+	if err := os.Unsetenv("TOR_PT_PROXY"); err != nil {
+		return err
+	}
 	info, err := pt.ClientSetup(nil)
 	if err != nil {
 		return err
 	}
-	if info.ProxyURL != nil {
+	if proxy != "" {
 		return pt.ProxyError("waterproxy cannot connect through a proxy yet; remove the proxy from torrc or use another transport")
 	}
 	if err := m.useState(); err != nil {
@@ -147,6 +153,9 @@ func (m *managed) startProxy(ctx context.Context, name string) (*client.Proxy, e
 // startServer starts a listener for each transport that tor asks for and we have
 // (pt-spec 3.3.3).
 func (m *managed) startServer(ctx context.Context) error {
+	if err := checkASCII(); err != nil {
+		return err
+	}
 	info, err := pt.ServerSetup(nil)
 	if err != nil {
 		return err
@@ -177,24 +186,36 @@ func (m *managed) startListener(ctx context.Context, bind pt.Bindaddr, info *pt.
 	return server.Listen(ctx, bind.MethodName, cfg, bind.Addr, info, m.log, m.meter)
 }
 
-// waitForEnd returns when tor wants the end: by a signal, or, if it said so, by
-// closing standard input, which also happens when tor dies (pt-spec 3.4).
-func (m *managed) waitForEnd() {
-	end := make(chan os.Signal, 1)
-	signal.Notify(end, os.Interrupt, syscall.SIGTERM)
+// untilEnd returns a context that is done when tor wants the end: by a signal,
+// or, if it said so, by closing standard input, which also happens when tor dies
+// (pt-spec 3.4). It may come while transports are still being started.
+func untilEnd() (context.Context, context.CancelFunc) {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	if os.Getenv("TOR_PT_EXIT_ON_STDIN_CLOSE") == "1" {
 		go func() {
 			// An error means as much as the end.
 			_, _ = io.Copy(io.Discard, os.Stdin)
-			end <- syscall.SIGTERM
+			cancel()
 		}()
 	}
-	<-end
+	return ctx, cancel
+}
+
+// checkASCII makes up for goptlib, which panics where it would quote one of
+// these variables in an error line if they are not ASCII.
+func checkASCII() error {
+	for _, key := range []string{"TOR_PT_SERVER_BINDADDR", "TOR_PT_ORPORT", "TOR_PT_EXTENDED_SERVER_PORT"} {
+		if value := os.Getenv(key); value != ptlog.Printable(value) {
+			ptlog.EnvError("%s: %q has characters that no address has", key, value)
+			return fmt.Errorf("%s is malformed", key)
+		}
+	}
+	return nil
 }
 
 // oneLine turns an error into text for a line to tor. A module's stack trace
 // stays out.
 func oneLine(err error) string {
 	first, _, _ := strings.Cut(err.Error(), "\n")
-	return first
+	return ptlog.Printable(first)
 }

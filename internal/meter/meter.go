@@ -144,7 +144,10 @@ func listen(address string) (net.Listener, error) {
 		if err != nil {
 			return nil, err
 		}
-		return l, os.Chmod(path, 0o600)
+		if err := os.Chmod(path, 0o600); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+		return l, nil
 	}
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {

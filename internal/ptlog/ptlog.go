@@ -22,17 +22,27 @@ func New(level slog.Leveler) *slog.Logger {
 			if len(groups) == 0 && a.Key == slog.TimeKey {
 				return slog.Attr{} // tor adds its own
 			}
-			return a
+			return scrub(a)
 		},
 	}))
 }
 
-// lineWriter sends each line that a slog.TextHandler writes to tor, without
-// addresses, at the severity the line starts with.
+// scrub replaces the addresses in an attribute. Once the handler has quoted it,
+// an address after a line break would follow the letter n and not be found.
+func scrub(a slog.Attr) slog.Attr {
+	switch a.Value.Kind() {
+	case slog.KindString, slog.KindAny:
+		a.Value = slog.StringValue(string(safelog.Scrub([]byte(a.Value.String()))))
+	}
+	return a
+}
+
+// lineWriter sends each line that a slog.TextHandler writes to tor, at the
+// severity the line starts with.
 type lineWriter struct{}
 
 func (lineWriter) Write(p []byte) (int, error) {
-	line := strings.TrimSuffix(string(safelog.Scrub(p)), "\n")
+	line := strings.TrimSuffix(string(p), "\n")
 	level, rest, _ := strings.Cut(line, " ")
 	severity := pt.LogSeverityInfo
 	switch level {
@@ -50,12 +60,18 @@ func (lineWriter) Write(p []byte) (int, error) {
 // EnvError prints an ENV-ERROR line (pt-spec 3.3.1), after which tor gives the
 // proxy up instead of starting it again and again.
 func EnvError(format string, args ...any) {
-	msg := strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?' // a line break would start a line of its own
-		}
-		return r
-	}, fmt.Sprintf(format, args...))
+	msg := Printable(fmt.Sprintf(format, args...))
 	// If tor does not listen there is nobody left to tell.
 	_, _ = io.WriteString(pt.Stdout, "ENV-ERROR "+msg+"\n")
+}
+
+// Printable replaces what must not be in a line to tor: line breaks, which would
+// start a line of their own, other control characters and all that is not ASCII.
+func Printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
 }

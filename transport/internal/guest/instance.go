@@ -177,7 +177,7 @@ func (in *Instance) initialise(m *Module) (err error) {
 	in.counted = &m.running
 	in.openStandard()
 	ctx := in.callContext(in.main)
-	memory := &linmem.Allocator{Limit: in.o.Limits.Memory}
+	memory := &linmem.Allocator{Limit: in.o.Limits.Memory, Image: m.image}
 	cfg := wazero.NewModuleConfig().
 		WithName("").
 		WithStartFunctions().

@@ -11,6 +11,7 @@ import (
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 
+	"waterproxy/transport/internal/linmem"
 	"waterproxy/transport/internal/wasmfile"
 )
 
@@ -66,7 +67,8 @@ type Module struct {
 	compiled wazero.CompiledModule
 	shape    *Shape
 	memory   wasmfile.Memory
-	running  atomic.Int64 // instances
+	image    *linmem.Image // the initial content of memory; nil if wazero sees to it
+	running  atomic.Int64  // instances
 }
 
 // Compile compiles a module and finds out what it offers. cacheDir, if not
@@ -76,11 +78,11 @@ func Compile(ctx context.Context, wasm []byte, interpreter bool, cacheDir string
 	if err != nil {
 		return nil, err
 	}
-	stoppable, refused := wasmfile.AddStop(wasm)
+	rewritten, image, refused := rewrite(wasm)
 	if refused != nil {
-		stoppable = wasm // wazero says better what is wrong with a broken file
+		rewritten = wasm // wazero says better what is wrong with a broken file
 	}
-	c, err := e.rt.CompileModule(ctx, stoppable)
+	c, err := e.rt.CompileModule(ctx, rewritten)
 	if err == nil && refused != nil {
 		err = errors.Join(refused, c.Close(ctx))
 	}
@@ -92,11 +94,23 @@ func Compile(ctx context.Context, wasm []byte, interpreter bool, cacheDir string
 		_ = m.Close()
 		return nil, err
 	}
+	if len(image.Bytes) > 0 {
+		m.image = linmem.NewImage(image.Offset, image.Bytes)
+	}
 	if m.memory, err = wasmfile.ReadMemory(wasm); err != nil {
 		_ = m.Close()
 		return nil, err
 	}
 	return m, nil
+}
+
+// rewrite makes a module stoppable, and its data shareable.
+func rewrite(wasm []byte) (rewritten []byte, image wasmfile.Image, err error) {
+	rewritten, err = wasmfile.AddStop(wasm)
+	if err != nil {
+		return nil, image, err
+	}
+	return wasmfile.TakeData(rewritten)
 }
 
 // Shape returns what the module offers.

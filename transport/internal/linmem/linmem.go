@@ -1,5 +1,6 @@
 // Package linmem provides the linear memory of module instances: mapped outside
-// the Go heap, given page by page as it is touched, and capped.
+// the Go heap, given page by page as it is touched, capped, and with its initial
+// content shared between instances where the system can do that.
 package linmem
 
 import "github.com/tetratelabs/wazero/experimental"
@@ -8,19 +9,23 @@ import "github.com/tetratelabs/wazero/experimental"
 // [experimental.MemoryAllocator].
 type Allocator struct {
 	Limit uint64 // bytes
+	Image *Image // what a memory holds at first; nil for zeros
 }
 
 // Allocate implements experimental.MemoryAllocator. A memory's address never
-// changes.
+// changes unless the system has no address space to reserve.
 func (a *Allocator) Allocate(_, max uint64) experimental.LinearMemory {
 	size := min(max, a.Limit)
 	if size > 0 {
 		if b, err := reserve(size); err == nil {
+			if a.Image != nil {
+				a.Image.mapInto(b)
+			}
 			return &mapped{b}
 		}
 	}
-	// No address space to reserve: a slice that grows by copying does as well.
-	return &slice{limit: size}
+	// A slice that grows by copying does as well.
+	return &slice{limit: size, image: a.Image}
 }
 
 // mapped is a reserved range of which the first part is in use.
@@ -46,6 +51,7 @@ func (m *mapped) Free() {
 type slice struct {
 	b     []byte
 	limit uint64
+	image *Image // to be copied when there is memory for it
 }
 
 func (s *slice) Reallocate(size uint64) []byte {
@@ -58,7 +64,29 @@ func (s *slice) Reallocate(size uint64) []byte {
 		s.b = b
 	}
 	s.b = s.b[:size]
+	if s.image != nil {
+		s.image.copyInto(s.b)
+		s.image = nil
+	}
 	return s.b
 }
 
 func (s *slice) Free() { s.b = nil }
+
+// Image is the initial content of memories, from an offset on. It is safe for
+// concurrent use.
+type Image struct {
+	offset uint64
+	bytes  []byte
+	file   sharedFile
+}
+
+// NewImage returns an image of bytes at an offset, which must fit into every
+// memory that is made with it.
+func NewImage(offset uint64, bytes []byte) *Image {
+	i := &Image{offset: offset, bytes: bytes}
+	i.share()
+	return i
+}
+
+func (i *Image) copyInto(memory []byte) { copy(memory[i.offset:], i.bytes) }

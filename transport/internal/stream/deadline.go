@@ -46,6 +46,16 @@ func (d *deadline) set(t time.Time) {
 	close(past)
 }
 
+// stop releases the timer; the deadline no longer passes by itself.
+func (d *deadline) stop() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
+	}
+}
+
 // passed returns a channel that is closed when the deadline passes.
 func (d *deadline) passed() <-chan struct{} {
 	d.mu.Lock()

@@ -156,6 +156,8 @@ func (c *PipeConn) Close() error {
 	}
 	c.out.end(io.EOF)
 	c.in.swallow()
+	c.inDeadline.stop()
+	c.outDeadline.stop()
 	return nil
 }
 

@@ -4,8 +4,9 @@ import "fmt"
 
 // instruction is what a walk over a function's code needs to know of one.
 type instruction struct {
-	loop bool // begins a loop
-	call bool // calls a function
+	loop    bool // begins a loop
+	call    bool // calls a function
+	segment bool // names a data segment
 }
 
 // next skips one instruction with its immediates (WebAssembly core
@@ -44,7 +45,7 @@ func (r *reader) next() (i instruction) {
 	case op <= 0x01, op == 0x05, op == 0x0a, op == 0x0b, op == 0x0f, op == 0x19, op == 0x1a, op == 0x1b,
 		op >= 0x45 && op <= 0xc4, op == 0xd1: // no immediates
 	case op == 0xfc:
-		r.bulk()
+		i.segment = r.bulk()
 	case op == 0xfd:
 		r.simd()
 	case op == 0xfe:
@@ -84,9 +85,10 @@ func (r *reader) tryTable() {
 }
 
 // bulk skips what follows 0xfc: saturating conversions, memory and table
-// operations.
-func (r *reader) bulk() {
-	switch op := r.u32(); {
+// operations. It reports whether it was memory.init or data.drop.
+func (r *reader) bulk() (segment bool) {
+	op := r.u32()
+	switch {
 	case op <= 7:
 	case op == 9, op == 11, op == 13, op >= 15 && op <= 17:
 		r.leb()
@@ -95,6 +97,7 @@ func (r *reader) bulk() {
 	default:
 		r.fail(fmt.Errorf("unknown instruction 0xfc %d", op))
 	}
+	return op == 8 || op == 9
 }
 
 func (r *reader) simd() {

@@ -66,6 +66,22 @@ func (r *reader) u32() (v uint32) {
 	return 0
 }
 
+// s32 reads a signed LEB128 number.
+func (r *reader) s32() (v int32) {
+	for shift := 0; shift < 35; shift += 7 {
+		b := r.byte()
+		v |= int32(b&0x7f) << shift
+		if b&0x80 == 0 {
+			if shift < 28 && b&0x40 != 0 {
+				v |= -1 << (shift + 7)
+			}
+			return v
+		}
+	}
+	r.fail(errors.New("a number is too long"))
+	return 0
+}
+
 // leb skips a LEB128 number of up to 64 bits.
 func (r *reader) leb() {
 	for range 10 {

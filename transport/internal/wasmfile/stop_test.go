@@ -18,7 +18,7 @@ func TestEveryModuleStaysValid(t *testing.T) {
 	ctx := context.Background()
 	rt := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter())
 	defer rt.Close(ctx)
-	n := 0
+	n, images := 0, 0
 	for _, name := range testmodules.Names(t, "") {
 		wasm := testmodules.Load(t, name)
 		original, err := rt.CompileModule(ctx, wasm)
@@ -38,7 +38,21 @@ func TestEveryModuleStaysValid(t *testing.T) {
 		if got, want := len(m.ExportedFunctions()), len(original.ExportedFunctions()); got != want {
 			t.Errorf("%s exports %d functions, not %d", name, got, want)
 		}
+		bare, image, err := TakeData(rewritten)
+		if err != nil {
+			t.Errorf("%s: take data: %v", name, err)
+			continue
+		}
+		if _, err := rt.CompileModule(ctx, bare); err != nil {
+			t.Errorf("%s without its data is no longer valid: %v", name, err)
+		}
+		if len(image.Bytes) > 0 {
+			images++
+		}
 		n++
+	}
+	if images < 30 {
+		t.Errorf("only %d modules had data to take", images)
 	}
 	if n < 50 {
 		t.Errorf("only %d modules were tried", n)
@@ -115,8 +129,14 @@ func FuzzAddStop(f *testing.F) {
 		if err != nil {
 			t.Fatalf("a valid module is refused: %v", err)
 		}
-		if _, err := rt.CompileModule(ctx, out); err != nil {
-			t.Fatalf("a valid module became invalid: %v", err)
+		bare, _, err := TakeData(out)
+		if err != nil {
+			t.Fatalf("take data: %v", err)
+		}
+		for _, wasm := range [][]byte{out, bare} {
+			if _, err := rt.CompileModule(ctx, wasm); err != nil {
+				t.Fatalf("a valid module became invalid: %v", err)
+			}
 		}
 	})
 }

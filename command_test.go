@@ -1,0 +1,120 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"waterproxy/modules"
+	"waterproxy/transport/testmodules"
+)
+
+// By hand it says what it is, in two lines, and where to go from there.
+func TestByHand(t *testing.T) {
+	p := run(t, nil)
+	p.checkStatus(2)
+	if said := p.stdout.get(); len(said) > 0 {
+		t.Errorf("standard output has %q", said)
+	}
+	said := p.stderr.get()
+	if len(said) != 2 || !strings.Contains(strings.Join(said, " "), "waterproxy demo") {
+		t.Errorf("standard error has %q, want two lines that mention waterproxy demo", said)
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing.wasm")
+	for _, test := range []struct {
+		args           []string
+		status         int
+		stdout, stderr string // what must be in there; "" means that nothing is
+	}{
+		{[]string{"version"}, 0, "waterproxy " + version + " (go1.", ""},
+		{[]string{"-h"}, 0, "", "inspect"},
+		{[]string{"inspect", "-h"}, 0, "", "FILE.wasm"},
+		{[]string{"inspect"}, 2, "", "one module file"},
+		{[]string{"inspect", "a", "b"}, 2, "", "one module file"},
+		{[]string{"inspect", missing}, 1, "", "no such file"},
+		{[]string{"inspect", "-colour", "x"}, 1, "", "-colour"},
+		{[]string{"demo", "x"}, 1, "", "takes no arguments"},
+		{[]string{"demo", "-transport", "unknown"}, 1, "", "no such transport: unknown"},
+		{[]string{"-colour"}, 1, "", "-colour"},
+		{[]string{"inspect", testmodules.Path("plain_v1")}, 0, "roles", ""},
+		{[]string{"inspect", testmodules.Path("bad_text")}, 1, "SHA-256", "can't run here"},
+	} {
+		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
+			p := run(t, nil, test.args...)
+			p.checkStatus(test.status)
+			for _, out := range []struct {
+				name, want string
+				lines      []string
+			}{{"output", test.stdout, p.stdout.get()}, {"error", test.stderr, p.stderr.get()}} {
+				text := strings.Join(out.lines, "\n")
+				if out.want == "" && text != "" || !strings.Contains(text, out.want) {
+					t.Errorf("standard %s has %q, want %q", out.name, text, out.want)
+				}
+			}
+		})
+	}
+}
+
+// A report names what others need to see the same: the built-in modules.
+func TestVersionNamesModules(t *testing.T) {
+	text := strings.Join(run(t, nil, "version").stdout.get(), "\n")
+	names := modules.Names()
+	if len(names) == 0 {
+		t.Error("there is no built-in module")
+	}
+	for _, name := range names {
+		wasm, err := modules.Load(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf("transport %s, %d bytes, SHA-256 %s", name, len(wasm), digest(wasm)); !strings.Contains(text, want) {
+			t.Errorf("%q lacks %q", text, want)
+		}
+	}
+}
+
+func TestInspect(t *testing.T) {
+	for name, want := range map[string][]string{
+		"plain_v0":          {"v0", "half-close", "water_dial|host_dial", "memory"},
+		"plain_v1":          {"v1", "by the host"},
+		"posix_v1":          {"v1", "by the module itself"},
+		"plain_dialonly_v1": {"no server: ", "no relay: "},
+		"evil_stdio_pt_v1":  {"v1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := run(t, nil, "inspect", testmodules.Path(name))
+			p.checkStatus(0)
+			text := strings.Join(p.stdout.get(), "\n")
+			wasm, err := os.ReadFile(testmodules.Path(name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range append(want, digest(wasm), fmt.Sprintf("%d bytes", len(wasm))) {
+				found := false
+				for alternative := range strings.SplitSeq(want, "|") {
+					found = found || strings.Contains(text, alternative)
+				}
+				if !found {
+					t.Errorf("the report lacks %q:\n%s", want, text)
+				}
+			}
+		})
+	}
+}
+
+// Every file that is no good is an error and no crash.
+func TestInspectUnusable(t *testing.T) {
+	for _, name := range testmodules.Names(t, "bad_") {
+		var out strings.Builder
+		if err := inspect(&out, testmodules.Path(name)); err == nil {
+			t.Errorf("%s: no error; the report is\n%s", name, &out)
+		} else if !strings.Contains(out.String(), "SHA-256") {
+			t.Errorf("%s: the report lacks the checksum: %q", name, &out)
+		}
+	}
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// What tor or its operator got wrong is told to tor in one line, after which tor
+// does not start the proxy again.
+func TestMalformedEnvironment(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	client := clientVariables("plain")
+	server := serverVariables("plain", "127.0.0.1:9001")
+	for name, test := range map[string]struct {
+		env  variables
+		args []string
+		want string // how the line starts
+	}{
+		"no version":             {env: client.without("TOR_PT_MANAGED_TRANSPORT_VER"), want: "ENV-ERROR no TOR_PT_MANAGED_TRANSPORT_VER"},
+		"empty version":          {env: client.with(variables{"TOR_PT_MANAGED_TRANSPORT_VER": ""}), want: "ENV-ERROR no TOR_PT_MANAGED_TRANSPORT_VER"},
+		"other versions":         {env: client.with(variables{"TOR_PT_MANAGED_TRANSPORT_VER": "2,11"}), want: "VERSION-ERROR no-version"},
+		"server, other version":  {env: server.with(variables{"TOR_PT_MANAGED_TRANSPORT_VER": "0"}), want: "VERSION-ERROR no-version"},
+		"no role":                {env: client.without("TOR_PT_CLIENT_TRANSPORTS"), want: "ENV-ERROR no TOR_PT_SERVER_BINDADDR"},
+		"empty client":           {env: client.with(variables{"TOR_PT_CLIENT_TRANSPORTS": ""}), want: "ENV-ERROR no TOR_PT_CLIENT_TRANSPORTS"},
+		"no server transports":   {env: server.without("TOR_PT_SERVER_TRANSPORTS"), want: "ENV-ERROR no TOR_PT_SERVER_TRANSPORTS"},
+		"no bind address":        {env: server.without("TOR_PT_SERVER_BINDADDR"), want: "ENV-ERROR no TOR_PT_SERVER_BINDADDR"},
+		"bind address, no name":  {env: server.with(variables{"TOR_PT_SERVER_BINDADDR": "127.0.0.1:0"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
+		"bind address, no port":  {env: server.with(variables{"TOR_PT_SERVER_BINDADDR": "plain-127.0.0.1"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
+		"bind address, host":     {env: server.with(variables{"TOR_PT_SERVER_BINDADDR": "plain-localhost:0"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
+		"bind address, big port": {env: server.with(variables{"TOR_PT_SERVER_BINDADDR": "plain-127.0.0.1:65536"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
+		"bind address twice":     {env: server.with(variables{"TOR_PT_SERVER_BINDADDR": "plain-127.0.0.1:0,plain-127.0.0.2:0"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
+		"bind address not ASCII": {env: server.with(variables{"TOR_PT_SERVER_BINDADDR": "plain-é"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
+		"bind address, lines":    {env: server.with(variables{"TOR_PT_SERVER_BINDADDR": "plain-1\nSMETHODS DONE"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
+		"options":                {env: server.with(variables{"TOR_PT_SERVER_TRANSPORT_OPTIONS": "plain:key"}), want: "ENV-ERROR TOR_PT_SERVER_TRANSPORT_OPTIONS"},
+		"no ORPort":              {env: server.without("TOR_PT_ORPORT"), want: "ENV-ERROR need TOR_PT_ORPORT"},
+		"ORPort":                 {env: server.with(variables{"TOR_PT_ORPORT": "9001"}), want: "ENV-ERROR cannot resolve TOR_PT_ORPORT"},
+		"ORPort not ASCII":       {env: server.with(variables{"TOR_PT_ORPORT": "127.0.0.1:９００１"}), want: "ENV-ERROR TOR_PT_ORPORT"},
+		"ExtORPort, no cookie":   {env: server.with(variables{"TOR_PT_EXTENDED_SERVER_PORT": "127.0.0.1:9002"}), want: "ENV-ERROR need TOR_PT_AUTH_COOKIE_FILE"},
+		"ExtORPort": {
+			env: server.with(variables{"TOR_PT_EXTENDED_SERVER_PORT": "x", "TOR_PT_AUTH_COOKIE_FILE": file}), want: "ENV-ERROR cannot resolve TOR_PT_EXTENDED_SERVER_PORT",
+		},
+		"client, state in a file":   {env: client.with(variables{"TOR_PT_STATE_LOCATION": file + "/state"}), want: "ENV-ERROR cannot make the state directory"},
+		"server, state in a file":   {env: server.with(variables{"TOR_PT_STATE_LOCATION": file + "/é"}), want: "ENV-ERROR cannot make the state directory"},
+		"state without permission":  {env: client.with(variables{"TOR_PT_STATE_LOCATION": "/proc/waterproxy"}), want: "ENV-ERROR cannot make the state directory"},
+		"proxy":                     {env: client.with(variables{"TOR_PT_PROXY": "socks5://127.0.0.1:1080"}), want: "PROXY-ERROR "},
+		"proxy, tor's credentials":  {env: client.with(variables{"TOR_PT_PROXY": "socks5://us%er:p:w@@127.0.0.1:1080"}), want: "PROXY-ERROR "},
+		"proxy, no URL":             {env: client.with(variables{"TOR_PT_PROXY": "127.0.0.1:1080"}), want: "PROXY-ERROR "},
+		"unknown flag":              {env: client, args: []string{"-colour"}, want: "ENV-ERROR the plugin's command line: "},
+		"help":                      {env: client, args: []string{"-h"}, want: "ENV-ERROR the plugin's command line: "},
+		"flag in several lines":     {env: client, args: []string{"-a\nCMETHODS DONE"}, want: "ENV-ERROR the plugin's command line: "},
+		"flag that is not ASCII":    {env: server, args: []string{"-é\xff"}, want: "ENV-ERROR the plugin's command line: "},
+		"subcommand":                {env: client, args: []string{"version"}, want: "ENV-ERROR the plugin's command line: "},
+		"module without file":       {env: client, args: []string{"-module", "x"}, want: "ENV-ERROR the plugin's command line: "},
+		"module with a bad name":    {env: client, args: []string{"-module", "a-b=/x"}, want: "ENV-ERROR the plugin's command line: "},
+		"module twice":              {env: client, args: []string{"-module", "x=/x", "-module", "x=/y"}, want: "ENV-ERROR the plugin's command line: "},
+		"configuration for nothing": {env: client, args: []string{"-module-config", "x=/x"}, want: "ENV-ERROR the plugin's command line: "},
+		"log level":                 {env: client, args: []string{"-log-level", "loud"}, want: "ENV-ERROR the plugin's command line: "},
+		"metrics for everybody":     {env: client, args: []string{"-metrics", "0.0.0.0:0"}, want: "ENV-ERROR metrics: "},
+		"metrics by name":           {env: client, args: []string{"-metrics", "localhost:0"}, want: "ENV-ERROR metrics: "},
+		"metrics on any address":    {env: client, args: []string{"-metrics", ":0"}, want: "ENV-ERROR metrics: "},
+		"metrics nowhere":           {env: client, args: []string{"-metrics", "x"}, want: "ENV-ERROR metrics: "},
+		"metrics on a file":         {env: client, args: []string{"-metrics", "unix:" + file}, want: "ENV-ERROR metrics: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := run(t, test.env, test.args...)
+			p.checkOutput()
+			if p.status() <= 0 {
+				t.Errorf("it ended with %v, want an exit status that is not 0", p.cmd.ProcessState)
+			}
+			var errors []string
+			for _, line := range p.stdout.get() {
+				if strings.Contains(line, "-ERROR") {
+					errors = append(errors, line)
+				}
+				if strings.Contains(line, "METHOD") && !strings.Contains(line, "-ERROR") {
+					t.Errorf("it went on to say %q", line)
+				}
+			}
+			if len(errors) != 1 || !strings.HasPrefix(errors[0], test.want) {
+				t.Errorf("it said %q, want one line that begins with %q", errors, test.want)
+			}
+		})
+	}
+	if text, err := os.ReadFile(file); err != nil || string(text) != "x" {
+		t.Errorf("the file in the way is now %q, %v", text, err)
+	}
+}
+
+// The version is one of several that tor may offer, and is said first of all but
+// what the specification lets a proxy say at any time.
+func TestVersionChosen(t *testing.T) {
+	p := launch(t, clientVariables("unknown").with(variables{"TOR_PT_MANAGED_TRANSPORT_VER": "3,1,2"}))
+	if said := strings.Join(p.ready(), "; "); said != "VERSION 1; CMETHODS DONE" {
+		t.Errorf("it said %q", said)
+	}
+	p.line(`^STATUS TYPE=version IMPLEMENTATION="waterproxy" VERSION="` + version + `"$`)
+}
+
+// The state directory is made if it is missing, for its user alone, and compiled
+// modules go in there and nowhere else.
+func TestState(t *testing.T) {
+	for name, env := range map[string]variables{
+		"client": clientVariables("t"),
+		"server": serverVariables("t", "127.0.0.1:1"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "deep", "é state")
+			env := env.with(variables{"TOR_PT_STATE_LOCATION": dir + "/"})
+			p := launch(t, env, module("t", "posix_v1")...)
+			p.address("t")
+			for _, path := range []string{dir, filepath.Join(dir, "compiled")} {
+				info, err := os.Stat(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if info.Mode().Perm() != 0o700 {
+					t.Errorf("%s has mode %v, want -rwx------", path, info.Mode())
+				}
+			}
+			before := files(t, dir)
+			if len(before) == 0 {
+				t.Error("no compiled module was kept")
+			}
+			if left := files(t, p.cmd.Dir); len(left) > 0 {
+				t.Errorf("files were made in the working directory: %q", left)
+			}
+			// A second process finds what the first one made.
+			launch(t, env, module("t", "posix_v1")...).address("t")
+			for file, made := range files(t, dir) {
+				if !before[file].Equal(made) {
+					t.Errorf("%s was compiled a second time", file)
+				}
+			}
+		})
+	}
+}
+
+// files returns the files below a directory with the times at which they were
+// last written.
+func files(t *testing.T, dir string) map[string]time.Time {
+	t.Helper()
+	all := map[string]time.Time{}
+	err := filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		all[path] = info.ModTime()
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// Without a state directory everything works but that nothing is kept.
+func TestNoState(t *testing.T) {
+	p := launch(t, clientVariables("t").without("TOR_PT_STATE_LOCATION"), module("t", "plain_v1")...)
+	echoThrough(t, p.address("t"))
+	if left := files(t, p.cmd.Dir); len(left) > 0 {
+		t.Errorf("files were made in the working directory: %q", left)
+	}
+}
+
+// echoThrough shows that a client's transport carries bytes. The module must be
+// a passthrough.
+func echoThrough(t *testing.T, proxy string) {
+	t.Helper()
+	l := listen(t)
+	echo(t, connect(t, proxy, l.Addr().String()), accept(t, l))
+}

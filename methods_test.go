@@ -1,0 +1,213 @@
+package main
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"waterproxy/transport/testmodules"
+)
+
+// unusable are modules that don't start, with what has to be in the reason.
+var unusable = map[string]string{
+	"bad_empty":               ".",
+	"bad_text":                ".",
+	"bad_header_only":         ".",
+	"bad_truncated":           ".",
+	"bad_component":           ".",
+	"bad_body":                ".",
+	"evil_none":               ".",
+	"evil_noroles_v0":         ".",
+	"evil_noroles_v1":         ".",
+	"evil_noinit_v1":          ".",
+	"evil_dial_i64_v1":        ".",
+	"evil_import_env_v1":      ".",
+	"evil_import_memory_v1":   ".",
+	"evil_huge_memory_v1":     "memory",
+	"evil_trap_initialize_v1": "unreachable|trap",
+	"evil_trap_init_v0":       "unreachable|trap",
+	"evil_trap_init_v1":       "unreachable|trap",
+	"evil_start_exit3_v1":     "3",
+	"evil_init_eperm_v1":      ".",
+	"evil_init_minint_v1":     ".",
+}
+
+// A module that can't run is an error for its transport alone: unknown names are
+// ignored, and the others come up and work.
+func TestMethodErrors(t *testing.T) {
+	dir := t.TempDir()
+	odd := filepath.Join(dir, "mödule\nSMETHODS DONE")
+	flags := slices.Concat(
+		module("first", "plain_v1"),
+		[]string{"-module", "missing=" + filepath.Join(dir, "missing.wasm")},
+		[]string{"-module", "directory=" + dir},
+		[]string{"-module", "odd=" + odd},
+		module("unconfigured", "plain_v1"),
+		[]string{"-module-config", "unconfigured=" + filepath.Join(dir, "missing.cfg")},
+		module("otherrole", "plain_relayonly_v1"),
+		module("last", "posix_v1"),
+	)
+	reasons := map[string]string{
+		"missing":      "no such file",
+		"directory":    "is a directory",
+		"odd":          "no such file|m..?dule",
+		"unconfigured": "configuration.*no such file",
+		"otherrole":    "relay|client|server",
+	}
+	for name, reason := range unusable {
+		flags = append(flags, module(name, name)...)
+		reasons[name] = reason
+	}
+	names := slices.Concat([]string{"first", "unknown", "*"}, slices.Sorted(maps.Keys(reasons)), []string{"not_there", "last"})
+
+	orPort := listen(t)
+	client := clientVariables(strings.Join(names, ","))
+	server := serverVariables(strings.Join(names, ","), orPort.Addr().String())
+	for keyword, env := range map[string]variables{"CMETHOD": client, "SMETHOD": server} {
+		t.Run(keyword, func(t *testing.T) {
+			p := launch(t, env, flags...)
+			var good []string
+			failed := map[string]string{}
+			for _, line := range p.ready() {
+				word := strings.SplitN(line, " ", 3)
+				switch word[0] {
+				case keyword:
+					good = append(good, word[1])
+				case keyword + "-ERROR":
+					if _, twice := failed[word[1]]; twice {
+						t.Errorf("two errors for %s", word[1])
+					}
+					failed[word[1]] = word[2]
+				}
+			}
+			if want := []string{"first", "last"}; !slices.Equal(good, want) {
+				t.Errorf("offered are %q, want %q", good, want)
+			}
+			for name, reason := range reasons {
+				if !regexp.MustCompile(reason).MatchString(failed[name]) {
+					t.Errorf("%s: the reason is %q, want one with %q", name, failed[name], reason)
+				}
+				delete(failed, name)
+			}
+			if len(failed) > 0 {
+				t.Errorf("errors for others: %q", failed)
+			}
+			for _, name := range good {
+				if keyword == "CMETHOD" {
+					echoThrough(t, p.address(name))
+				} else {
+					echo(t, dial(t, p.address(name)), accept(t, orPort))
+				}
+			}
+		})
+	}
+}
+
+// A port that is taken is an error for its transport alone.
+func TestPortTaken(t *testing.T) {
+	taken := listen(t)
+	orPort := listen(t)
+	p := launch(t, serverVariables("a,b", orPort.Addr().String()).with(variables{
+		"TOR_PT_SERVER_BINDADDR": "a-" + taken.Addr().String() + ",b-127.0.0.1:0",
+	}), modulesFlags("a", "plain_v1", "b", "plain_v1")...)
+	echo(t, dial(t, p.address("b")), accept(t, orPort))
+	p.line(`^SMETHOD-ERROR a .*address already in use`)
+}
+
+// What a module prints is a matter for the log, whatever it looks like and
+// however much it is.
+func TestModulePrints(t *testing.T) {
+	names := "pt0,pt1,outlines,outline,errlines,errline,good"
+	flags := append(modulesFlags(
+		"pt0", "evil_stdio_pt_v0", "pt1", "evil_stdio_pt_v1",
+		"outlines", "evil_stdout_lines_v1", "outline", "evil_stdout_line_v1",
+		"errlines", "evil_stderr_lines_v1", "errline", "evil_stderr_line_v1", "good", "posix_v1",
+	), "-log-level", "debug")
+	orPort := listen(t)
+	for keyword, env := range map[string]variables{
+		"CMETHOD": clientVariables(names),
+		"SMETHOD": serverVariables(names, orPort.Addr().String()),
+	} {
+		t.Run(keyword, func(t *testing.T) {
+			p := launch(t, env, flags...)
+			var offered []string
+			for _, line := range p.ready() {
+				if rest, ok := strings.CutPrefix(line, keyword+" "); ok {
+					name, _, _ := strings.Cut(rest, " ")
+					offered = append(offered, name)
+				}
+			}
+			if got := strings.Join(offered, ","); got != names {
+				t.Errorf("offered are %s, want %s", got, names)
+			}
+			// A connection of each module, all at once, and one that works beside
+			// them.
+			target := listen(t)
+			for _, name := range offered[:len(offered)-1] {
+				if keyword == "CMETHOD" {
+					go negotiate(dial(t, p.address(name)), target.Addr().String(), "") // its outcome is its module's affair
+				} else {
+					dial(t, p.address(name))
+				}
+			}
+			p.line(`^LOG SEVERITY=debug MESSAGE=".*transport=outlines stream=stdout`)
+			p.line(`^LOG SEVERITY=debug MESSAGE=".*transport=errlines stream=stderr`)
+			p.line(`^LOG SEVERITY=debug MESSAGE=".*transport=pt1 stream=stdout line=.042CMETHOD evil socks5 \[scrubbed\]`)
+			if keyword == "CMETHOD" {
+				own := listen(t)
+				c := connect(t, p.address("good"), own.Addr().String())
+				echo(t, c, accept(t, own))
+			}
+			p.stdin.Close()
+			p.wait(endTimeout)
+			for _, line := range p.stdout.get() {
+				if len(line) > 16<<10 {
+					t.Errorf("a line of %d bytes was written", len(line))
+				}
+				if keyword, rest, _ := strings.Cut(line, " "); keyword != "LOG" && strings.HasPrefix(rest, "evil") {
+					t.Errorf("a module got %q through", line)
+				}
+			}
+		})
+	}
+}
+
+// By default what modules print is not even logged.
+func TestModulePrintsQuietly(t *testing.T) {
+	p := launch(t, clientVariables("pt1"), module("pt1", "evil_stdio_pt_v1")...)
+	echoThrough(t, p.address("pt1"))
+	for _, line := range p.stdout.get() {
+		if strings.Contains(line, "evil") {
+			t.Errorf("standard output has %q", line)
+		}
+	}
+}
+
+// A file given by the user stands in for the built-in module of that name.
+func TestBuiltInReplaced(t *testing.T) {
+	p := launch(t, clientVariables("plain"), "-module", "plain="+testmodules.Path("evil_trap_init_v1"))
+	p.ready()
+	p.line(`^CMETHOD-ERROR plain `)
+}
+
+// A module gets the configuration that the user gave for it.
+func TestModuleConfig(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(file, []byte("\x01"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, abi := range []string{"v0", "v1"} {
+		flags := append(module("x", "xor_"+abi), "-module-config", "x="+file)
+		p := launch(t, clientVariables("x"), flags...)
+		l := listen(t)
+		near := connect(t, p.address("x"), l.Addr().String())
+		far := accept(t, l)
+		if err := exchange(crossed{near, far}, []byte("abc"), []byte("`cb")); err != nil {
+			t.Errorf("%s: %v", abi, err)
+		}
+	}
+}

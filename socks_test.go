@@ -1,0 +1,209 @@
+package main
+
+import (
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// crossed is written to at one end of a connection and read at the other.
+type crossed struct {
+	net.Conn
+	far net.Conn
+}
+
+func (c crossed) Read(p []byte) (int, error) { return c.far.Read(p) }
+
+// A request that fails gets the reply code that says why: tor shows it by name.
+func TestReplies(t *testing.T) {
+	alive := listen(t).Addr().String()
+	names := []string{"plain_v0", "plain_v1", "posix_v1", "evil_trap_dial_v0", "evil_trap_dial_v1", "evil_dial_badfd_v1", "evil_dial_enotconn_v1", "evil_dial_stdout_v1"}
+	var flags []string
+	for _, name := range names {
+		flags = append(flags, module(name, name)...)
+	}
+	p := launch(t, clientVariables(strings.Join(append(names, "plain"), ",")), flags...)
+	for _, test := range []struct {
+		transport, target string
+		want              byte
+	}{
+		{"plain", alive, replyGranted},
+		{"plain", deadAddress(t), replyRefused},
+		{"plain", "no..host:443", replyHostUnreachable},
+		{"plain", "255.255.255.255:443", replyNetUnreachable},
+		{"plain_v0", deadAddress(t), replyRefused},
+		{"plain_v0", "no..host:443", replyHostUnreachable},
+		{"plain_v1", deadAddress(t), replyRefused},
+		{"plain_v1", "[::1]:1", replyRefused},
+		{"plain_v1", "localhost:1", replyRefused},
+		{"plain_v1", "no..host:443", replyHostUnreachable},
+		{"posix_v1", deadAddress(t), replyRefused},
+		{"evil_trap_dial_v0", alive, replyFailure},
+		{"evil_trap_dial_v1", alive, replyFailure},
+		{"evil_dial_badfd_v1", alive, replyFailure},
+		{"evil_dial_enotconn_v1", alive, replyFailure},
+		{"evil_dial_stdout_v1", alive, replyFailure},
+		{"plain_v1", alive, replyGranted}, // still
+	} {
+		c, code := ask(t, p.address(test.transport), test.target, "")
+		if code != test.want {
+			t.Errorf("%s: reply %d for %s, want %d", test.transport, code, test.target, test.want)
+		}
+		if code != replyGranted {
+			if n, err := io.Copy(io.Discard, c); n > 0 || err != nil {
+				t.Errorf("%s: after the refusal came %d bytes and %v", test.transport, n, err)
+			}
+		}
+	}
+	for _, line := range p.stdout.get() {
+		if strings.HasPrefix(line, "LOG ") && (strings.Contains(line, "127.0.0.1") || strings.Contains(line, "255.255")) {
+			t.Errorf("an address was logged: %s", line)
+		}
+	}
+}
+
+// Arguments of a bridge line come as user name and password.
+func TestSOCKSArguments(t *testing.T) {
+	p := launch(t, clientVariables("t"), module("t", "plain_v1")...)
+	l := listen(t)
+	for _, args := range []string{
+		"k=v",
+		`cert=a\;b\=c\\;iat-mode=0`,
+		"k=" + strings.Repeat("x", 253),
+		"k=" + strings.Repeat("x", 254),
+		"k=" + strings.Repeat("x", 508),
+	} {
+		c, code := ask(t, p.address("t"), l.Addr().String(), args)
+		if code != replyGranted {
+			t.Errorf("%d bytes of arguments: reply %d", len(args), code)
+			continue
+		}
+		echo(t, c, accept(t, l))
+	}
+}
+
+// A request that is no SOCKS5 costs its client the connection, and nobody else
+// anything.
+func TestMalformedRequests(t *testing.T) {
+	p := launch(t, clientVariables("t"), module("t", "plain_v1")...)
+	for _, text := range []string{
+		"\x04\x01\x00\x50\x7f\x00\x00\x01\x00", // SOCKS4
+		"GET / HTTP/1.0\r\n\r\n",               //
+		"\x05\x00",                             // no way to authenticate
+		"\x05\x01\x01",                         // GSSAPI only
+		"\x05\x01\x02\x01\x03k=v\x00",          // pushy, and no password
+		"\x05\x01\x00\x05\x02\x00\x01\x7f\x00\x00\x01\x00\x50", // pushy, and BIND
+		"\xff\xff\xff\xff\xff",
+	} {
+		c := dial(t, p.address("t"))
+		if _, err := c.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		awaitClose(t, c)
+	}
+	for request, want := range map[string]byte{
+		"\x05\x02\x00\x01\x7f\x00\x00\x01\x00\x50": 7, // BIND: command not supported
+		"\x05\x01\x00\x09\x00\x00":                 8, // address type not supported
+	} {
+		c := dial(t, p.address("t"))
+		if err := exchange(c, []byte{5, 1, 0}, []byte{5, 0}); err != nil {
+			t.Fatal(err)
+		}
+		if err := exchange(c, []byte(request), []byte{5, want}); err != nil {
+			t.Errorf("reply to %q: %v", request, err)
+		}
+	}
+	echoThrough(t, p.address("t"))
+}
+
+// Clients that stall in the negotiation, or whose module does in its handshake,
+// delay nobody.
+func TestStalledClients(t *testing.T) {
+	flags := modulesFlags("t", "plain_v1", "framed", "framed_v1")
+	p := launch(t, clientVariables("t,framed"), flags...)
+	silent := listen(t) // never says framed's hello
+	for _, text := range []string{"", "\x05", "\x05\x01\x00", "\x05\x02\x00\x02", "\x05\x01\x02"} {
+		for range 20 {
+			c := dial(t, p.address("t"))
+			if _, err := c.Write([]byte(text)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for range 5 {
+		c := dial(t, p.address("framed"))
+		if err := exchange(c, []byte{5, 1, 0}, []byte{5, 0}); err != nil {
+			t.Fatal(err)
+		}
+		r, err := request(silent.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Write(r); err != nil {
+			t.Fatal(err)
+		}
+		accept(t, silent)
+	}
+	begin := time.Now()
+	for range 10 {
+		echoThrough(t, p.address("t"))
+	}
+	if took := time.Since(begin); took > 3*time.Second { // goptlib gives a stalled client 5 s
+		t.Errorf("ten connections took %v", took)
+	}
+}
+
+// Connections end one by one: that of a module which traps, exits or returns
+// leaves the others alone, in the same process and of the same module.
+func TestFailingConnections(t *testing.T) {
+	bad := []string{"evil_trap_worker_v0", "evil_trap_worker_v1", "evil_exit3_v1", "evil_return_eio_v1", "evil_recursion_v1"}
+	var flags []string
+	for _, name := range bad {
+		flags = append(flags, module(name, name)...)
+	}
+	p := launch(t, clientVariables(strings.Join(append(slices.Clone(bad), "t"), ",")), append(flags, module("t", "plain_blocking_v1")...)...)
+	l := listen(t)
+	near := connect(t, p.address("t"), l.Addr().String())
+	far := accept(t, l)
+	// A connection of a module that will trap, but not yet.
+	trapNear := connect(t, p.address("evil_trap_worker_v1"), l.Addr().String())
+	trapFar := accept(t, l)
+	echo(t, trapNear, trapFar)
+
+	sum := make(chan string, 1)
+	const size = 8 << 20
+	go func() { sum <- receive(far) }()
+	text := random(size)
+	half := make(chan struct{})
+	sent := make(chan error, 1)
+	go func() {
+		_, err := near.Write(text[:size/2])
+		<-half
+		if err == nil {
+			_, err = near.Write(text[size/2:])
+		}
+		if err == nil {
+			err = near.CloseWrite()
+		}
+		sent <- err
+	}()
+	for _, name := range bad {
+		c := connect(t, p.address(name), l.Addr().String())
+		peer := accept(t, l)
+		// Errors are to be expected here.
+		go c.Write(make([]byte, 64<<10))
+		awaitClose(t, peer)
+		awaitClose(t, c)
+	}
+	echo(t, trapNear, trapFar)
+	close(half)
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+	if got, want := <-sum, digest(text); got != want {
+		t.Errorf("SHA-256 %s, want %s", got, want)
+	}
+}
