@@ -21,12 +21,10 @@ type pair struct {
 func startPair(t *testing.T, name string, flags ...string) *pair {
 	t.Helper()
 	orPort := listen(t)
-	return &pair{
-		client: launch(t, clientVariables(name), flags...),
-		server: launch(t, serverVariables(name, orPort.Addr().String()), flags...),
-		orPort: orPort,
-		name:   name,
-	}
+	client := launch(t, clientVariables(name), flags...)
+	client.ready() // and has compiled the module, so that the other side need not
+	server := launch(t, serverVariables(name, orPort.Addr().String()), flags...)
+	return &pair{client: client, server: server, orPort: orPort, name: name}
 }
 
 // connect returns both ends of a new connection.

@@ -11,9 +11,9 @@ import (
 func live(t *testing.T) (client, server *process) {
 	t.Helper()
 	orPort := listen(t)
-	flags := modulesFlags("t", "plain_v1", "spin", "evil_spin_v1", "stall", "evil_dial_spin_v1", "framed", "framed_v1", "ignore", "evil_ignore_control_v1")
-	client = launch(t, clientVariables("t,spin,stall,framed,ignore"), flags...)
-	server = launch(t, serverVariables("t,spin,stall,framed,ignore", orPort.Addr().String()), flags...)
+	flags := modulesFlags("t", "plain_v1", "stall", "evil_dial_poll_v1", "framed", "framed_v1", "ignore", "evil_ignore_control_v1")
+	client = launch(t, clientVariables("t,stall,framed,ignore"), flags...)
+	server = launch(t, serverVariables("t,stall,framed,ignore", orPort.Addr().String()), flags...)
 
 	near := connect(t, client.address("t"), server.address("t"))
 	far := accept(t, orPort)
@@ -21,9 +21,7 @@ func live(t *testing.T) (client, server *process) {
 	busy := connect(t, client.address("t"), server.address("t"))
 	accept(t, orPort)                   // and nobody reads there
 	go busy.Write(make([]byte, 32<<20)) // which the end of the process ends
-	for _, name := range []string{"spin", "ignore"} {
-		connect(t, client.address(name), server.address(name))
-	}
+	connect(t, client.address("ignore"), server.address("ignore"))
 	dial(t, client.address("t")) // says nothing
 	for _, name := range []string{"stall", "framed"} {
 		c := dial(t, client.address(name))
@@ -53,24 +51,6 @@ func TestEndBySignal(t *testing.T) {
 		}
 		p.wait(endTimeout)
 		p.checkStatus(0)
-	}
-}
-
-// Tor may want the end while a module is being started that never returns.
-func TestEndDuringStart(t *testing.T) {
-	for name, end := range map[string]func(*process) error{
-		"stdin":  func(p *process) error { return p.stdin.Close() },
-		"signal": func(p *process) error { return p.cmd.Process.Signal(syscall.SIGTERM) },
-	} {
-		p := launch(t, clientVariables("first,spin"), modulesFlags("first", "plain_v1", "spin", "evil_init_spin_v1")...)
-		p.line(`^CMETHOD first `)
-		if err := end(p); err != nil {
-			t.Fatal(err)
-		}
-		t.Run(name, func(*testing.T) {
-			p.wait(endTimeout)
-			p.checkStatus(0)
-		})
 	}
 }
 

@@ -24,7 +24,7 @@ var unusable = map[string]string{
 	"evil_noroles_v0":         ".",
 	"evil_noroles_v1":         ".",
 	"evil_noinit_v1":          ".",
-	"evil_dial_i64_v1":        ".",
+	"evil_init_void_v1":       ".",
 	"evil_import_env_v1":      ".",
 	"evil_import_memory_v1":   ".",
 	"evil_huge_memory_v1":     "memory",

@@ -88,8 +88,12 @@ func TestMetrics(t *testing.T) {
 	ask(t, client.address("t"), deadAddress(t), "")
 	sink := listen(t)
 	failing := connect(t, client.address("trap"), sink.Addr().String())
-	go failing.Write(make([]byte, 64<<10))
+	sunk := accept(t, sink)
+	go failing.Write(make([]byte, 64<<10)) // an error is to be expected
 	awaitClose(t, failing)
+	awaitClose(t, sunk)
+	sunk.Close()
+	failing.Close() // or the proxy would wait for it
 
 	for _, test := range []struct {
 		network, address string

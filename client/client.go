@@ -4,6 +4,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -27,7 +28,10 @@ type Proxy struct {
 	meter  *meter.Meter
 	ctx    context.Context
 	cancel context.CancelFunc
-	conns  sync.WaitGroup
+	// timeout is the configuration's for set-ups. As a dial's deadline it gives
+	// an error for which there is a reply code.
+	timeout time.Duration
+	conns   sync.WaitGroup
 }
 
 // Listen starts the proxy of a transport on a free loopback port. The module
@@ -52,6 +56,7 @@ func Listen(ctx context.Context, name string, cfg transport.Config, log *slog.Lo
 		return nil, err
 	}
 	p := &Proxy{name: name, role: role, dialer: dialer, ln: ln, log: log, meter: m}
+	p.timeout = cmp.Or(cfg.SetupTimeout, transport.DefaultSetupTimeout)
 	p.ctx, p.cancel = context.WithCancel(ctx)
 	m.Offer(name)
 	p.conns.Go(p.acceptLoop)
@@ -119,10 +124,12 @@ func (p *Proxy) handle(raw net.Conn) {
 
 // dial connects to the address that tor asks for, unless the module knows better.
 func (p *Proxy) dial(target string) (*transport.RuntimeConn, error) {
+	ctx, cancel := context.WithTimeout(p.ctx, p.timeout)
+	defer cancel()
 	if p.role == transport.RoleFixedClient {
-		return p.dialer.DialFixedContext(p.ctx)
+		return p.dialer.DialFixedContext(ctx)
 	}
-	return p.dialer.DialContext(p.ctx, "tcp", target)
+	return p.dialer.DialContext(ctx, "tcp", target)
 }
 
 // single is a listener that accepts one connection.

@@ -5,6 +5,7 @@ package transport
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -27,5 +28,29 @@ func privateDir(dir string) error {
 	if perm := info.Mode().Perm(); perm&0o022 != 0 {
 		return fmt.Errorf("the cache directory %s can be written by others (mode %04o); make it 0700", dir, perm)
 	}
-	return nil
+	return privateParents(dir)
+}
+
+// privateParents makes sure that nobody else can put another directory in dir's
+// place: a parent may be writable by others only if it is sticky, as /tmp is.
+func privateParents(dir string) error {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return err
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return err
+	}
+	for parent := filepath.Dir(dir); ; parent = filepath.Dir(parent) {
+		info, err := os.Stat(parent)
+		if err != nil {
+			return err
+		}
+		if info.Mode().Perm()&0o022 != 0 && info.Mode()&os.ModeSticky == 0 {
+			return fmt.Errorf("the cache directory %s is in %s, which others can write to (mode %04o)", dir, parent, info.Mode().Perm())
+		}
+		if parent == filepath.Dir(parent) {
+			return nil
+		}
+	}
 }

@@ -51,7 +51,7 @@ func (c *RuntimeConn) Done() <-chan struct{} { return c.s.done }
 func (c *RuntimeConn) Err() error {
 	select {
 	case <-c.s.done:
-		return c.s.err
+		return c.s.err()
 	default:
 		return nil
 	}
@@ -87,5 +87,5 @@ func (c *RuntimeConn) Splice(peer net.Conn) error {
 		return &Error{"splice", ErrNetwork, err}
 	}
 	<-s.done
-	return s.err
+	return s.err()
 }

@@ -200,7 +200,7 @@ func TestConnKindsClose(t *testing.T) {
 					return errors.Join(err, near.Close())
 				}, func() error {
 					n, err := p.check(outer, -1, always(10_000))
-					return complete(n, size, err)
+					return errors.Join(complete(n, size, err), outer.Close())
 				})
 				if err != nil {
 					t.Error(err)

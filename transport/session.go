@@ -1,9 +1,11 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"waterproxy/transport/internal/guest"
@@ -21,9 +23,9 @@ type session struct {
 	in  *guest.Instance
 	app *stream.PipeConn // the Go caller's end; nil in the relay role
 
-	done      chan struct{} // closed when nothing is left of the session
-	err       error         // why it ended, set before done; nil for a clean end
-	abort     chan struct{} // closed to end it now, whatever is in flight
+	failure   atomic.Pointer[error] // why the module's work ended, if not cleanly
+	done      chan struct{}         // closed when nothing is left of the session
+	abort     chan struct{}         // closed to end it now, whatever is in flight
 	abortOnce sync.Once
 	closeOnce sync.Once
 }
@@ -40,6 +42,7 @@ func start(ctx context.Context, cfg *Config, role Role, n *network) (*session, e
 	s := &session{cfg: cfg, net: n, done: make(chan struct{}), abort: make(chan struct{})}
 	if role != RoleRelay {
 		o.Caller, s.app = stream.NewPipe()
+		s.app.EndWith(s.whyEnded)
 	}
 	if s.in, err = guest.Start(ctx, cfg.Module.m, o); err != nil {
 		return nil, wrap("set up "+role.String(), err)
@@ -53,12 +56,18 @@ var errSetupTimeout = &Error{"set up", ErrLimit, errors.New("the connection was 
 // run lets the module work, then lets what it wrote leave.
 func (s *session) run() {
 	err := s.in.Run()
-	if err != nil && !errors.Is(err, guest.ErrKilled) {
-		s.err = wrap("carry", err)
-		s.cfg.Logger.Info("connection ended by its module", "error", scrubbed(s.err))
+	if result := new(guest.ResultError); err == nil || errors.Is(err, guest.ErrKilled) || errors.As(err, &result) {
+		// A module that gives up because its connection broke is not to blame.
+		if broken := s.networkFailure(); broken != nil {
+			err = broken
+		} else if errors.Is(err, guest.ErrKilled) {
+			err = nil
+		}
 	}
-	if s.app != nil {
-		s.app.EndWith(s.err)
+	if err != nil {
+		err = wrap("carry", err)
+		s.cfg.Logger.Info("connection failed", "error", scrubbed(err))
+		s.failure.Store(&err)
 	}
 	s.in.Release()
 	var wg sync.WaitGroup
@@ -70,6 +79,38 @@ func (s *session) run() {
 	}
 	wg.Wait()
 	close(s.done)
+}
+
+// err returns why the module's work ended: nil while it goes on, and after a
+// clean end.
+func (s *session) err() error {
+	if err := s.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// networkFailure returns the error that ended a network connection, if one did.
+func (s *session) networkFailure() error {
+	for _, p := range s.in.Ports() {
+		if p == s.in.Caller() {
+			continue
+		}
+		// A reset shows in one direction only: to whom it happens first.
+		if err := cmp.Or(p.InBroken(), p.OutBroken()); err != nil {
+			return &Error{"carry", ErrNetwork, err}
+		}
+	}
+	return nil
+}
+
+// whyEnded says why the caller's stream ended, nil for a clean end. The module
+// may still be at work.
+func (s *session) whyEnded() error {
+	if err := s.err(); err != nil || s.in == nil {
+		return err
+	}
+	return s.networkFailure()
 }
 
 // close ends the session after what the caller wrote, waiting a little.
@@ -86,9 +127,15 @@ func (s *session) close() {
 	}
 }
 
-// watchDrain kills the session if no byte moves for DrainTimeout.
+// drainRounds bounds a drain that makes progress, in DrainTimeouts: a module
+// could otherwise keep it up by writing for ever.
+const drainRounds = 20
+
+// watchDrain kills the session if for DrainTimeout no byte moves from the caller
+// to the network.
 func (s *session) watchDrain() {
-	for moved := s.moved(); ; {
+	moved := s.drained()
+	for range drainRounds {
 		t := time.NewTimer(s.cfg.DrainTimeout)
 		select {
 		case <-s.done:
@@ -96,22 +143,19 @@ func (s *session) watchDrain() {
 			return
 		case <-t.C:
 		}
-		now := s.moved()
+		now := s.drained()
 		if now == moved {
-			s.kill()
-			return
+			break
 		}
 		moved = now
 	}
+	s.kill()
 }
 
-// moved counts every byte that the module was given or wrote.
-func (s *session) moved() (n int64) {
-	for _, p := range s.in.Ports() {
-		in, out := p.Counts()
-		n += in + out
-	}
-	return n
+// drained counts the bytes that have moved towards the network.
+func (s *session) drained() int64 {
+	st := s.stats()
+	return st.FromCaller + st.ToNetwork
 }
 
 // kill ends the session now.

@@ -81,7 +81,7 @@ func (in *Instance) settle(t *thread, quiet bool) (changed bool) {
 	if in.mode == stream.Careful && quiet {
 		passEnds(ports)
 	}
-	if !in.finished(ports, closing, t.wake) {
+	if !broken(ports) && !(quiet && in.finished(ports, closing, t.wake)) {
 		return false
 	}
 	if closing {
@@ -114,16 +114,22 @@ func passEnds(ports []*stream.Port) {
 	}
 }
 
+// broken reports whether a connection is of no more use in either direction.
+func broken(ports []*stream.Port) bool {
+	for _, p := range ports {
+		if p.InEnded() && (p.InBroken() != nil || p.OutBroken() != nil) {
+			return true
+		}
+	}
+	return false
+}
+
 // finished reports whether the module's work is over: every connection has
-// ended, one broke, or the caller is gone and what it wrote has left.
+// ended, or the caller is gone and what it wrote has left.
 func (in *Instance) finished(ports []*stream.Port, closing bool, wake stream.Waker) bool {
 	all, left := true, true
 	for _, p := range ports {
-		ended := p.InEnded()
-		if ended && p.Broken() != nil {
-			return true
-		}
-		all = all && ended
+		all = all && p.InEnded()
 		if p != in.caller && !p.OutFinished(wake) {
 			left = false
 		}

@@ -77,7 +77,8 @@ func (f hostFunc) goModuleFunc() api.GoModuleFunc {
 				stack[i] = uint64(uint32(stack[i]))
 			}
 		}
-		f.call(&call{t, m.Memory()}, stack)
+		t.call.mem = m.Memory()
+		f.call(&t.call, stack)
 	}
 }
 

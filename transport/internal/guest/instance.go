@@ -76,7 +76,8 @@ type Instance struct {
 	portsMu sync.Mutex
 	ports   []*stream.Port // caller and network, in the order they came
 
-	dialCtx  context.Context // bounds dialing and accepting while starting
+	life     context.Context // ends with Kill; bounds what the host does for the module
+	endLife  context.CancelFunc
 	hostErr  atomic.Pointer[error]
 	stop     atomic.Pointer[api.MutableGlobal]
 	counted  *atomic.Int64 // the module's count of instances, this one included
@@ -97,12 +98,15 @@ type thread struct {
 	quiet int      // polls that only a clock ended since bytes last moved
 	shown bool     // the module has been shown the end of its work
 	bufs  [][]byte // scratch for iovecs
+	call  call     // the host call under way, which never nests
 }
 
 type threadKey struct{}
 
 func newThread(in *Instance) *thread {
-	return &thread{in: in, wake: stream.NewSignal()}
+	t := &thread{in: in, wake: stream.NewSignal()}
+	t.call.thread = t
+	return t
 }
 
 // Start brings an instance of m to the point where Run can carry bytes: it is
@@ -133,7 +137,9 @@ func Probe(ctx context.Context, m *Module, o Options) error {
 }
 
 func newInstance(ctx context.Context, m *Module, o Options) *Instance {
-	in := &Instance{o: o, shape: m.shape, dead: make(chan struct{}), dialCtx: ctx}
+	in := &Instance{o: o, shape: m.shape, dead: make(chan struct{})}
+	// ctx itself bounds the start only, by way of Kill.
+	in.life, in.endLife = context.WithCancel(context.WithoutCancel(ctx))
 	in.main = newThread(in)
 	in.mode = stream.Careful
 	if m.shape.Posix {
@@ -306,6 +312,7 @@ func (in *Instance) Kill(cause error) {
 	in.deadOnce.Do(func() {
 		in.cause = cause
 		close(in.dead)
+		in.endLife()
 		if stop := in.stop.Load(); stop != nil {
 			(*stop).Set(1)
 		}

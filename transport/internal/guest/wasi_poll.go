@@ -154,6 +154,10 @@ func (p *poll) checkDescriptors() {
 			p.add(sub, eSuccess, 1)
 		case dir == stream.In && p.in.heldBack(d.port, p.wake):
 		case dir == stream.Out && p.in.knowsWritable(d):
+		case dir == stream.In && !d.nonblock:
+			if d.port.AwaitBytes(p.wake) {
+				p.add(sub, eSuccess, 1)
+			}
 		case d.port.Await(dir, p.wake):
 			p.add(sub, eSuccess, 1)
 		}

@@ -27,7 +27,7 @@ func waterDial(c *call, stack []uint64) {
 		stack[0] = e.negative()
 		return
 	}
-	c.connected(stack)(c.in.o.Host.Dial(c.in.dialCtx, network, address))
+	c.connected(stack)(c.in.o.Host.Dial(c.in.life, network, address))
 }
 
 // gathered returns the string that an array of ciovecs holds.
@@ -48,12 +48,12 @@ func (c *call) gathered(ptr, count uint64) (string, errno) {
 
 // water_dial_fixed() -> fd
 func waterDialFixed(c *call, stack []uint64) {
-	c.connected(stack)(c.in.o.Host.DialFixed(c.in.dialCtx))
+	c.connected(stack)(c.in.o.Host.DialFixed(c.in.life))
 }
 
 // water_accept() -> fd
 func waterAccept(c *call, stack []uint64) {
-	c.connected(stack)(c.in.o.Host.Accept(c.in.dialCtx))
+	c.connected(stack)(c.in.o.Host.Accept(c.in.life))
 }
 
 // connected returns the function that gives a new connection its descriptor.

@@ -47,7 +47,7 @@ type PipeConn struct {
 	inDeadline  deadline
 	outDeadline deadline
 	closed      atomic.Bool
-	why         atomic.Pointer[error]
+	why         atomic.Pointer[func() error]
 	// One Write at a time, so that large writes are not mixed up.
 	writing sync.Mutex
 }
@@ -111,15 +111,18 @@ func (c *PipeConn) own(err error) error {
 	if c.closed.Load() {
 		return net.ErrClosed
 	}
-	if why := c.why.Load(); why != nil && *why != nil {
-		return *why
+	if why := c.why.Load(); why != nil {
+		if cause := (*why)(); cause != nil {
+			return cause
+		}
 	}
 	return err
 }
 
-// EndWith sets the error that reads return at the end of the stream in place of
-// io.EOF, and writes in place of a broken pipe.
-func (c *PipeConn) EndWith(err error) { c.why.Store(&err) }
+// EndWith sets a function that is asked at the end of the stream. Its error, if
+// any, is what reads return in place of io.EOF, and writes in place of a broken
+// pipe.
+func (c *PipeConn) EndWith(why func() error) { c.why.Store(&why) }
 
 // wait blocks until await says ready, the deadline passes or the buffer changes.
 func (c *PipeConn) wait(await func(Waker) bool, b *buffer, d *deadline) error {

@@ -43,10 +43,11 @@ type Port struct {
 	in, out  atomic.Int64 // bytes read and written by the module
 	mu       sync.Mutex
 	s        Stream
-	queue    queue // Careful: what has not been handed to the stream yet
-	finish   bool  // close the outgoing half once the queue is empty
-	finished bool  // the outgoing half is closed, or broken
-	ended    bool  // reading came to an end or failed
+	queue    queue  // Careful: what has not been handed to the stream yet
+	finish   bool   // close the outgoing half once the queue is empty
+	finished bool   // the outgoing half is closed, or broken
+	peeked   []byte // read to see whether it is the end
+	ended    bool   // reading came to an end or failed
 	endErr   error
 	show     bool  // the end may be shown
 	broken   error // first error of a write
@@ -81,16 +82,53 @@ func (p *Port) Datagram() bool {
 func (p *Port) Read(bufs [][]byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ended {
+	if len(p.peeked) == 0 && p.ended {
 		return 0, p.end()
 	}
-	n, err := p.s.Read(bufs)
+	if len(p.peeked) > 0 {
+		n := copyOut(bufs, p.peeked)
+		p.in.Add(int64(n))
+		if p.peeked = p.peeked[n:]; len(p.peeked) == 0 {
+			p.peeked = nil
+		}
+		return n, nil
+	}
+	n, err := p.read(bufs)
 	p.in.Add(int64(n))
+	return n, err
+}
+
+// read reads from the stream and notes its end. The lock is held.
+func (p *Port) read(bufs [][]byte) (int, error) {
+	n, err := p.s.Read(bufs)
 	if err != nil && err != ErrWouldBlock {
 		p.ended, p.endErr = true, err
 		return n, p.end()
 	}
 	return n, err
+}
+
+// AwaitBytes is Await for a read that will block: a Careful port is not ready if
+// all there is to read is an end that must not be shown yet.
+func (p *Port) AwaitBytes(w Waker) bool {
+	for {
+		if !p.Await(In, w) {
+			return false
+		}
+		p.mu.Lock()
+		if p.mode == Posix || p.ended || len(p.peeked) > 0 || p.s.Datagram() {
+			p.mu.Unlock()
+			return true
+		}
+		buf := make([]byte, 4<<10)
+		n, err := p.read([][]byte{buf})
+		p.peeked = buf[:n]
+		p.mu.Unlock()
+		if n > 0 || err != nil && err != ErrWouldBlock {
+			return true
+		}
+		// Nothing, or a hidden end: Await now knows.
+	}
 }
 
 // end returns what a read at the end of the stream gets.
@@ -109,6 +147,9 @@ func (p *Port) Write(bufs [][]byte) (int, error) {
 	if p.mode == Posix || p.s.Datagram() {
 		n, err := p.s.Write(bufs)
 		p.out.Add(int64(n))
+		if err != nil && err != ErrWouldBlock && p.broken == nil {
+			p.broken = err
+		}
 		return n, err
 	}
 	all := size(bufs)
@@ -234,7 +275,7 @@ func (p *Port) Await(d Direction, w Waker) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.closed:
+	case p.closed, d == In && len(p.peeked) > 0:
 		return true
 	case d == In && p.ended:
 		if p.mode == Careful && !p.show {
@@ -271,21 +312,25 @@ func (p *Port) Congested(w Waker) bool {
 func (p *Port) InEnded() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.ended
+	return p.ended && len(p.peeked) == 0
 }
 
-// Broken returns the error that ended the port's reading or writing half, nil
-// if none did so far.
-func (p *Port) Broken() error {
+// InBroken returns the error that ended the port's reading half; nil if it goes
+// on or came to a clean end.
+func (p *Port) InBroken() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.broken != nil {
-		return p.broken
-	}
 	if p.ended && !errors.Is(p.endErr, io.EOF) {
 		return p.endErr
 	}
 	return nil
+}
+
+// OutBroken returns the first error of the port's writing half.
+func (p *Port) OutBroken() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.broken
 }
 
 // OutFinished reports whether the outgoing half has ended and everything written

@@ -1,0 +1,247 @@
+package meter
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"waterproxy/transport"
+)
+
+// conn is a connection that has carried something.
+type conn struct {
+	mu sync.Mutex
+	st transport.Stats
+}
+
+func (c *conn) Stats() transport.Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.st
+}
+
+func (c *conn) carry(out, in int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.st.ToNetwork += out
+	c.st.FromNetwork += in
+	c.st.FromCaller += 1000 * out // which is not what is shown
+	c.st.ToCaller += 1000 * in
+}
+
+// shown returns the figures as they are served.
+func shown(t *testing.T, m *Meter) map[string]string {
+	t.Helper()
+	socket := tempSocket(t)
+	stop, err := m.Serve("unix:" + socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	body := get(t, "unix", socket)
+	all := map[string]string{}
+	for s := bufio.NewScanner(strings.NewReader(body)); s.Scan(); {
+		if strings.HasPrefix(s.Text(), "#") {
+			continue
+		}
+		name, value, ok := strings.Cut(s.Text(), "} ")
+		if !ok {
+			t.Fatalf("malformed: %q", s.Text())
+		}
+		all[strings.TrimPrefix(name, "waterproxy_")+"}"] = value
+	}
+	return all
+}
+
+// tempSocket returns a path that is short enough for a socket.
+func tempSocket(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "wp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return filepath.Join(dir, "s")
+}
+
+func get(t *testing.T, network, address string) string {
+	t.Helper()
+	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, address)
+		},
+	}}
+	resp, err := client.Get("http://m/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.Status, err)
+	}
+	return string(body)
+}
+
+func TestFigures(t *testing.T) {
+	m := New()
+	if got := shown(t, m); len(got) != 0 {
+		t.Errorf("at first: %v", got)
+	}
+	m.Offer("a")
+	m.Offer("b")
+	want := map[string]string{}
+	for _, name := range []string{"a", "b"} {
+		want[fmt.Sprintf(`bytes_total{direction="to_network",transport=%q}`, name)] = "0"
+		want[fmt.Sprintf(`bytes_total{direction="from_network",transport=%q}`, name)] = "0"
+		want[fmt.Sprintf(`connections_open{transport=%q}`, name)] = "0"
+	}
+	check := func(when string) {
+		t.Helper()
+		if got := shown(t, m); !maps.Equal(got, want) {
+			t.Errorf("%s:\n%v, want\n%v", when, got, want)
+		}
+	}
+	check("offered")
+
+	first, second := &conn{}, &conn{}
+	endFirst := m.Begin("a", first)
+	endSecond := m.Begin("a", second)
+	first.carry(10, 20)
+	second.carry(1, 2)
+	want[`bytes_total{direction="to_network",transport="a"}`] = "11"
+	want[`bytes_total{direction="from_network",transport="a"}`] = "22"
+	want[`connections_open{transport="a"}`] = "2"
+	check("two open")
+
+	first.carry(100, 0)
+	endFirst(nil)
+	want[`bytes_total{direction="to_network",transport="a"}`] = "111"
+	want[`connections_open{transport="a"}`] = "1"
+	want[`connections_total{outcome="finished",transport="a"}`] = "1"
+	check("one ended")
+
+	endSecond(errors.New("x"))
+	m.Refuse("a")
+	m.Refuse("a")
+	want[`connections_open{transport="a"}`] = "0"
+	want[`connections_total{outcome="failed",transport="a"}`] = "1"
+	want[`connections_total{outcome="refused",transport="a"}`] = "2"
+	check("both ended")
+
+	m.Offer("a") // again changes nothing
+	check("offered again")
+}
+
+// Bytes never go backwards, as a counter must not, while connections come and go.
+func TestHammer(t *testing.T) {
+	m := New()
+	m.Offer("a")
+	const workers, rounds = 8, 100
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for range rounds {
+				c := &conn{}
+				end := m.Begin("a", c)
+				c.carry(3, 5)
+				end(nil)
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	var last float64
+	for over := false; !over; {
+		select {
+		case <-done:
+			over = true
+		default:
+		}
+		families, err := m.registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var now float64
+		for _, f := range families {
+			if f.GetName() != "waterproxy_bytes_total" {
+				continue
+			}
+			for _, metric := range f.GetMetric() {
+				now += metric.GetCounter().GetValue()
+			}
+		}
+		if now < last {
+			t.Fatalf("the bytes went from %v back to %v", last, now)
+		}
+		last = now
+	}
+	if want := float64(workers * rounds * 8); last != want {
+		t.Errorf("%v bytes, want %v", last, want)
+	}
+}
+
+func TestServe(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, address := range []string{
+		"", "x", ":0", "0.0.0.0:0", "[::]:0", "localhost:0", "192.0.2.7:0", "127.0.0.1", "127.0.0.1:x",
+		"unix:", "unix:" + file, "unix:" + file + "/socket", "unix:" + filepath.Dir(file),
+	} {
+		if stop, err := New().Serve(address); err == nil {
+			stop()
+			t.Errorf("%q is served at", address)
+		}
+	}
+	if text, err := os.ReadFile(file); err != nil || string(text) != "x" {
+		t.Errorf("the file in the way is %q, %v", text, err)
+	}
+	for _, address := range []string{"127.0.0.1:0", "127.1.2.3:0", "[::1]:0"} {
+		stop, err := New().Serve(address)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		stop()
+	}
+}
+
+func TestSocket(t *testing.T) {
+	socket := tempSocket(t)
+	for range 2 { // what the first leaves is no obstacle to the second
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+		if err == nil {
+			l.SetUnlinkOnClose(false)
+			l.Close()
+		}
+		m := New()
+		stop, err := m.Serve("unix:" + socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("the socket is %v, %v; want mode 0600", info, err)
+		}
+		get(t, "unix", socket)
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(socket); !os.IsNotExist(err) {
+			t.Errorf("the socket is left: %v", err)
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package transport_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"time"
+
+	"waterproxy/modules"
+	"waterproxy/transport"
+)
+
+// plain is the module of the examples; a real one would hide what it carries.
+func plain() *transport.Module {
+	wasm, err := modules.Load("plain")
+	if err != nil {
+		log.Fatal(err)
+	}
+	m, err := transport.Compile(wasm, transport.CompileOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	return m
+}
+
+// Both ends of a connection, each with a module of its own.
+func Example() {
+	cfg := transport.Config{Module: plain()}
+
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	l, err := transport.Listen(cfg, inner)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		c, err := l.AcceptRuntime()
+		if err != nil {
+			return
+		}
+		question, _ := io.ReadAll(c)
+		fmt.Fprintf(c, "you said %q", question)
+		c.Close()
+	}()
+
+	d, err := transport.NewRuntimeConnDialer(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c, err := d.DialContext(ctx, "tcp", l.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprint(c, "hello")
+	c.CloseWrite()
+	answer, err := io.ReadAll(c)
+	fmt.Println(string(answer), err)
+	// Output: you said "hello" <nil>
+}
+
+// What a module offers is known before anything is dialed.
+func ExampleModule_CheckRole() {
+	m := plain()
+	fmt.Println(m.ABI())
+	fmt.Println(m.CheckRole(transport.RoleClient))
+	// Output:
+	// v1
+	// <nil>
+}
+
+// A dialer can be used wherever a dialing function is wanted.
+func ExampleRuntimeConnDialer_DialContext() {
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	go func() {
+		c, err := server.Accept()
+		if err != nil {
+			return
+		}
+		io.Copy(c, c)
+		c.Close()
+	}()
+
+	d, err := transport.NewRuntimeConnDialer(transport.Config{Module: plain()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	c, err := d.DialContext(context.Background(), "tcp", server.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprint(c, "there and back")
+	c.CloseWrite()
+	echo, err := io.ReadAll(c)
+	fmt.Println(string(echo), err)
+	// Output: there and back <nil>
+}
