@@ -81,3 +81,21 @@ func TestStdinIgnored(t *testing.T) {
 		})
 	}
 }
+
+// Tor may want the end while a module is being started that never returns.
+func TestEndDuringStart(t *testing.T) {
+	for name, end := range map[string]func(*process) error{
+		"stdin":  func(p *process) error { return p.stdin.Close() },
+		"signal": func(p *process) error { return p.cmd.Process.Signal(syscall.SIGTERM) },
+	} {
+		p := launch(t, clientVariables("first,spin"), modulesFlags("first", "plain_v1", "spin", "evil_init_spin_v1")...)
+		p.line(`^CMETHOD first `)
+		if err := end(p); err != nil {
+			t.Fatal(err)
+		}
+		t.Run(name, func(*testing.T) {
+			p.wait(endTimeout)
+			p.checkStatus(0)
+		})
+	}
+}

@@ -6,10 +6,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 
 	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
@@ -127,8 +129,8 @@ func (m *managed) startClient(ctx context.Context) error {
 	if err := m.useState(); err != nil {
 		return err
 	}
-	for _, name := range info.MethodNames {
-		p, err := m.startProxy(ctx, name)
+	for name, result := range startAll(info.MethodNames, func(name string) (*client.Proxy, error) { return m.startProxy(ctx, name) }) {
+		p, err := result()
 		switch {
 		case errors.Is(err, catalog.ErrUnknown): // to be ignored, says pt-spec 3.2.2
 		case err != nil:
@@ -140,6 +142,23 @@ func (m *managed) startClient(ctx context.Context) error {
 	}
 	pt.CmethodsDone()
 	return nil
+}
+
+// startAll starts everything at once, so that nothing waits for a module that is
+// slow to compile or to start, and yields the results in the order of items.
+func startAll[I, T any](items []I, start func(I) (T, error)) iter.Seq2[I, func() (T, error)] {
+	results := make([]func() (T, error), len(items))
+	for i, item := range items {
+		results[i] = sync.OnceValues(func() (T, error) { return start(item) })
+		go results[i]()
+	}
+	return func(yield func(I, func() (T, error)) bool) {
+		for i, item := range items {
+			if !yield(item, results[i]) {
+				return
+			}
+		}
+	}
 }
 
 func (m *managed) startProxy(ctx context.Context, name string) (*client.Proxy, error) {
@@ -163,8 +182,8 @@ func (m *managed) startServer(ctx context.Context) error {
 	if err := m.useState(); err != nil {
 		return err
 	}
-	for _, bind := range info.Bindaddrs {
-		l, err := m.startListener(ctx, bind, &info)
+	for bind, result := range startAll(info.Bindaddrs, func(b pt.Bindaddr) (*server.Listener, error) { return m.startListener(ctx, b, &info) }) {
+		l, err := result()
 		switch {
 		case errors.Is(err, catalog.ErrUnknown):
 		case err != nil:

@@ -23,6 +23,9 @@ const (
 	DefaultSetupTimeout   = 30 * time.Second
 	DefaultDrainTimeout   = 30 * time.Second
 
+	// ProbeTimeout bounds [Config.Probe].
+	ProbeTimeout = 10 * time.Second
+
 	maxMemory = 1 << 32 // what a 32-bit module can address
 )
 
@@ -141,13 +144,13 @@ func (c *Config) options(r Role, n *network) (guest.Options, error) {
 
 // Probe starts an instance and stops it before it would connect to anything, to
 // find out whether the module starts with this configuration. ctx and
-// SetupTimeout bound it.
+// ProbeTimeout bound it.
 func (c Config) Probe(ctx context.Context, r Role) error {
 	c, err := c.prepare(r)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, c.SetupTimeout, errSetupTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, ProbeTimeout, errSetupTimeout)
 	defer cancel()
 	o, err := c.options(r, &network{cfg: &c})
 	if err != nil {

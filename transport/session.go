@@ -51,7 +51,7 @@ func start(ctx context.Context, cfg *Config, role Role, n *network) (*session, e
 	return s, nil
 }
 
-var errSetupTimeout = &Error{"set up", ErrLimit, errors.New("the connection was not set up in time")}
+var errSetupTimeout = &Error{"set up", ErrLimit, errors.New("the module was not ready in time")}
 
 // run lets the module work, then lets what it wrote leave.
 func (s *session) run() {

@@ -136,7 +136,7 @@ func TestEndIsWithheld(t *testing.T) {
 	if _, err := p.Read([][]byte{b}); err != io.EOF {
 		t.Errorf("%v", err)
 	}
-	if err := p.Broken(); err != nil {
+	if err := p.InBroken(); err != nil {
 		t.Errorf("a clean end counts as broken: %v", err)
 	}
 }
@@ -171,8 +171,8 @@ func TestReset(t *testing.T) {
 		far.Close()
 		<-w
 		p.Read([][]byte{make([]byte, 1)})
-		if !p.InEnded() || !errors.Is(p.Broken(), syscall.ECONNRESET) {
-			t.Errorf("mode %d: ended %v, broken: %v", mode, p.InEnded(), p.Broken())
+		if !p.InEnded() || !errors.Is(p.InBroken(), syscall.ECONNRESET) {
+			t.Errorf("mode %d: ended %v, broken: %v", mode, p.InEnded(), p.InBroken())
 		}
 	}
 }

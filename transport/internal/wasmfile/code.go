@@ -7,6 +7,7 @@ type instruction struct {
 	loop    bool // begins a loop
 	call    bool // calls a function
 	segment bool // names a data segment
+	bulk    bool // works on as much memory as it is told to
 }
 
 // next skips one instruction with its immediates (WebAssembly core
@@ -45,7 +46,7 @@ func (r *reader) next() (i instruction) {
 	case op <= 0x01, op == 0x05, op == 0x0a, op == 0x0b, op == 0x0f, op == 0x19, op == 0x1a, op == 0x1b,
 		op >= 0x45 && op <= 0xc4, op == 0xd1: // no immediates
 	case op == 0xfc:
-		i.segment = r.bulk()
+		i.bulk, i.segment = r.bulk()
 	case op == 0xfd:
 		r.simd()
 	case op == 0xfe:
@@ -85,8 +86,9 @@ func (r *reader) tryTable() {
 }
 
 // bulk skips what follows 0xfc: saturating conversions, memory and table
-// operations. It reports whether it was memory.init or data.drop.
-func (r *reader) bulk() (segment bool) {
+// operations. It reports whether it works on a range of memory or table, and
+// whether it names a data segment.
+func (r *reader) bulk() (ranged, segment bool) {
 	op := r.u32()
 	switch {
 	case op <= 7:
@@ -97,7 +99,7 @@ func (r *reader) bulk() (segment bool) {
 	default:
 		r.fail(fmt.Errorf("unknown instruction 0xfc %d", op))
 	}
-	return op == 8 || op == 9
+	return op >= 8 && op != 9 && op != 13 && op != 16, op == 8 || op == 9
 }
 
 func (r *reader) simd() {

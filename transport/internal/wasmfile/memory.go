@@ -7,8 +7,6 @@ type Memory struct {
 	Shared bool
 }
 
-const memorySection = 5
-
 // pageSize is that of WebAssembly linear memory.
 const pageSize = 64 << 10
 

@@ -18,16 +18,25 @@ const (
 
 // Section numbers (core specification, "Modules" in the binary format).
 const (
-	customSection = 0
-	importSection = 2
-	globalSection = 6
-	exportSection = 7
-	startSection  = 8
-	codeSection   = 10
+	customSection   = 0
+	typeSection     = 1
+	importSection   = 2
+	functionSection = 3
+	memorySection   = 5
+	globalSection   = 6
+	exportSection   = 7
+	startSection    = 8
+	codeSection     = 10
 )
 
 // sectionOrder is the order in which sections stand in a file.
-var sectionOrder = []byte{1, importSection, 3, 4, 5, 13, globalSection, exportSection, startSection, 9, 12, codeSection, 11}
+var sectionOrder = []byte{typeSection, importSection, functionSection, 4, memorySection, 13, globalSection, exportSection, startSection, 9, 12, codeSection, 11}
+
+// Kinds of exports.
+const (
+	exportFunction = 0
+	exportGlobal   = 3
+)
 
 type section struct {
 	id   byte
@@ -36,63 +45,113 @@ type section struct {
 
 var header = []byte("\x00asm\x01\x00\x00\x00")
 
-// AddStop returns the module with a switch that stops its code wherever it is:
-// a mutable global i32, exported as StopGlobal, which every loop and every
-// function that calls others looks at, and traps if it is not 0. One load and
-// one branch cost next to nothing, while wazero's own way (leaving the compiled
-// code at every loop) makes code several times slower.
+// checkEvery is how many loops and calls may go by before the code lets Go look
+// after other things. Checkpoints cost about as much as a few hundred loops of
+// little work.
+const checkEvery = 4096
+
+// bulkCost is what an instruction that may write a whole memory counts for.
+const bulkCost = 64
+
+// Opcodes and types that are written here.
+const (
+	opUnreachable = 0x00
+	opIf          = 0x04
+	opEnd         = 0x0b
+	opCall        = 0x10
+	opDrop        = 0x1a
+	opGlobalGet   = 0x23
+	opGlobalSet   = 0x24
+	opMemoryGrow  = 0x40
+	opI32Const    = 0x41
+	opI32LtS      = 0x48
+	opI32Sub      = 0x6b
+	typeVoid      = 0x40
+	typeI32       = 0x7f
+	typeFunc      = 0x60
+	mutable       = 1
+)
+
+// AddStop returns the module such that its code can be stopped wherever it is,
+// and never keeps Go's scheduler and garbage collector waiting for long, which
+// cannot interrupt compiled WebAssembly by themselves. Every loop, and every
+// function that calls others, counts down, and after checkEvery of them goes
+// through a checkpoint: a call that wazero handles in Go (memory.grow by
+// nothing), after which the code traps if the exported global StopGlobal has
+// been set. wazero's own way, leaving the compiled code at every loop, makes code
+// several times slower.
 func AddStop(wasm []byte) ([]byte, error) {
 	sections, err := split(wasm)
 	if err != nil {
 		return nil, err
 	}
-	imported, err := importedGlobals(find(sections, importSection))
+	m := &module{sections: sections}
+	imports := find(sections, importSection)
+	functions, globals, err := imported(imports)
 	if err != nil {
 		return nil, fmt.Errorf("import section: %w", err)
 	}
-	own, globals, err := vector(find(sections, globalSection))
-	if err != nil {
-		return nil, fmt.Errorf("global section: %w", err)
+	stop := globals + m.add(globalSection, []byte{typeI32, mutable, opI32Const, 0, opEnd})
+	count := globals + m.add(globalSection, append(appendS32([]byte{typeI32, mutable, opI32Const}, checkEvery), opEnd))
+	void := m.add(typeSection, []byte{typeFunc, 0, 0})
+	checkpoint := functions + m.add(functionSection, appendU32(nil, void))
+	if find(sections, memorySection) == nil && !importsMemory(imports) {
+		m.add(memorySection, []byte{1, 0, 0}) // memory.grow needs one, if only of no size
 	}
-	index := imported + own
-	const i32, mutable, i32Const, end = 0x7f, 1, 0x41, 0x0b
-	sections = put(sections, globalSection, own+1, slices.Concat(globals, []byte{i32, mutable, i32Const, 0, end}))
-
-	n, exports, err := vector(find(sections, exportSection))
-	if err != nil {
-		return nil, fmt.Errorf("export section: %w", err)
-	}
-	const exportFunction, exportGlobal = 0, 3
-	for _, name := range []string{StopGlobal, StartFunction} {
-		if bytes.Contains(exports, appendVec(nil, []byte(name))) {
-			return nil, fmt.Errorf("it exports %s, which is the host's", name)
-		}
-	}
-	exports = slices.Concat(exports, export(StopGlobal, exportGlobal, index))
-	n++
-	if start := find(sections, startSection); start != nil {
+	m.addExport(StopGlobal, exportGlobal, stop)
+	if start := find(m.sections, startSection); start != nil {
 		r := &reader{b: start}
-		exports = append(exports, export(StartFunction, exportFunction, r.u32())...)
-		n++
-		if r.err != nil {
-			return nil, fmt.Errorf("start section: %w", r.err)
-		}
-		sections = slices.DeleteFunc(sections, func(s section) bool { return s.id == startSection })
+		m.addExport(StartFunction, exportFunction, r.u32())
+		m.fail(r.err)
+		m.sections = slices.DeleteFunc(m.sections, func(s section) bool { return s.id == startSection })
 	}
-	sections = put(sections, exportSection, n, exports)
+	m.instrument(count, checkpoint)
+	m.add(codeSection, appendVec(nil, checkpointBody(stop, count)))
+	if m.err != nil {
+		return nil, m.err
+	}
+	return join(m.sections, len(wasm)), nil
+}
 
-	if code := find(sections, codeSection); code != nil {
-		n, bodies, err := vector(code)
-		if err != nil {
-			return nil, fmt.Errorf("code section: %w", err)
-		}
-		rewritten, err := addChecks(n, bodies, index)
-		if err != nil {
-			return nil, fmt.Errorf("code section: %w", err)
-		}
-		sections = put(sections, codeSection, n, rewritten)
+// checkpointBody is the function through which the code goes now and then.
+func checkpointBody(stop, count uint32) []byte {
+	b := []byte{0} // no locals
+	b = append(appendS32(append(b, opI32Const), checkEvery), opGlobalSet)
+	b = appendU32(b, count)
+	b = append(b, opI32Const, 0, opMemoryGrow, 0, opDrop, opGlobalGet)
+	b = appendU32(b, stop)
+	return append(b, opIf, typeVoid, opUnreachable, opEnd, opEnd)
+}
+
+// module is a module that is being rewritten. After an error it stays as it is.
+type module struct {
+	sections []section
+	err      error
+}
+
+func (m *module) fail(err error) {
+	if m.err == nil {
+		m.err = err
 	}
-	return join(sections, len(wasm)), nil
+}
+
+// add appends an item to a section and returns its place there.
+func (m *module) add(id byte, item []byte) uint32 {
+	n, items, err := vector(find(m.sections, id))
+	if err != nil {
+		m.fail(fmt.Errorf("section %d: %w", id, err))
+		return 0
+	}
+	m.sections = put(m.sections, id, n+1, slices.Concat(items, item))
+	return n
+}
+
+// addExport exports something under a name that must be free.
+func (m *module) addExport(name string, kind byte, index uint32) {
+	if bytes.Contains(find(m.sections, exportSection), appendVec(nil, []byte(name))) {
+		m.fail(fmt.Errorf("it exports %s, which is the host's", name))
+	}
+	m.add(exportSection, export(name, kind, index))
 }
 
 func export(name string, kind byte, index uint32) []byte {
@@ -160,9 +219,10 @@ func vector(body []byte) (n uint32, items []byte, err error) {
 	return n, body[min(r.at, len(body)):], r.err
 }
 
-func importedGlobals(body []byte) (globals uint32, err error) {
+// imported counts the functions and globals that the module imports.
+func imported(body []byte) (functions, globals uint32, err error) {
 	if body == nil {
-		return 0, nil
+		return 0, 0, nil
 	}
 	r := &reader{b: body}
 	for range r.count() {
@@ -171,6 +231,7 @@ func importedGlobals(body []byte) (globals uint32, err error) {
 		switch kind := r.byte(); kind {
 		case 0: // function
 			r.leb()
+			functions++
 		case 1: // table
 			r.byte()
 			r.limits()
@@ -186,7 +247,33 @@ func importedGlobals(body []byte) (globals uint32, err error) {
 			r.fail(fmt.Errorf("unknown kind of import %d", kind))
 		}
 	}
-	return globals, r.err
+	return functions, globals, r.err
+}
+
+func importsMemory(body []byte) bool {
+	if body == nil {
+		return false
+	}
+	r := &reader{b: body}
+	for range r.count() {
+		r.bytes(r.u32())
+		r.bytes(r.u32())
+		switch r.byte() {
+		case 0:
+			r.leb()
+		case 1:
+			r.byte()
+			r.limits()
+		case 2:
+			return true
+		case 3:
+			r.skip(2)
+		case 4:
+			r.byte()
+			r.leb()
+		}
+	}
+	return false
 }
 
 func (r *reader) limits() {
@@ -197,19 +284,36 @@ func (r *reader) limits() {
 	}
 }
 
-// addChecks returns the function bodies with a check at the start of each loop,
-// and of each function that calls others: between them, no code can run for
-// long without passing one.
-func addChecks(n uint32, bodies []byte, global uint32) ([]byte, error) {
-	const globalGet, ifThen, void, unreachable, end = 0x23, 0x04, 0x40, 0x00, 0x0b
-	check := append(appendU32([]byte{globalGet}, global), ifThen, void, unreachable, end)
-	out := make([]byte, 0, len(bodies)+len(bodies)/8)
+// instrument puts a check at the start of each loop, and of each function that
+// calls others: between two of them, no code runs for long. Instructions that
+// work on whole memories count for more.
+func (m *module) instrument(count, checkpoint uint32) {
+	code := find(m.sections, codeSection)
+	if code == nil {
+		return
+	}
+	n, bodies, err := vector(code)
+	if err != nil {
+		m.fail(fmt.Errorf("code section: %w", err))
+		return
+	}
+	countDown := func(by int32) []byte {
+		b := appendS32(append(appendU32([]byte{opGlobalGet}, count), opI32Const), by)
+		return appendU32(append(b, opI32Sub, opGlobalSet), count)
+	}
+	check := append(countDown(1), opGlobalGet)
+	check = append(appendU32(check, count), opI32Const, 0, opI32LtS, opIf, typeVoid, opCall)
+	check = append(appendU32(check, checkpoint), opEnd)
+	bulk := countDown(bulkCost)
+
+	out := make([]byte, 0, len(bodies)+len(bodies)/4)
 	var body []byte
 	r := &reader{b: bodies}
 	for i := range n {
 		f := &reader{b: r.bytes(r.u32())}
 		if r.err != nil {
-			return nil, r.err
+			m.fail(fmt.Errorf("code section: %w", r.err))
+			return
 		}
 		for range f.count() { // locals
 			f.lebs(2)
@@ -217,15 +321,21 @@ func addChecks(n uint32, bodies []byte, global uint32) ([]byte, error) {
 		locals, calls, copied := f.at, false, f.at
 		body = body[:0]
 		for f.more() {
-			in := f.next()
-			calls = calls || in.call
-			if in.loop && f.err == nil {
+			start := f.at
+			switch in := f.next(); {
+			case in.loop:
 				body = append(append(body, f.b[copied:f.at]...), check...)
 				copied = f.at
+			case in.bulk:
+				body = append(append(body, f.b[copied:start]...), bulk...)
+				copied = start
+			case in.call:
+				calls = true
 			}
 		}
 		if f.err != nil {
-			return nil, fmt.Errorf("function %d: %w", i, f.err)
+			m.fail(fmt.Errorf("code section: function %d: %w", i, f.err))
+			return
 		}
 		size := locals + len(body) + len(f.b) - copied
 		if calls {
@@ -237,5 +347,5 @@ func addChecks(n uint32, bodies []byte, global uint32) ([]byte, error) {
 		}
 		out = append(append(out, body...), f.b[copied:]...)
 	}
-	return out, nil
+	m.sections = put(m.sections, codeSection, n, out)
 }

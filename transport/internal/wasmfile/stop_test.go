@@ -2,7 +2,9 @@ package wasmfile
 
 import (
 	"context"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -139,4 +141,33 @@ func FuzzAddStop(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestYields spins on as many goroutines as there are processors, and then needs
+// the garbage collector, which has to stop them all.
+func TestYields(t *testing.T) {
+	wasm, err := AddStop(endless)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	rt := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigCompiler())
+	defer rt.Close(ctx)
+	var stops []api.MutableGlobal
+	var spinning sync.WaitGroup
+	for range 2 * runtime.GOMAXPROCS(0) {
+		m, err := rt.InstantiateWithConfig(ctx, wasm, wazero.NewModuleConfig().WithName(""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stops = append(stops, m.ExportedGlobal(StopGlobal).(api.MutableGlobal))
+		spinning.Go(func() { _, _ = m.ExportedFunction("spin").Call(ctx) })
+	}
+	for range 10 {
+		runtime.GC()
+	}
+	for _, s := range stops {
+		s.Set(1)
+	}
+	spinning.Wait()
 }
