@@ -172,6 +172,12 @@ func TestCancelledDials(t *testing.T) {
 					}()
 				}
 			}()
+			// What is made once and kept, the poller for one.
+			first, err := d.DialContext(t.Context(), "tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			first.Abort()
 			before := usage(t)
 			var worked, failed atomic.Int64
 			var workers sync.WaitGroup

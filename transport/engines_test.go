@@ -47,6 +47,14 @@ func compare(t *testing.T, l link) {
 	t.Helper()
 	near, far := l.connect(t)
 	bothWays(t, near, far)
+	// Stopping an instance of the interpreter while it runs is a data race: its
+	// code is Go.
+	within(t, 10*time.Second, "ending", func() {
+		<-near.Done()
+		if c, ok := far.(*RuntimeConn); ok {
+			<-c.Done()
+		}
+	})
 }
 
 func bothWays(t *testing.T, near, far duplex) {

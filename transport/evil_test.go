@@ -22,6 +22,7 @@ const (
 	unborn               // dialing fails
 	lives                // it carries bytes
 	dies                 // it fails while it works
+	closes               // it ends the caller's stream, then fails
 	ends                 // it ends cleanly by itself, at once
 	hangs                // it neither carries bytes nor ends
 )
@@ -92,7 +93,7 @@ var evil = map[string]struct {
 	"evil_stderr_line":      {hangs, nil},
 	"evil_stdio_pt":         {lives, nil},
 	"evil_close_foreign":    {lives, nil},
-	"evil_close_own":        {dies, ErrModule},
+	"evil_close_own":        {closes, ErrModule},
 	"evil_renumber":         {lives, nil},
 	"evil_files":            {lives, nil},
 	"evil_environ":          {lives, nil},
@@ -242,7 +243,7 @@ func checkFate(t *testing.T, near *RuntimeConn, far duplex, want fate, layer err
 		if err := carries(near, far, text); err != nil {
 			t.Error(err)
 		}
-	case dies, ends:
+	case dies, closes, ends:
 		// Bytes that a module may want to see before it fails.
 		_, _ = near.Write(pattern(1).bytes(8192))
 		_, err := io.Copy(io.Discard, near)
@@ -253,7 +254,7 @@ func checkFate(t *testing.T, near *RuntimeConn, far duplex, want fate, layer err
 			far.Close()
 			<-near.Done()
 		})
-		if err := near.Err(); want == ends && err != nil || want == dies && !errors.Is(err, layer) {
+		if err := near.Err(); want == ends && err != nil || want != ends && !errors.Is(err, layer) {
 			t.Errorf("it ended with %v", err)
 		}
 	case hangs:

@@ -168,7 +168,14 @@ func relayLink(t testing.TB, cfg Config) func(ctx context.Context) (near, far du
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { r.Abort() })
+	t.Cleanup(func() {
+		r.Close()
+		// What is in order ends by itself.
+		for end := time.Now().Add(5 * time.Second); r.Connections() > 0 && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
+		r.Abort()
+	})
 	x := exchange(t, numbered{outer})
 	var last atomic.Uint32
 	return func(ctx context.Context) (near, far duplex, err error) {

@@ -244,7 +244,7 @@ func (in *Instance) connect() error {
 	in.control = far
 	ctrl, ok := in.fds.insert(&descriptor{port: stream.NewPort(near, stream.Posix)})
 	if !ok {
-		return &LimitError{"open descriptors", in.fds.limit}
+		return &LimitError{"open descriptors", in.o.Limits.Descriptors}
 	}
 	_, err = in.call(in.shape.ABI.cancel, uint64(uint32(ctrl)))
 	return err
@@ -374,7 +374,7 @@ func (in *Instance) Ports() []*stream.Port {
 func (in *Instance) addPort(p *stream.Port) (int32, error) {
 	fd, ok := in.fds.insert(&descriptor{port: p})
 	if !ok {
-		return 0, &LimitError{"open descriptors", in.fds.limit}
+		return 0, &LimitError{"open descriptors", in.o.Limits.Descriptors}
 	}
 	in.portsMu.Lock()
 	in.ports = append(in.ports, p)
