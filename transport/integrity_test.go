@@ -26,7 +26,7 @@ import (
 //
 //	go test ./transport -run 'TestIntegrity$' -integrity.seed 123 -integrity.only 45
 var (
-	integrityConns    = flag.Int("integrity.conns", 1200, "connections that TestIntegrity makes")
+	integrityConns    = flag.Int("integrity.conns", 3000, "connections that TestIntegrity makes")
 	integrityParallel = flag.Int("integrity.parallel", 64, "how many of them at once")
 	integritySeed     = flag.Uint64("integrity.seed", 0, "seed of TestIntegrity; 0 chooses one")
 	integrityOnly     = flag.Int("integrity.only", -1, "the one connection to make")
