@@ -88,7 +88,7 @@ func start() int32 {
 // forward copies until the end of src and passes that end on. An error ends this
 // direction; the other one notices by itself if it concerns it.
 func forward(dst, src net.Conn, done chan<- struct{}) {
-	io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, make([]byte, 64<<10))
+	io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, make([]byte, 128<<10))
 	dst.(interface{ CloseWrite() error }).CloseWrite()
 	done <- struct{}{}
 }

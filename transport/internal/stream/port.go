@@ -18,7 +18,7 @@ const (
 	maxBacklog = 8 << 20
 	// gatherBelow is the size below which a write waits for more, until the
 	// module waits itself or there are gatherUpTo bytes.
-	gatherBelow = 16 << 10
+	gatherBelow = 32 << 10
 	gatherUpTo  = bufferSize
 )
 
