@@ -85,8 +85,14 @@ type Image struct {
 // memory that is made with it.
 func NewImage(offset uint64, bytes []byte) *Image {
 	i := &Image{offset: offset, bytes: bytes}
-	i.share()
+	if len(bytes) >= shareFrom {
+		i.share()
+	}
 	return i
 }
+
+// shareFrom is the size from which on an image is shared. Mapping a file brings
+// in more pages around each that is touched, which a small one is not worth.
+const shareFrom = 256 << 10
 
 func (i *Image) copyInto(memory []byte) { copy(memory[i.offset:], i.bytes) }
