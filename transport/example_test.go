@@ -107,3 +107,43 @@ func ExampleRuntimeConnDialer_DialContext() {
 	fmt.Println(string(echo), err)
 	// Output: there and back <nil>
 }
+
+// A relay joins each connection that it accepts to one that it dials. In front of
+// a server that knows nothing of modules, one with a server's module makes a
+// bridge of it.
+func ExampleNewRelay() {
+	target, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer target.Close()
+	go func() {
+		c, err := target.Accept()
+		if err != nil {
+			return
+		}
+		io.Copy(c, c)
+		c.Close()
+	}()
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	r, err := transport.NewRelay(transport.Config{Module: plain()}, inner, "tcp", target.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	c, err := net.Dial("tcp", r.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Fprint(c, "there and back")
+	c.(*net.TCPConn).CloseWrite()
+	back, err := io.ReadAll(c)
+	fmt.Println(string(back), err)
+	r.Close()
+	fmt.Println(r.Wait())
+	// Output:
+	// there and back <nil>
+	// <nil>
+}

@@ -3,8 +3,8 @@
 // Command plain is a passthrough transport: bytes are on the wire as they are.
 // It hides nothing, and is here to test and to measure what carries it.
 //
-// It speaks the v1 WATM ABI in the client and server roles, and handles the end
-// of each direction by itself (watm_posix_io_v1).
+// It speaks the v1 WATM ABI in the client, server and relay roles, and handles the
+// end of each direction by itself (watm_posix_io_v1).
 package main
 
 import (
@@ -41,7 +41,18 @@ func dial(callerFD int32) int32 { return connect(callerFD, waterDialFixed()) }
 //go:wasmexport watm_accept_v1
 func accept(callerFD int32) int32 { return connect(callerFD, waterAccept()) }
 
+//go:wasmexport watm_associate_v1
+func associate() int32 {
+	if r := connect(waterAccept(), waterDialFixed()); r < 0 {
+		return r
+	}
+	return 0
+}
+
 func connect(callerFD, networkFD int32) int32 {
+	if callerFD < 0 {
+		return callerFD
+	}
 	if networkFD < 0 {
 		return networkFD
 	}
