@@ -37,10 +37,11 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"inspect"}, 2, "", "one module file"},
 		{[]string{"inspect", "a", "b"}, 2, "", "one module file"},
 		{[]string{"inspect", missing}, 1, "", "no such file"},
-		{[]string{"inspect", "-colour", "x"}, 1, "", "-colour"},
+		{[]string{"inspect", "-colour", "x"}, 2, "", "-colour"},
 		{[]string{"demo", "x"}, 1, "", "takes no arguments"},
 		{[]string{"demo", "-transport", "unknown"}, 1, "", "no such transport: unknown"},
-		{[]string{"-colour"}, 1, "", "-colour"},
+		{[]string{"colour"}, 2, "", `no subcommand "colour"`},
+		{[]string{"-colour"}, 2, "", "-colour"},
 		{[]string{"inspect", testmodules.Path("plain_v1")}, 0, "roles", ""},
 		{[]string{"inspect", testmodules.Path("bad_text")}, 1, "SHA-256", "can't run here"},
 	} {

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
+	"strings"
 
 	"github.com/peterbourgon/ff/v3/ffcli"
 
@@ -14,11 +16,23 @@ func demoCommand() *ffcli.Command {
 	fs := newFlagSet("waterproxy demo")
 	var o demo.Options
 	var c catalog.Catalog
-	fs.StringVar(&o.Transport, "transport", demo.DefaultTransport, "the transport to show")
+	fs.StringVar(&o.Transport, "transport", "", "the transport to show (default: that of -module, or "+demo.DefaultTransport+")")
 	fs.BoolVar(&o.Keep, "keep", false, "leave everything running and print the SOCKS address, until Ctrl-C")
 	fs.BoolVar(&o.NoTor, "no-tor", false, "run the two transport processes without tor")
+	var named []string // transports given with -module
+	// The processes run in folders of their own, so paths have to be absolute.
 	given := func(flag string, add func(string) error) func(string) error {
 		return func(v string) error {
+			if name, file, ok := strings.Cut(v, "="); ok && file != "" {
+				path, err := filepath.Abs(file)
+				if err != nil {
+					return err
+				}
+				v = name + "=" + path
+				if flag == "-module" {
+					named = append(named, name)
+				}
+			}
 			o.Args = append(o.Args, flag, v)
 			return add(v)
 		}
@@ -34,12 +48,25 @@ func demoCommand() *ffcli.Command {
 			if len(args) > 0 {
 				return fmt.Errorf("demo takes no arguments, only flags; got %q", args[0])
 			}
+			switch {
+			case o.Transport != "":
+			case len(named) == 1:
+				o.Transport = named[0]
+			case len(named) > 1:
+				return fmt.Errorf("several modules are given; say with -transport which one to show")
+			default:
+				o.Transport = demo.DefaultTransport
+			}
 			sum, err := c.Sum(o.Transport)
 			if err != nil {
 				return err
 			}
 			o.ModuleSHA256 = fmt.Sprintf("%x", sum)
-			return demo.Run(ctx, o)
+			err = demo.Run(ctx, o)
+			if err != nil && ctx.Err() != nil {
+				return errInterrupted
+			}
+			return err
 		},
 	}
 }

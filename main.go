@@ -19,15 +19,16 @@ import (
 
 // Exit statuses.
 const (
-	exitFailure = 1
-	exitUsage   = 2
+	exitFailure     = 1
+	exitUsage       = 2
+	exitInterrupted = 130 // as shells report it
 )
 
 func main() {
 	if startedByTor() {
 		os.Exit(runManaged(os.Args[1:]))
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	os.Exit(runCommand(ctx, os.Args[1:]))
 }
@@ -51,16 +52,29 @@ func runCommand(ctx context.Context, args []string) int {
 		ShortHelp:   "Tor pluggable transports that are WebAssembly modules",
 		FlagSet:     newFlagSet("waterproxy"),
 		Subcommands: []*ffcli.Command{demoCommand(), inspectCommand(), versionCommand()},
-		Exec: func(context.Context, []string) error {
+		LongHelp:    "Started by tor it is a managed proxy and takes other flags: see docs/torrc.md.",
+		Exec: func(_ context.Context, args []string) error {
+			if len(args) > 0 {
+				fmt.Fprintf(os.Stderr, "waterproxy has no subcommand %q; `waterproxy -h` lists them.\n", args[0])
+				return errUsage
+			}
 			fmt.Fprintln(os.Stderr, "waterproxy carries Tor connections through WebAssembly transport modules; tor starts it as a ClientTransportPlugin or ServerTransportPlugin.")
 			fmt.Fprintln(os.Stderr, "To see it work, run `waterproxy demo`; for everything else, `waterproxy -h`.")
 			return errUsage
 		},
 	}
-	err := root.ParseAndRun(ctx, args)
+	if err := root.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return 0
+	} else if err != nil {
+		return exitUsage // the flag package has said what is wrong
+	}
+	err := root.Run(ctx)
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return 0
+	case errors.Is(err, errInterrupted):
+		fmt.Fprintln(os.Stderr, "waterproxy: interrupted; everything that was started is gone")
+		return exitInterrupted
 	case errors.Is(err, errUsage):
 		return exitUsage
 	}
@@ -70,6 +84,9 @@ func runCommand(ctx context.Context, args []string) int {
 
 // errUsage means that the command line was wrong and the user has been told.
 var errUsage = errors.New("usage")
+
+// errInterrupted means that a signal ended a subcommand.
+var errInterrupted = errors.New("interrupted")
 
 func newFlagSet(name string) *flag.FlagSet {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)

@@ -150,9 +150,18 @@ func (c *Catalog) wasm(name string) ([]byte, error) {
 	}
 	wasm, err := modules.Load(name)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s", ErrUnknown, name)
+		return nil, fmt.Errorf("%w: %s; %s", ErrUnknown, name, builtIn())
 	}
 	return wasm, nil
+}
+
+// builtIn says which transports there are without a module file.
+func builtIn() string {
+	names := modules.Names()
+	if len(names) == 0 {
+		return "this executable was built without modules, run make"
+	}
+	return "built in: " + strings.Join(names, ", ")
 }
 
 // CacheIn returns the directory for compiled modules below a state directory.

@@ -87,7 +87,7 @@ func Compile(ctx context.Context, wasm []byte, interpreter bool, cacheDir string
 		err = errors.Join(refused, c.Close(ctx))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("it is not a WebAssembly module that can run here: %w", err)
+		return nil, fmt.Errorf("it is no valid WebAssembly: %w", err)
 	}
 	m := &Module{engine: e, compiled: c}
 	if m.shape, err = inspect(c); err != nil {

@@ -10,7 +10,7 @@ import (
 // are touched, so an instance costs what it uses.
 func reserve(size uint64) ([]byte, error) {
 	return unix.Mmap(-1, 0, int(size), unix.PROT_READ|unix.PROT_WRITE,
-		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+		unix.MAP_PRIVATE|unix.MAP_ANON|noReserve)
 }
 
 func release(b []byte) { _ = unix.Munmap(b) }
