@@ -85,7 +85,7 @@ func (p *Proxy) acceptLoop() {
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
-			p.log.Warn("cannot accept", "error", err)
+			p.log.Warn("cannot accept", "error", transport.Scrub(err))
 			time.Sleep(100 * time.Millisecond) // out of descriptors: it passes
 		}
 	}
@@ -105,9 +105,9 @@ func (p *Proxy) handle(raw net.Conn) {
 	rc, err := p.dial(conn.Req.Target)
 	if err != nil {
 		p.meter.Refuse(p.name)
-		p.log.Info("cannot connect", "error", err)
+		p.log.Info("cannot connect", "error", transport.Scrub(err))
 		if err := conn.RejectReason(reply(err)); err != nil {
-			p.log.Debug("the SOCKS client left before the answer", "error", err)
+			p.log.Debug("the SOCKS client left before the answer", "error", transport.Scrub(err))
 		}
 		return
 	}
@@ -119,7 +119,7 @@ func (p *Proxy) handle(raw net.Conn) {
 	}
 	end(err)
 	st := rc.Stats()
-	p.log.Debug("connection ended", "sent", st.ToNetwork, "received", st.FromNetwork, "error", err)
+	p.log.Debug("connection ended", "sent", st.ToNetwork, "received", st.FromNetwork, "error", transport.Scrub(err))
 }
 
 // dial connects to the address that tor asks for, unless the module knows better.

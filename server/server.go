@@ -68,7 +68,7 @@ func (l *Listener) acceptLoop() {
 		conn, err := l.ln.AcceptRuntime()
 		if err != nil {
 			if !errors.Is(err, net.ErrClosed) {
-				l.log.Error("no longer accepting", "error", err)
+				l.log.Error("no longer accepting", "error", transport.Scrub(err))
 			}
 			return
 		}
@@ -81,13 +81,13 @@ func (l *Listener) handle(conn *transport.RuntimeConn) {
 	or, err := pt.DialOrWithDialer(&net.Dialer{Timeout: orTimeout}, l.or, conn.RemoteAddr().String(), l.name)
 	if err != nil {
 		l.meter.Refuse(l.name)
-		l.log.Warn("cannot connect to tor's ORPort", "error", err)
-		_ = conn.Abort() // the client has been told nothing yet
+		l.log.Warn("cannot connect to tor's ORPort", "error", err) // no client's address is in it
+		_ = conn.Abort()                                           // the client has been told nothing yet
 		return
 	}
 	end := l.meter.Begin(l.name, conn)
 	err = conn.Splice(or)
 	end(err)
 	st := conn.Stats()
-	l.log.Debug("connection ended", "sent", st.ToNetwork, "received", st.FromNetwork, "error", err)
+	l.log.Debug("connection ended", "sent", st.ToNetwork, "received", st.FromNetwork, "error", transport.Scrub(err))
 }

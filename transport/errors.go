@@ -83,11 +83,18 @@ func layerOf(err error) error {
 	return ErrModule
 }
 
-// scrubbed describes an error without the addresses in it, for the log.
-func scrubbed(err error) string {
-	var own *Error
-	var op *net.OpError
-	var dns *net.DNSError
+// Scrub describes an error without the addresses and names of hosts that may be
+// in it, for logs; "" for nil.
+func Scrub(err error) string {
+	var (
+		own   *Error
+		dns   *net.DNSError
+		errno syscall.Errno
+		slow  net.Error
+	)
+	if err == nil {
+		return ""
+	}
 	prefix := ""
 	if errors.As(err, &own) {
 		prefix = own.Op + ": "
@@ -95,8 +102,16 @@ func scrubbed(err error) string {
 	switch {
 	case errors.As(err, &dns):
 		return prefix + "name lookup failed"
-	case errors.As(err, &op):
-		return prefix + op.Op + ": " + op.Err.Error()
+	case errors.As(err, &errno):
+		return prefix + errno.Error()
+	case errors.As(err, &slow) && slow.Timeout():
+		return prefix + "timed out"
+	case errors.Is(err, context.Canceled):
+		return prefix + "cancelled"
+	case errors.Is(err, net.ErrClosed):
+		return prefix + "the connection was closed"
+	case own == nil || own.Layer == ErrNetwork:
+		return prefix + "the network connection failed"
 	}
-	return err.Error()
+	return err.Error() // of our own making, or about a module
 }

@@ -78,6 +78,6 @@ func (l *Listener) setUp(ctx context.Context, conn net.Conn, ready func()) {
 // itself was closed.
 func logRefused(ctx context.Context, cfg *Config, err error) {
 	if ctx.Err() == nil {
-		cfg.Logger.Info("an inbound connection was not set up", "error", scrubbed(err))
+		cfg.Logger.Info("an inbound connection was not set up", "error", Scrub(err))
 	}
 }

@@ -66,7 +66,7 @@ func (s *session) run() {
 	}
 	if err != nil {
 		err = wrap("carry", err)
-		s.cfg.Logger.Info("connection failed", "error", scrubbed(err))
+		s.cfg.Logger.Info("connection failed", "error", Scrub(err))
 		s.failure.Store(&err)
 	}
 	s.in.Release()

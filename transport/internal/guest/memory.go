@@ -4,8 +4,16 @@ import (
 	"encoding/binary"
 )
 
-// maxIOVecs bounds the vectors of one call (POSIX IOV_MAX on Linux).
-const maxIOVecs = 1024
+const (
+	// maxIOVecs bounds the vectors of one call (POSIX IOV_MAX on Linux).
+	maxIOVecs = 1024
+	// maxTransfer is the most that one call moves; more is cut off, which a
+	// module sees as a short read or write. Vectors may overlap, so memory is no
+	// bound.
+	maxTransfer = 4 << 20
+	// maxWhole is the same for calls that must not be short.
+	maxWhole = 1 << 30
+)
 
 // bytes returns n bytes of the module's memory at ptr.
 func (c *call) bytes(ptr, n uint64) ([]byte, errno) {
@@ -20,8 +28,13 @@ func (c *call) bytes(ptr, n uint64) ([]byte, errno) {
 }
 
 // iovecs returns the buffers that an array of WASI iovecs (or ciovecs: the
-// layout is the same) describes. They are valid until the call ends.
+// layout is the same) describes, up to maxTransfer. They are valid until the call
+// ends.
 func (c *call) iovecs(ptr, count uint64) ([][]byte, errno) {
+	return c.iovecsUpTo(maxTransfer, ptr, count)
+}
+
+func (c *call) iovecsUpTo(limit int, ptr, count uint64) ([][]byte, errno) {
 	n := uint32(count)
 	if n > maxIOVecs {
 		return nil, eInval
@@ -36,6 +49,8 @@ func (c *call) iovecs(ptr, count uint64) ([][]byte, errno) {
 		if e != eSuccess {
 			return nil, e
 		}
+		b = b[:min(len(b), limit)]
+		limit -= len(b)
 		c.bufs = append(c.bufs, b)
 	}
 	return c.bufs, eSuccess

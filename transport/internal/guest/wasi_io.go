@@ -72,7 +72,7 @@ func fdWrite(c *call, a []uint64) errno {
 	if d == nil {
 		return eBadf
 	}
-	bufs, e := c.iovecs(a[1], a[2])
+	bufs, e := c.outgoing(d, a[1], a[2])
 	if e != eSuccess {
 		return e
 	}
@@ -124,9 +124,44 @@ func (c *call) readPort(d *descriptor, bufs [][]byte) (int, errno) {
 	}
 }
 
-// writePort writes once, waiting for room if the descriptor blocks, or if the
+// outgoing returns the buffers of a write. Those of a Careful connection must be
+// written whole.
+func (c *call) outgoing(d *descriptor, ptr, count uint64) ([][]byte, errno) {
+	if d.port == nil || c.in.mode == stream.Posix {
+		return c.iovecs(ptr, count)
+	}
+	return c.iovecsUpTo(maxWhole, ptr, count)
+}
+
+// writePort writes to a connection: everything for a Careful module, once for
+// others.
+func (c *call) writePort(d *descriptor, bufs [][]byte) (total int, e errno) {
+	all := 0
+	for _, b := range bufs {
+		all += len(b)
+	}
+	if all <= maxTransfer {
+		return c.writeOnce(d, bufs)
+	}
+	// In pieces, so that what is queued stays bounded and the module can be
+	// stopped in between.
+	for _, b := range bufs {
+		for len(b) > 0 {
+			c.in.checkAlive()
+			n, e := c.writeOnce(d, [][]byte{b[:min(len(b), maxTransfer)]})
+			if e != eSuccess {
+				return total, e
+			}
+			total += n
+			b = b[n:]
+		}
+	}
+	return total, eSuccess
+}
+
+// writeOnce writes once, waiting for room if the descriptor blocks, or if the
 // module cannot cope with a refusal.
-func (c *call) writePort(d *descriptor, bufs [][]byte) (int, errno) {
+func (c *call) writeOnce(d *descriptor, bufs [][]byte) (int, errno) {
 	for {
 		n, err := d.port.Write(bufs)
 		switch err {
@@ -301,7 +336,7 @@ func sockSend(c *call, a []uint64) errno {
 	if e != eSuccess {
 		return e
 	}
-	bufs, e := c.iovecs(a[1], a[2])
+	bufs, e := c.outgoing(d, a[1], a[2])
 	if e != eSuccess {
 		return e
 	}

@@ -27,7 +27,9 @@ func waterDial(c *call, stack []uint64) {
 		stack[0] = e.negative()
 		return
 	}
-	c.connected(stack)(c.in.o.Host.Dial(c.in.life, network, address))
+	if c.roomForPort(stack) {
+		c.connected(stack)(c.in.o.Host.Dial(c.in.life, network, address))
+	}
 }
 
 // gathered returns the string that an array of ciovecs holds.
@@ -48,17 +50,40 @@ func (c *call) gathered(ptr, count uint64) (string, errno) {
 
 // water_dial_fixed() -> fd
 func waterDialFixed(c *call, stack []uint64) {
-	c.connected(stack)(c.in.o.Host.DialFixed(c.in.life))
+	if c.roomForPort(stack) {
+		c.connected(stack)(c.in.o.Host.DialFixed(c.in.life))
+	}
 }
 
 // water_accept() -> fd
 func waterAccept(c *call, stack []uint64) {
-	c.connected(stack)(c.in.o.Host.Accept(c.in.life))
+	if c.roomForPort(stack) {
+		c.connected(stack)(c.in.o.Host.Accept(c.in.life))
+	}
+}
+
+// roomForPort reports whether the instance may have one more connection, and
+// tells the module if not. Connections count until they have been drained, which
+// is later than the module's fd_close.
+func (c *call) roomForPort(stack []uint64) bool {
+	c.in.portsMu.Lock()
+	n := len(c.in.ports)
+	c.in.portsMu.Unlock()
+	if n < c.in.o.Limits.Descriptors {
+		return true
+	}
+	var err error = &LimitError{"open descriptors", c.in.o.Limits.Descriptors}
+	c.in.hostErr.Store(&err)
+	stack[0] = eMfile.negative()
+	return false
 }
 
 // connected returns the function that gives a new connection its descriptor.
 func (c *call) connected(stack []uint64) func(net.Conn, error) {
 	return func(conn net.Conn, err error) {
+		if conn != nil && c.in.alive() != nil {
+			_ = conn.Close() // the instance was stopped meanwhile
+		}
 		c.in.checkAlive()
 		if err != nil {
 			c.in.hostErr.Store(&err)

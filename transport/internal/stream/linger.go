@@ -32,11 +32,20 @@ func (p *Port) Linger(patience time.Duration, cancel <-chan struct{}) bool {
 		}
 	}
 	s := p.stream()
-	if f, ok := s.(interface{ flushed() <-chan struct{} }); ok && !l.waitFor(f.flushed()) {
-		return false
+	for range 2 {
+		if f, ok := s.(interface{ flushed() <-chan struct{} }); ok && !l.waitFor(f.flushed()) {
+			return false
+		}
+		if f, ok := s.(*spliced); ok {
+			s = f.Stream // and what is below it
+		}
 	}
-	if local || s.Datagram() {
+	if _, local = s.(*pipeStream); local || s.Datagram() {
 		return true
+	}
+	if l.timer == nil { // a peer took the caller's place meanwhile
+		l.timer = time.NewTimer(patience)
+		defer l.timer.Stop()
 	}
 	l.reset(patience)
 	var waste [2 << 10]byte

@@ -3,6 +3,7 @@ package stream
 import (
 	"net"
 	"sync"
+	"syscall"
 )
 
 // maxMessages bounds each direction of a relayed datagram connection; as on the
@@ -89,6 +90,9 @@ func (m *messages) Read(bufs [][]byte) (int, error) {
 }
 
 func (m *messages) Write(bufs [][]byte) (int, error) {
+	if size(bufs) > maxMessageSize {
+		return 0, syscall.EMSGSIZE
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {

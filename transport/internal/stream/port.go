@@ -65,9 +65,6 @@ func (p *Port) Counts() (in, out int64) { return p.in.Load(), p.out.Load() }
 func (p *Port) stream() Stream {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if f, ok := p.s.(*prefixed); ok {
-		return f.Stream
-	}
 	return p.s
 }
 

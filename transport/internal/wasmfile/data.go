@@ -86,7 +86,7 @@ func readImage(data []byte, memory uint64) (Image, error) {
 		bytes []byte
 	}
 	var segments []segment
-	low, high := memory, uint64(0)
+	low, high, sum := memory, uint64(0), uint64(0)
 	r := &reader{b: data}
 	for range r.count() {
 		const i32Const, end = 0x41, 0x0b
@@ -105,10 +105,14 @@ func readImage(data []byte, memory uint64) (Image, error) {
 			return Image{}, errInPlace // wazero says what is wrong with it
 		}
 		segments = append(segments, segment{at, b})
+		sum += uint64(len(b))
 		low, high = min(low, at), max(high, at+uint64(len(b)))
 	}
 	if r.err != nil || high <= low {
 		return Image{}, errors.Join(r.err, errInPlace)
+	}
+	if high-low > 4*sum+1<<20 {
+		return Image{}, errInPlace // mostly holes, which should not take memory here
 	}
 	image := Image{low, make([]byte, high-low)}
 	for _, s := range segments {

@@ -1,0 +1,82 @@
+package guest
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"net"
+	"testing"
+
+	"waterproxy/transport/internal/stream"
+)
+
+// TestTransferIsBounded: vectors may all describe the same memory, so its size
+// says nothing about how much a call would move.
+func TestTransferIsBounded(t *testing.T) {
+	c := newCall(t, stream.Posix)
+	for i := range uint32(maxIOVecs) {
+		var v [8]byte
+		binary.LittleEndian.PutUint32(v[4:], 60<<10)
+		c.mem.Write(i*8, v[:])
+	}
+	bufs, e := c.iovecs(0, maxIOVecs)
+	if e != eSuccess {
+		t.Fatalf("error %d", e)
+	}
+	total := 0
+	for _, b := range bufs {
+		total += len(b)
+	}
+	if total != maxTransfer {
+		t.Errorf("%d bytes in one call, want %d", total, maxTransfer)
+	}
+	if _, e := c.iovecs(0, maxIOVecs+1); e != eInval {
+		t.Errorf("too many vectors: error %d", e)
+	}
+}
+
+// TestClosedConnectionsCount: a connection that the module has closed is still
+// there until it is drained, so closing must not make room for more.
+func TestClosedConnectionsCount(t *testing.T) {
+	c := newCall(t, stream.Posix)
+	for range c.in.o.Limits.Descriptors {
+		fd, _ := c.connect(t)
+		if e := fdClose(c, []uint64{uint64(fd)}); e != eSuccess {
+			t.Fatalf("close: error %d", e)
+		}
+	}
+	dialed := 0
+	c.in.o.Host = hostFuncs{dial: func() (net.Conn, error) { dialed++; return nil, errors.New("dialed") }}
+	stack := []uint64{0}
+	waterDialFixed(c, stack)
+	var limit *LimitError
+	if err := c.in.hostErr.Load(); err == nil || !errors.As(*err, &limit) || dialed > 0 {
+		t.Errorf("error %v after %d dials, want a LimitError and none", err, dialed)
+	}
+}
+
+// TestLateConnectionIsClosed: the host's dial may succeed after the instance was
+// stopped.
+func TestLateConnectionIsClosed(t *testing.T) {
+	c := newCall(t, stream.Posix)
+	near, far := net.Pipe()
+	c.in.o.Host = hostFuncs{dial: func() (net.Conn, error) { c.in.Kill(nil); return near, nil }}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the module goes on after it was stopped")
+			}
+		}()
+		waterDialFixed(c, []uint64{0})
+	}()
+	if _, err := far.Read(make([]byte, 1)); err == nil {
+		t.Error("the connection is open")
+	}
+}
+
+// hostFuncs is a Host with one way to connect.
+type hostFuncs struct{ dial func() (net.Conn, error) }
+
+func (h hostFuncs) Dial(context.Context, string, string) (net.Conn, error) { return h.dial() }
+func (h hostFuncs) DialFixed(context.Context) (net.Conn, error)            { return h.dial() }
+func (h hostFuncs) Accept(context.Context) (net.Conn, error)               { return h.dial() }
