@@ -185,6 +185,7 @@ func TestPlain(t *testing.T) {
 		}
 		awaitClose(t, near)
 		awaitClose(t, far)
+		p.server.wait(endTimeout) // a listener may outlive the connections by a moment
 		if _, code := ask(t, p.client.address("plain"), p.server.address("plain"), ""); code != replyRefused {
 			t.Errorf("reply %d for a bridge that is gone, want %d", code, replyRefused)
 		}

@@ -151,11 +151,19 @@ func (b *buffer) change(f func()) {
 	w.wake()
 }
 
-// takeAll empties the buffer.
-func (b *buffer) takeAll() []byte {
-	all := make([]byte, b.len())
-	n, _ := b.read([][]byte{all}) // nothing to read is no error here
-	return all[:n]
+// takeAll empties the buffer. The caller wakes whom it returns, once it holds no
+// lock that they may want.
+func (b *buffer) takeAll() (all []byte, ws wakers) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.n > 0 {
+		end := min(b.start+b.n, bufferSize)
+		all = append(all, b.ring[b.start:end]...)
+		all = append(all, b.ring[:b.n-(end-b.start)]...)
+		b.n = 0
+		b.release()
+	}
+	return all, b.writers.take()
 }
 
 func (b *buffer) hasEnded() bool {

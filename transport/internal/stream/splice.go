@@ -16,10 +16,14 @@ func (p *Port) Splice(app *PipeConn, peer net.Conn, patience time.Duration, canc
 	s := &spliced{Stream: Open(peer), done: make(chan struct{})}
 	p.mu.Lock()
 	// Each side's bytes that are in the pipe come before all others.
-	s.first, s.ended = app.out.takeAll(), app.out.hasEnded()
-	s.last = app.in.takeAll()
+	var callers, modules wakers // the port itself may be among them
+	s.ended = app.out.hasEnded()
+	s.first, callers = app.out.takeAll()
+	s.last, modules = app.in.takeAll()
 	if p.closed {
 		p.mu.Unlock()
+		callers.wake()
+		modules.wake()
 		_ = app.Close()
 		rest := NewPort(s, Posix)
 		s.flush()
@@ -30,6 +34,8 @@ func (p *Port) Splice(app *PipeConn, peer net.Conn, patience time.Duration, canc
 	p.s = s
 	fin := p.finished && p.broken == nil
 	p.mu.Unlock()
+	callers.wake()
+	modules.wake()
 	s.flush()
 	p.Flush()
 	if fin {
