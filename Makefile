@@ -2,7 +2,7 @@
 
 GO      ?= go
 SHELL   := /bin/bash
-MODULES := plain
+MODULES := plain reverse mux
 WASM    := $(MODULES:%=modules/built/%.wasm)
 
 # The same source and toolchain give the same bytes, whoever builds them where.

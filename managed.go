@@ -21,6 +21,7 @@ import (
 	"waterproxy/internal/meter"
 	"waterproxy/internal/ptlog"
 	"waterproxy/server"
+	"waterproxy/transport"
 )
 
 // managed is the program as tor started it. What goes wrong is told to tor on
@@ -190,11 +191,20 @@ func (m *managed) startServer(ctx context.Context) error {
 			_ = pt.SmethodError(bind.MethodName, oneLine(err))
 		default:
 			m.running = append(m.running, l)
-			pt.Smethod(bind.MethodName, l.Addr())
+			announce(bind.MethodName, l)
 		}
 	}
 	pt.SmethodsDone()
 	return nil
+}
+
+// announce prints a listener's line, with ARGS if the module has published any.
+func announce(name string, l *server.Listener) {
+	if args := l.Args(); args != nil {
+		pt.SmethodArgs(name, l.Addr(), args)
+		return
+	}
+	pt.Smethod(name, l.Addr())
 }
 
 func (m *managed) startListener(ctx context.Context, bind pt.Bindaddr, info *pt.ServerInfo) (*server.Listener, error) {
@@ -202,6 +212,7 @@ func (m *managed) startListener(ctx context.Context, bind pt.Bindaddr, info *pt.
 	if err != nil {
 		return nil, err
 	}
+	cfg.Args = transport.Args(bind.Options)
 	return server.Listen(ctx, bind.MethodName, cfg, bind.Addr, info, m.log, m.meter)
 }
 

@@ -21,8 +21,7 @@ import (
 // Proxy is the SOCKS5 proxy of one transport.
 type Proxy struct {
 	name   string
-	role   transport.Role
-	dialer *transport.RuntimeConnDialer
+	dialer transport.Dialer
 	ln     net.Listener
 	log    *slog.Logger
 	meter  *meter.Meter
@@ -36,29 +35,26 @@ type Proxy struct {
 
 // Listen starts the proxy of a transport on a free loopback port. The module
 // must offer the client role, or that of a client with an address of its own,
-// and is started once to see that it does start.
+// and is started to see that it does start. Connections share instances of it
+// where it can do that and cfg.Instances does not forbid it.
 func Listen(ctx context.Context, name string, cfg transport.Config, log *slog.Logger, m *meter.Meter) (*Proxy, error) {
 	log = log.With("transport", name)
 	cfg.Logger = log
-	dialer, err := transport.NewRuntimeConnDialer(cfg)
+	dialer, err := transport.NewDialer(cfg)
 	if err != nil {
 		return nil, err
 	}
-	role := transport.RoleClient
-	if cfg.Module.CheckRole(role) != nil {
-		role = transport.RoleFixedClient
-	}
-	if err := cfg.Probe(ctx, role); err != nil {
-		return nil, err
+	if err := dialer.Start(ctx); err != nil {
+		return nil, errors.Join(err, dialer.Close())
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, dialer.Close())
 	}
-	p := &Proxy{name: name, role: role, dialer: dialer, ln: ln, log: log, meter: m}
+	p := &Proxy{name: name, dialer: dialer, ln: ln, log: log, meter: m}
 	p.timeout = cmp.Or(cfg.SetupTimeout, transport.DefaultSetupTimeout)
 	p.ctx, p.cancel = context.WithCancel(ctx)
-	m.Offer(name)
+	m.Offer(name, dialer)
 	p.conns.Go(p.acceptLoop)
 	return p, nil
 }
@@ -70,7 +66,7 @@ func (p *Proxy) Addr() net.Addr { return p.ln.Addr() }
 // are up live on; Wait waits for them.
 func (p *Proxy) Close() error {
 	p.cancel()
-	return p.ln.Close()
+	return errors.Join(p.ln.Close(), p.dialer.Close())
 }
 
 // Wait returns when every connection has ended.
@@ -102,7 +98,7 @@ func (p *Proxy) handle(raw net.Conn) {
 		p.log.Debug("a SOCKS request was malformed or came too late")
 		return
 	}
-	rc, err := p.dial(conn.Req.Target)
+	rc, err := p.dial(&conn.Req)
 	if err != nil {
 		p.meter.Refuse(p.name)
 		p.log.Info("cannot connect", "error", transport.Scrub(err))
@@ -111,7 +107,7 @@ func (p *Proxy) handle(raw net.Conn) {
 		}
 		return
 	}
-	end := p.meter.Begin(p.name, rc)
+	end := p.meter.Begin(p.name)
 	if err = conn.Grant(nil); err != nil {
 		_ = rc.Abort() // it has not carried anything
 	} else {
@@ -122,14 +118,12 @@ func (p *Proxy) handle(raw net.Conn) {
 	p.log.Debug("connection ended", "sent", st.ToNetwork, "received", st.FromNetwork, "error", transport.Scrub(err))
 }
 
-// dial connects to the address that tor asks for, unless the module knows better.
-func (p *Proxy) dial(target string) (*transport.RuntimeConn, error) {
+// dial connects to the address that tor asks for, unless the module knows better,
+// with the arguments of the bridge line.
+func (p *Proxy) dial(req *pt.SocksRequest) (transport.Conn, error) {
 	ctx, cancel := context.WithTimeout(p.ctx, p.timeout)
 	defer cancel()
-	if p.role == transport.RoleFixedClient {
-		return p.dialer.DialFixedContext(ctx)
-	}
-	return p.dialer.DialContext(ctx, "tcp", target)
+	return p.dialer.Dial(ctx, "tcp", req.Target, transport.Args(req.Args))
 }
 
 // single is a listener that accepts one connection.

@@ -207,7 +207,7 @@ func connectClient(t *testing.T, cfg transport.Config) (caller, wire net.Conn) {
 }
 
 func connectServer(t *testing.T, cfg transport.Config) (caller, wire net.Conn) {
-	l, err := transport.Listen(cfg, listenLoopback(t))
+	l, err := transport.Listen(t.Context(), cfg, listenLoopback(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,30 +31,30 @@ type Listener struct {
 }
 
 // Listen starts to listen at an address for clients of a transport. The module
-// must offer the server role, and is started once to see that it does start. or
-// says where tor is.
+// must offer the server role, and is started to see that it does start. or says
+// where tor is.
 func Listen(ctx context.Context, name string, cfg transport.Config, addr *net.TCPAddr, or *pt.ServerInfo, log *slog.Logger, m *meter.Meter) (*Listener, error) {
 	log = log.With("transport", name)
 	cfg.Logger = log
-	if err := cfg.Probe(ctx, transport.RoleServer); err != nil {
-		return nil, err
-	}
 	inner, err := net.ListenTCP("tcp", addr)
 	if err != nil {
 		return nil, err
 	}
-	ln, err := transport.Listen(cfg, inner)
+	ln, err := transport.Listen(ctx, cfg, inner)
 	if err != nil {
 		return nil, errors.Join(err, inner.Close())
 	}
 	l := &Listener{name: name, ln: ln, or: or, log: log, meter: m}
-	m.Offer(name)
+	m.Offer(name, ln)
 	l.conns.Go(l.acceptLoop)
 	return l, nil
 }
 
 // Addr returns the address that clients connect to.
 func (l *Listener) Addr() net.Addr { return l.ln.Addr() }
+
+// Args returns the arguments that clients need (pt-spec 3.3.3), nil if none.
+func (l *Listener) Args() pt.Args { return pt.Args(l.ln.Args()) }
 
 // Close stops listening and ends set-ups that are under way. Connections that
 // are up live on; Wait waits for them.
@@ -77,7 +77,7 @@ func (l *Listener) acceptLoop() {
 }
 
 // handle joins one client's connection to tor.
-func (l *Listener) handle(conn *transport.RuntimeConn) {
+func (l *Listener) handle(conn transport.Conn) {
 	or, err := pt.DialOrWithDialer(&net.Dialer{Timeout: orTimeout}, l.or, conn.RemoteAddr().String(), l.name)
 	if err != nil {
 		l.meter.Refuse(l.name)
@@ -85,7 +85,7 @@ func (l *Listener) handle(conn *transport.RuntimeConn) {
 		_ = conn.Abort()                                           // the client has been told nothing yet
 		return
 	}
-	end := l.meter.Begin(l.name, conn)
+	end := l.meter.Begin(l.name)
 	err = conn.Splice(or)
 	end(err)
 	st := conn.Stats()

@@ -151,7 +151,7 @@ func TestCancelledDials(t *testing.T) {
 			}
 			var l net.Listener = loopback(t)
 			if transforms(name) {
-				if l, err = Listen(cfg, l); err != nil {
+				if l, err = Listen(t.Context(), cfg, l); err != nil {
 					t.Fatal(err)
 				}
 				defer l.Close()

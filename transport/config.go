@@ -9,9 +9,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
+	"strings"
 	"time"
 
+	"waterproxy/internal/control"
 	"waterproxy/transport/internal/guest"
 )
 
@@ -20,11 +23,20 @@ const (
 	DefaultMaxMemory      = 256 << 20
 	DefaultMaxDescriptors = 64
 	DefaultMaxInstances   = 16384
+	DefaultMaxConns       = 16384
 	DefaultSetupTimeout   = 30 * time.Second
 	DefaultDrainTimeout   = 30 * time.Second
 
 	// ProbeTimeout bounds [Config.Probe].
 	ProbeTimeout = 10 * time.Second
+
+	// InstancePerConn is the value of Config.Instances for an instance for each
+	// connection.
+	InstancePerConn = -1
+
+	// mostInstances bounds those that are started without being asked for: each
+	// has memory of its own.
+	mostInstances = 8
 
 	maxMemory = 1 << 32 // what a 32-bit module can address
 )
@@ -50,11 +62,23 @@ type Config struct {
 	// StateDir, if not empty, is a directory in which the module may keep files
 	// of its own; it sees it as /state. It must exist.
 	StateDir string
+	// Args are the arguments of a server (ServerTransportOptions). Those of
+	// outgoing connections are given to Dial.
+	Args Args
+	// Instances bounds the instances that share the connections of a
+	// RuntimeDialer or Listener. A new connection goes to the one that has the
+	// fewest. 0 means one for each processor, up to eight; a module that declares
+	// itself a single instance never has more than one. InstancePerConn gives
+	// each connection an instance of its own, as is done for modules that cannot
+	// serve many.
+	Instances int
+	// MaxConns bounds the connections of one instance. 0 means DefaultMaxConns.
+	MaxConns int
 	// MaxMemory bounds the linear memory of one instance, in bytes. 0 means
 	// DefaultMaxMemory.
 	MaxMemory uint64
-	// MaxDescriptors bounds what one instance has open at once. 0 means
-	// DefaultMaxDescriptors.
+	// MaxDescriptors bounds what one connection has open at once, and what an
+	// instance has besides its connections. 0 means DefaultMaxDescriptors.
 	MaxDescriptors int
 	// MaxInstances bounds the instances of Module that may exist at once, those
 	// of other users of the module included; a connection beyond that fails with
@@ -83,6 +107,10 @@ func (c Config) Validate() error {
 		err = fmt.Errorf("MaxMemory is %d; WebAssembly has at most %d", c.MaxMemory, uint64(maxMemory))
 	case c.MaxDescriptors < 0:
 		err = fmt.Errorf("MaxDescriptors is %d", c.MaxDescriptors)
+	case c.Instances < InstancePerConn:
+		err = fmt.Errorf("Instances is %d", c.Instances)
+	case c.MaxConns < 0:
+		err = fmt.Errorf("MaxConns is %d", c.MaxConns)
 	case c.MaxInstances < 0:
 		err = fmt.Errorf("MaxInstances is %d", c.MaxInstances)
 	case c.SetupTimeout < 0:
@@ -93,15 +121,15 @@ func (c Config) Validate() error {
 	return &Error{"check configuration", ErrConfig, err}
 }
 
-// prepare validates c for a role, or any of several, and returns it with its
-// defaults filled in.
-func (c Config) prepare(role Role, or ...Role) (Config, error) {
+// prepare validates c and returns it with its defaults filled in, if check
+// accepts any of the roles.
+func (c Config) prepare(check func(Role) error, roles ...Role) (Config, error) {
 	if err := c.Validate(); err != nil {
 		return c, err
 	}
-	err := c.Module.CheckRole(role)
-	for _, r := range or {
-		if c.Module.CheckRole(r) == nil {
+	err := check(roles[0])
+	for _, r := range roles[1:] {
+		if check(r) == nil {
 			err = nil
 		}
 	}
@@ -117,6 +145,11 @@ func (c Config) prepare(role Role, or ...Role) (Config, error) {
 	c.MaxMemory = cmp.Or(c.MaxMemory, DefaultMaxMemory)
 	c.MaxDescriptors = cmp.Or(c.MaxDescriptors, DefaultMaxDescriptors)
 	c.MaxInstances = cmp.Or(c.MaxInstances, DefaultMaxInstances)
+	c.MaxConns = cmp.Or(c.MaxConns, DefaultMaxConns)
+	c.Instances = cmp.Or(c.Instances, min(runtime.GOMAXPROCS(0), mostInstances))
+	if c.Instances > 1 && c.Module.SingleInstance() {
+		c.Instances = 1
+	}
 	c.SetupTimeout = cmp.Or(c.SetupTimeout, DefaultSetupTimeout)
 	c.DrainTimeout = max(cmp.Or(c.DrainTimeout, DefaultDrainTimeout), 0)
 	c.Allow = slices.Clone(c.Allow)
@@ -130,7 +163,11 @@ func (c Config) prepare(role Role, or ...Role) (Config, error) {
 func (c *Config) options(r Role, n *network) (guest.Options, error) {
 	o := guest.Options{
 		Role: r, Host: n, Config: c.ModuleConfig, Logger: c.Logger,
-		Limits: guest.Limits{Memory: c.MaxMemory, Descriptors: c.MaxDescriptors, Instances: c.MaxInstances},
+		Args: c.Args.String(), Target: control.Target(n.network, n.address),
+		Limits: guest.Limits{
+			Memory: c.MaxMemory, Descriptors: c.MaxDescriptors, Instances: c.MaxInstances, Conns: c.MaxConns,
+		},
+		Drain: c.DrainTimeout, DialTimeout: c.SetupTimeout,
 	}
 	if c.StateDir != "" {
 		root, err := os.OpenRoot(c.StateDir)
@@ -142,19 +179,46 @@ func (c *Config) options(r Role, n *network) (guest.Options, error) {
 	return o, nil
 }
 
-// Probe starts an instance and stops it before it would connect to anything, to
-// find out whether the module starts with this configuration. ctx and
-// ProbeTimeout bound it.
-func (c Config) Probe(ctx context.Context, r Role) error {
-	c, err := c.prepare(r)
+// shares reports whether connections in any of the roles will share instances.
+func (c Config) shares(roles ...Role) bool {
+	return c.Module != nil && c.Instances != InstancePerConn &&
+		slices.ContainsFunc(roles, func(r Role) bool { return c.Module.checkMany(r) == nil })
+}
+
+// Probe starts an instance for one connection and stops it before it would
+// connect to anything, to find out whether the module starts with this
+// configuration, and what arguments it wants its clients to have (nil if none).
+// ctx and ProbeTimeout bound it.
+func (c Config) Probe(ctx context.Context, r Role) (Args, error) {
+	c, err := c.prepare(c.Module.CheckRole, r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, ProbeTimeout, errSetupTimeout)
 	defer cancel()
 	o, err := c.options(r, &network{cfg: &c})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return wrap("start module", guest.Probe(ctx, c.Module.m, o))
+	published, err := guest.Probe(ctx, c.Module.m, o)
+	if err != nil {
+		return nil, wrap("start module", err)
+	}
+	return parsePublished(published)
+}
+
+// parsePublished reads what a module has published.
+func parsePublished(text string) (Args, error) {
+	args, err := control.ParseArgs(text)
+	if err != nil {
+		return nil, &Error{"start module", ErrModule, fmt.Errorf("it published malformed arguments: %w", err)}
+	}
+	if len(args) == 0 {
+		return nil, nil
+	}
+	// They go into a line that tor splits at spaces.
+	if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return nil, &Error{"start module", ErrModule, errors.New("it published arguments that are not printable ASCII without spaces")}
+	}
+	return args, nil
 }

@@ -5,30 +5,60 @@ import (
 	"time"
 )
 
-// RuntimeConn is a connection carried by a module instance of its own. It is a
-// net.Conn, safe for concurrent use, that can be closed one direction at a time.
-type RuntimeConn struct{ s *session }
+// Conn is a connection that a module carries: a [RuntimeConn] or a
+// [RuntimeDialerConn]. It is a net.Conn, safe for concurrent use, that can be
+// closed one direction at a time. Its user closes it.
+type Conn interface {
+	net.Conn
+	// CloseRead and CloseWrite close one direction.
+	CloseRead() error
+	CloseWrite() error
+	// Abort is Close without delivering what is in flight.
+	Abort() error
+	// Done is closed when the connection is over, and Err says why.
+	Done() <-chan struct{}
+	Err() error
+	// Splice puts another connection in place of the user.
+	Splice(peer net.Conn) error
+	// Stats returns what the connection has carried so far.
+	Stats() Stats
+}
+
+// RuntimeConn is a connection carried by a module instance of its own.
+type RuntimeConn struct{ conn }
+
+// RuntimeDialerConn is one of the connections of an instance that carries many:
+// of a [RuntimeDialer], or of a [Listener].
+type RuntimeDialerConn struct{ conn }
+
+var (
+	_ Conn = (*RuntimeConn)(nil)
+	_ Conn = (*RuntimeDialerConn)(nil)
+)
+
+// conn is what both kinds have in common.
+type conn struct{ s *session }
 
 // Read reads what the module makes of the network's bytes. After a clean end it
 // returns io.EOF; if the module failed, an [*Error].
-func (c *RuntimeConn) Read(p []byte) (int, error) { return c.s.app.Read(p) }
+func (c *conn) Read(p []byte) (int, error) { return c.s.app.Read(p) }
 
 // Write gives the module bytes to send. It returns once the runtime holds them
 // all; an error comes with the number of bytes taken.
-func (c *RuntimeConn) Write(p []byte) (int, error) { return c.s.app.Write(p) }
+func (c *conn) Write(p []byte) (int, error) { return c.s.app.Write(p) }
 
 // CloseWrite says that no more will be written. What was written is delivered;
 // the peer then sees the end of the stream if the module can express that.
 // Reading goes on.
-func (c *RuntimeConn) CloseWrite() error { return c.s.app.CloseWrite() }
+func (c *conn) CloseWrite() error { return c.s.app.CloseWrite() }
 
 // CloseRead discards what arrives from now on.
-func (c *RuntimeConn) CloseRead() error { return c.s.app.CloseRead() }
+func (c *conn) CloseRead() error { return c.s.app.CloseRead() }
 
 // Close ends the connection. It returns once what was written has left, or
 // after half a second, whichever comes first; delivery then goes on in the
 // background as long as the peer takes bytes (see [Config.DrainTimeout]).
-func (c *RuntimeConn) Close() error {
+func (c *conn) Close() error {
 	if err := c.s.app.Close(); err != nil {
 		return err
 	}
@@ -37,7 +67,7 @@ func (c *RuntimeConn) Close() error {
 }
 
 // Abort ends the connection at once. What is in flight is lost.
-func (c *RuntimeConn) Abort() error {
+func (c *conn) Abort() error {
 	err := c.s.app.Close()
 	c.s.kill()
 	<-c.s.done
@@ -45,10 +75,10 @@ func (c *RuntimeConn) Abort() error {
 }
 
 // Done is closed when the connection is over and nothing is left of it.
-func (c *RuntimeConn) Done() <-chan struct{} { return c.s.done }
+func (c *conn) Done() <-chan struct{} { return c.s.done }
 
 // Err returns why the connection ended: nil while it lives or after a clean end.
-func (c *RuntimeConn) Err() error {
+func (c *conn) Err() error {
 	select {
 	case <-c.s.done:
 		return c.s.err()
@@ -58,29 +88,36 @@ func (c *RuntimeConn) Err() error {
 }
 
 // Stats returns what the connection has carried so far.
-func (c *RuntimeConn) Stats() Stats { return c.s.stats() }
+func (c *conn) Stats() Stats { return c.s.stats() }
 
-// LocalAddr returns the local address of the network connection.
-func (c *RuntimeConn) LocalAddr() net.Addr { return c.s.net.local }
+// LocalAddr returns the local address of the network connection; an empty one if
+// that is shared with others.
+func (c *conn) LocalAddr() net.Addr {
+	local, _ := c.s.net.addrs()
+	return local
+}
 
 // RemoteAddr returns the remote address of the network connection.
-func (c *RuntimeConn) RemoteAddr() net.Addr { return c.s.net.remote }
+func (c *conn) RemoteAddr() net.Addr {
+	_, remote := c.s.net.addrs()
+	return remote
+}
 
 // SetDeadline implements net.Conn.
-func (c *RuntimeConn) SetDeadline(t time.Time) error { return c.s.app.SetDeadline(t) }
+func (c *conn) SetDeadline(t time.Time) error { return c.s.app.SetDeadline(t) }
 
 // SetReadDeadline implements net.Conn.
-func (c *RuntimeConn) SetReadDeadline(t time.Time) error { return c.s.app.SetReadDeadline(t) }
+func (c *conn) SetReadDeadline(t time.Time) error { return c.s.app.SetReadDeadline(t) }
 
 // SetWriteDeadline implements net.Conn.
-func (c *RuntimeConn) SetWriteDeadline(t time.Time) error { return c.s.app.SetWriteDeadline(t) }
+func (c *conn) SetWriteDeadline(t time.Time) error { return c.s.app.SetWriteDeadline(t) }
 
 // Splice joins peer to the connection in place of its user: the module then
 // works on peer directly, without a copy in between. Splice takes ownership of
 // both, blocks until both directions have ended, and returns why the connection
 // ended, nil for a clean end. It must be the last call on the connection but for
 // Close, Abort and Stats.
-func (c *RuntimeConn) Splice(peer net.Conn) error {
+func (c *conn) Splice(peer net.Conn) error {
 	s := c.s
 	if err := s.in.Caller().Splice(s.app, peer, s.cfg.DrainTimeout, s.abort); err != nil {
 		_ = c.Abort()

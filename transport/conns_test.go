@@ -118,7 +118,7 @@ var streamPairs = map[string]pairMaker{
 }
 
 // dialing makes a connection whose network side is conn.
-func dialing(t testing.TB, name string, conn net.Conn) *RuntimeConn {
+func dialing(t testing.TB, name string, conn net.Conn) Conn {
 	t.Helper()
 	cfg := testConfig(t, name)
 	cfg.Dial = func(context.Context, string, string) (net.Conn, error) { return conn, nil }

@@ -1,38 +1,115 @@
 package transport
 
-import "context"
+import (
+	"context"
+
+	"waterproxy/internal/control"
+)
+
+// Args are the arguments of a connection (in a bridge line) or of a server
+// (ServerTransportOptions, SMETHOD ARGS), as in pt-spec 3.5 and 3.3.3. A name can
+// have several values.
+type Args map[string][]string
+
+func (a Args) String() string { return control.FormatArgs(a) }
+
+// Dialer dials connections that modules carry. It is safe for concurrent use.
+type Dialer interface {
+	// Start finds out whether the module starts with this configuration, before
+	// anything is dialed.
+	Start(ctx context.Context) error
+	// Dial connects to an address (those of net.Dial), or, if address is empty,
+	// to what the module chooses by itself within Config.Allow. The arguments are
+	// for the module. ctx bounds the set-up, and has no effect on the connection
+	// afterwards.
+	Dial(ctx context.Context, network, address string, args Args) (Conn, error)
+	// Close ends dialing. Connections that are up live on.
+	Close() error
+	// Stats sums over all connections so far.
+	Stats() Stats
+}
+
+// NewDialer returns a [RuntimeDialer] if the module can carry many connections
+// in one instance and Config.Instances does not forbid it, or else a
+// [RuntimeConnDialer]. Errors are theirs.
+func NewDialer(cfg Config) (Dialer, error) {
+	if cfg.shares(RoleClient, RoleFixedClient) {
+		return NewRuntimeDialer(cfg)
+	}
+	return NewRuntimeConnDialer(cfg)
+}
 
 // RuntimeConnDialer dials connections that are each carried by a module instance
 // of their own. It holds no instance and is safe for concurrent use.
-type RuntimeConnDialer struct{ cfg Config }
+type RuntimeConnDialer struct {
+	cfg Config
+	*ledger
+}
+
+var _ Dialer = (*RuntimeConnDialer)(nil)
 
 // NewRuntimeConnDialer checks the configuration. It returns an [ErrConfig], or
 // an [ErrRole] if the module can be no kind of client.
 func NewRuntimeConnDialer(cfg Config) (*RuntimeConnDialer, error) {
-	cfg, err := cfg.prepare(RoleClient, RoleFixedClient)
+	cfg, err := cfg.prepare(cfg.Module.CheckRole, RoleClient, RoleFixedClient)
 	if err != nil {
 		return nil, err
 	}
-	return &RuntimeConnDialer{cfg}, nil
+	return &RuntimeConnDialer{cfg, newLedger()}, nil
 }
 
 // DialContext starts an instance, which dials the address and does its
 // transport's handshake. ctx bounds that, and has no effect on the connection
 // afterwards. network and address are those of net.Dial.
 func (d *RuntimeConnDialer) DialContext(ctx context.Context, network, address string) (*RuntimeConn, error) {
-	return d.dial(ctx, RoleClient, network, address)
+	return d.dial(ctx, RoleClient, network, address, nil)
 }
 
 // DialFixedContext is DialContext for a module that knows by itself what to
 // dial (RoleFixedClient). Config.Allow says what it may dial.
 func (d *RuntimeConnDialer) DialFixedContext(ctx context.Context) (*RuntimeConn, error) {
-	return d.dial(ctx, RoleFixedClient, "", "")
+	return d.dial(ctx, RoleFixedClient, "", "", nil)
 }
 
-func (d *RuntimeConnDialer) dial(ctx context.Context, r Role, net, address string) (*RuntimeConn, error) {
-	s, err := start(ctx, &d.cfg, r, &network{cfg: &d.cfg, network: net, address: address})
+// Dial implements [Dialer]; it returns a [RuntimeConn].
+func (d *RuntimeConnDialer) Dial(ctx context.Context, network, address string, args Args) (Conn, error) {
+	c, err := d.dial(ctx, d.roleFor(address), network, address, args)
 	if err != nil {
 		return nil, err
 	}
-	return &RuntimeConn{s}, nil
+	return c, nil
 }
+
+// roleFor prefers the role in which the host knows the address, if it does.
+func (d *RuntimeConnDialer) roleFor(address string) Role {
+	if address == "" || d.cfg.Module.CheckRole(RoleClient) != nil {
+		return RoleFixedClient
+	}
+	return RoleClient
+}
+
+func (d *RuntimeConnDialer) dial(ctx context.Context, r Role, net, address string, args Args) (*RuntimeConn, error) {
+	if r == RoleFixedClient {
+		net, address = "", ""
+	}
+	cfg := d.cfg
+	cfg.Args = args
+	s, err := start(ctx, &cfg, r, &network{cfg: &d.cfg, network: net, address: address}, d.ledger)
+	if err != nil {
+		return nil, err
+	}
+	return &RuntimeConn{conn{s}}, nil
+}
+
+// Start implements [Dialer] with [Config.Probe].
+func (d *RuntimeConnDialer) Start(ctx context.Context) error {
+	role := RoleClient
+	if d.cfg.Module.CheckRole(role) != nil {
+		role = RoleFixedClient
+	}
+	_, err := d.cfg.Probe(ctx, role)
+	return err
+}
+
+// Close implements [Dialer]; there is nothing to close.
+func (d *RuntimeConnDialer) Close() error { return nil }

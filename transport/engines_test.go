@@ -51,7 +51,7 @@ func compare(t *testing.T, l link) {
 	// code is Go.
 	within(t, 10*time.Second, "ending", func() {
 		<-near.Done()
-		if c, ok := far.(*RuntimeConn); ok {
+		if c, ok := far.(Conn); ok {
 			<-c.Done()
 		}
 	})

@@ -195,7 +195,7 @@ func testEvil(t *testing.T, name string) {
 	cfg.Module = m
 	l := loopback(t)
 	d, err := NewRuntimeConnDialer(cfg)
-	var near *RuntimeConn
+	var near Conn
 	var far duplex
 	if err == nil {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -233,7 +233,7 @@ func testEvil(t *testing.T, name string) {
 }
 
 // checkFate sees what becomes of a connection.
-func checkFate(t *testing.T, near *RuntimeConn, far duplex, want fate, layer error) {
+func checkFate(t *testing.T, near Conn, far duplex, want fate, layer error) {
 	t.Helper()
 	const text = "a line of text for a module"
 	far.SetDeadline(time.Now().Add(10 * time.Second))
@@ -268,7 +268,7 @@ func checkFate(t *testing.T, near *RuntimeConn, far duplex, want fate, layer err
 }
 
 // carries reads a report, if there is one, and sends text both ways.
-func carries(near *RuntimeConn, far duplex, text string) error {
+func carries(near Conn, far duplex, text string) error {
 	if _, err := io.WriteString(near, text); err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	l, err := transport.Listen(cfg, inner)
+	l, err := transport.Listen(context.Background(), cfg, inner)
 	if err != nil {
 		log.Fatal(err)
 	}

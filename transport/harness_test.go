@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -42,10 +43,21 @@ func compile(t testing.TB, name string, interpreter bool) *Module {
 	return m
 }
 
-// testConfig logs to the test's output.
+// inOne marks the name of a module one instance of which carries all connections
+// of a test.
+const inOne = "/many"
+
+// testConfig logs to the test's output. Each connection has an instance of its own
+// unless the module's name ends in inOne.
 func testConfig(t testing.TB, name string) Config {
+	name, many := strings.CutSuffix(name, inOne)
+	instances := InstancePerConn
+	if many {
+		instances = 1
+	}
 	return Config{
 		Module:       compile(t, name, false),
+		Instances:    instances,
 		Logger:       slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		DrainTimeout: 10 * time.Second,
 	}
@@ -92,16 +104,12 @@ type duplex interface {
 
 // link makes connections through modules, any number at once. Near is the
 // runtime's end; far is the plain one on the wire, or that of a second runtime.
-type link func(ctx context.Context) (near *RuntimeConn, far duplex, err error)
+type link func(ctx context.Context) (near Conn, far duplex, err error)
 
 // clientLink has a module in the client role against plain TCP.
 func clientLink(t testing.TB, cfg Config) link {
 	t.Helper()
-	d, err := NewRuntimeConnDialer(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return dialLink(t, d, loopback(t))
+	return dialLink(t, newDialer(t, cfg), loopback(t))
 }
 
 // serverLink has a module in the server role against plain TCP.
@@ -109,7 +117,7 @@ func serverLink(t testing.TB, cfg Config) link {
 	t.Helper()
 	l := listen(t, cfg)
 	x := exchange(t, l)
-	return func(ctx context.Context) (*RuntimeConn, duplex, error) {
+	return func(ctx context.Context) (Conn, duplex, error) {
 		far, err := new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
 		if err != nil {
 			return nil, nil, err
@@ -119,23 +127,33 @@ func serverLink(t testing.TB, cfg Config) link {
 			far.Close()
 			return nil, nil, err
 		}
-		return near.(*RuntimeConn), far.(*net.TCPConn), nil
+		return near.(Conn), far.(*net.TCPConn), nil
 	}
 }
 
 // pairLink has modules at both ends: near dialed, far accepted.
 func pairLink(t testing.TB, client, server Config) link {
 	t.Helper()
-	d, err := NewRuntimeConnDialer(client)
+	return dialLink(t, newDialer(t, client), listen(t, server))
+}
+
+func newDialer(t testing.TB, cfg Config) Dialer {
+	t.Helper()
+	d, err := NewDialer(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return dialLink(t, d, listen(t, server))
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
 }
 
 func listen(t testing.TB, cfg Config) *Listener {
 	t.Helper()
-	l, err := Listen(cfg, loopback(t))
+	l, err := Listen(t.Context(), cfg, loopback(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,10 +161,10 @@ func listen(t testing.TB, cfg Config) *Listener {
 	return l
 }
 
-func dialLink(t testing.TB, d *RuntimeConnDialer, l net.Listener) link {
+func dialLink(t testing.TB, d Dialer, l net.Listener) link {
 	x := exchange(t, l)
-	return func(ctx context.Context) (*RuntimeConn, duplex, error) {
-		near, err := d.DialContext(ctx, "tcp", l.Addr().String())
+	return func(ctx context.Context) (Conn, duplex, error) {
+		near, err := d.Dial(ctx, "tcp", l.Addr().String(), nil)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -222,7 +240,7 @@ func (l numbered) Accept() (net.Conn, error) {
 }
 
 // connect makes one connection, which ends with the test.
-func (l link) connect(t testing.TB) (*RuntimeConn, duplex) {
+func (l link) connect(t testing.TB) (Conn, duplex) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -232,7 +250,7 @@ func (l link) connect(t testing.TB) (*RuntimeConn, duplex) {
 	}
 	t.Cleanup(func() {
 		near.Abort()
-		if c, ok := far.(*RuntimeConn); ok {
+		if c, ok := far.(Conn); ok {
 			c.Abort()
 		}
 		far.Close()

@@ -30,6 +30,7 @@ var (
 	integrityParallel = flag.Int("integrity.parallel", 64, "how many of them at once")
 	integritySeed     = flag.Uint64("integrity.seed", 0, "seed of TestIntegrity; 0 chooses one")
 	integrityOnly     = flag.Int("integrity.only", -1, "the one connection to make")
+	integrityModule   = flag.String("integrity.module", "", "only modules whose names begin so")
 )
 
 // stuck is more than any connection here can take.
@@ -57,13 +58,15 @@ func working(t *testing.T) (names []string) {
 			names = append(names, name)
 		}
 	}
-	return append(names, "evil_both_abis", "evil_ignore_control_v0", "evil_ignore_control_v1")
+	names = append(names, "evil_both_abis", "evil_ignore_control_v0", "evil_ignore_control_v1")
+	return append(names, "reverse", "mux", "plain"+inOne, "reverse"+inOne, "mux"+inOne)
 }
 
 // transforms reports whether the bytes on the wire are not those of the caller,
 // so that a module is needed at both ends.
 func transforms(name string) bool {
-	return strings.Contains(name, "xor") || strings.Contains(name, "framed")
+	return strings.Contains(name, "xor") || strings.Contains(name, "framed") ||
+		strings.HasPrefix(name, "reverse") || strings.HasPrefix(name, "mux")
 }
 
 // hammers lists every module in every role that it has.
@@ -96,6 +99,9 @@ func TestIntegrity(t *testing.T) {
 		seed = rand.Uint64()
 	}
 	hs := hammers(t)
+	if *integrityModule != "" {
+		hs = slices.DeleteFunc(hs, func(h hammered) bool { return !strings.HasPrefix(h.name, *integrityModule) })
+	}
 	var next, bytes int64
 	var mu sync.Mutex
 	var failures atomic.Int32
@@ -192,7 +198,7 @@ func (e *exchangeTest) run(ctx context.Context) (err error) {
 	if err := e.ending.run(e); err != nil {
 		return err
 	}
-	if c, ok := e.near.(*RuntimeConn); ok {
+	if c, ok := e.near.(Conn); ok {
 		select {
 		case <-c.Done():
 		case <-ctx.Done():
@@ -205,7 +211,7 @@ func (e *exchangeTest) run(ctx context.Context) (err error) {
 // abort ends a connection of any kind at once.
 func abort(c duplex) error {
 	switch c := c.(type) {
-	case *RuntimeConn:
+	case Conn:
 		return c.Abort()
 	case *net.TCPConn:
 		_ = c.SetLinger(0)
@@ -214,7 +220,7 @@ func abort(c duplex) error {
 }
 
 func stats(c duplex) (st Stats) {
-	if c, ok := c.(*RuntimeConn); ok {
+	if c, ok := c.(Conn); ok {
 		st = c.Stats()
 	}
 	return st
@@ -269,7 +275,7 @@ func (l *leg) receive(r io.Reader) error {
 // account checks the runtime's own count of what it carried in full.
 func (e *exchangeTest) account(up, down bool) error {
 	e.bytes = e.up.got + e.down.got
-	c, ok := e.near.(*RuntimeConn)
+	c, ok := e.near.(Conn)
 	if !ok {
 		return nil
 	}
@@ -352,7 +358,7 @@ func (e *exchangeTest) bothWays() error {
 // all there was.
 func (e *exchangeTest) reset() error {
 	part := e.rng.Int64N(e.up.size + 1)
-	_, caller := e.near.(*RuntimeConn)
+	_, caller := e.near.(Conn)
 	_, wire := e.far.(*net.TCPConn)
 	err := together(func() error {
 		_ = e.up.send(e.near) // may fail

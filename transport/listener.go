@@ -3,27 +3,83 @@ package transport
 import (
 	"context"
 	"net"
+
+	"waterproxy/transport/internal/guest"
 )
 
-// Listener accepts connections and carries each through a module instance of
-// its own, in the server role. It is a net.Listener.
+// Listener accepts connections and carries them through a module in the server
+// role, each in an instance of its own or many in one; see Config.Instances. It
+// is a net.Listener.
 type Listener struct {
 	cfg   Config
 	a     *acceptor
-	ready chan *RuntimeConn
+	ready chan *session
+	// pool is nil if each connection has an instance of its own.
+	pool *pool
+	*ledger
+	args Args
 }
 
-// Listen starts to accept connections from inner, which belongs to the Listener
-// from now on. Set-ups run concurrently, so that a slow or hostile peer delays
-// nobody else; one that fails is logged and its connection closed.
-func Listen(cfg Config, inner net.Listener) (*Listener, error) {
-	cfg, err := cfg.prepare(RoleServer)
+// Listen starts an instance, to see that the module starts with this
+// configuration and what arguments it wants its clients to have, and then to
+// accept connections from inner, which belongs to the Listener from now on.
+// (Modules of others, which publish nothing, are started with the first
+// connection only.) Set-ups run concurrently, so that a slow or hostile peer
+// delays nobody else; one that fails is logged and its connection closed. ctx
+// bounds Listen itself.
+func Listen(ctx context.Context, cfg Config, inner net.Listener) (*Listener, error) {
+	l := &Listener{ready: make(chan *session)}
+	var err error
+	if cfg.shares(RoleServer) {
+		err = l.startPool(ctx, cfg)
+	} else {
+		err = l.probe(ctx, cfg)
+	}
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{cfg: cfg, ready: make(chan *RuntimeConn)}
-	l.a = accept(inner, cfg.Logger, l.setUp)
+	l.a = accept(inner, l.cfg.Logger, l.setUp)
 	return l, nil
+}
+
+func (l *Listener) startPool(ctx context.Context, cfg Config) (err error) {
+	if l.cfg, err = cfg.prepare(cfg.Module.checkMany, RoleServer); err != nil {
+		return err
+	}
+	p := newPool(&l.cfg, RoleServer)
+	l.pool, l.ledger = p, p.ledger
+	m, err := p.first(ctx)
+	if err == nil {
+		l.args, err = parsePublished(m.in.Published())
+	}
+	if err != nil {
+		p.close()
+	}
+	return err
+}
+
+func (l *Listener) probe(ctx context.Context, cfg Config) (err error) {
+	if l.cfg, err = cfg.prepare(cfg.Module.CheckRole, RoleServer); err != nil {
+		return err
+	}
+	l.ledger = newLedger()
+	if cfg.Module.HalfClose() { // others have no way to publish anything
+		l.args, err = cfg.Probe(ctx, RoleServer)
+	}
+	return err
+}
+
+// Args returns the arguments that the module wants its clients to have (SMETHOD
+// ARGS, pt-spec 3.3.3), nil if none.
+func (l *Listener) Args() Args { return l.args }
+
+// InstanceStats returns figures on the shared instances; all zero if there are
+// none.
+func (l *Listener) InstanceStats() InstanceStats {
+	if l.pool == nil {
+		return InstanceStats{}
+	}
+	return l.pool.InstanceStats()
 }
 
 // Accept waits for a connection whose set-up has succeeded. It is AcceptRuntime
@@ -36,12 +92,16 @@ func (l *Listener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// AcceptRuntime waits for a connection whose set-up has succeeded. After Close
-// it returns net.ErrClosed, or the error that ended the inner listener.
-func (l *Listener) AcceptRuntime() (*RuntimeConn, error) {
+// AcceptRuntime waits for a connection whose set-up has succeeded, a
+// [RuntimeDialerConn] or [RuntimeConn]. After Close it returns net.ErrClosed, or
+// the error that ended the inner listener.
+func (l *Listener) AcceptRuntime() (Conn, error) {
 	select {
-	case c := <-l.ready:
-		return c, nil
+	case s := <-l.ready:
+		if l.pool != nil {
+			return &RuntimeDialerConn{conn{s}}, nil
+		}
+		return &RuntimeConn{conn{s}}, nil
 	case <-l.a.ctx.Done():
 		return nil, &Error{"accept", ErrNetwork, l.a.err}
 	}
@@ -52,6 +112,9 @@ func (l *Listener) AcceptRuntime() (*RuntimeConn, error) {
 func (l *Listener) Close() error {
 	err := l.a.stop(net.ErrClosed)
 	l.a.running.Wait()
+	if l.pool != nil {
+		l.pool.close()
+	}
 	return err
 }
 
@@ -60,16 +123,42 @@ func (l *Listener) Addr() net.Addr { return l.a.inner.Addr() }
 
 // setUp runs one connection's handshake and hands it to AcceptRuntime.
 func (l *Listener) setUp(ctx context.Context, conn net.Conn, ready func()) {
-	s, err := start(ctx, &l.cfg, RoleServer, &network{cfg: &l.cfg, inbound: conn})
+	n := &network{cfg: &l.cfg, inbound: conn}
+	var s *session
+	var err error
+	if l.pool != nil {
+		s, err = l.incoming(ctx, n)
+	} else {
+		s, err = start(ctx, &l.cfg, RoleServer, n, l.ledger)
+	}
 	ready()
 	if err != nil {
 		logRefused(ctx, &l.cfg, err)
 		return
 	}
-	c := &RuntimeConn{s}
+	if s != nil {
+		l.deliver(ctx, s)
+	}
+}
+
+// incoming gives a connection to a shared instance. It returns nil if it is one
+// over which several callers' connections come: those are delivered by
+// themselves.
+func (l *Listener) incoming(ctx context.Context, n *network) (*session, error) {
+	defer n.closeUnused()
+	s, err := l.pool.open(ctx, n, guest.ConnOptions{}, (*guest.Conn).Incoming, func(s *session) { go l.deliver(ctx, s) })
+	if err != nil || s.in.(*guest.Conn).IsShared() {
+		return nil, err
+	}
+	return s, nil
+}
+
+// deliver hands a connection to AcceptRuntime.
+func (l *Listener) deliver(ctx context.Context, s *session) {
 	select {
-	case l.ready <- c:
+	case l.ready <- s:
 	case <-ctx.Done():
+		c := conn{s}
 		_ = c.Abort() // it has been used by nobody
 	}
 }

@@ -77,17 +77,38 @@ func CompileFile(name string, o CompileOptions) (*Module, error) {
 // ABI returns the version of the WATM ABI that the module speaks: "v0" or "v1".
 func (m *Module) ABI() string { return m.m.Shape().ABI.Name }
 
-// Roles returns the roles that the module offers.
+// Roles returns the roles in which an instance carries one connection.
 func (m *Module) Roles() []Role { return slices.Clone(m.m.Shape().Roles) }
 
-// CheckRole returns nil if the module offers the role, and otherwise an
-// [ErrRole] that says what is missing.
+// ManyRoles returns the roles in which one instance can carry many connections.
+func (m *Module) ManyRoles() []Role { return slices.Clone(m.m.Shape().Many) }
+
+// SingleInstance reports whether the module declares that there must be one
+// instance of it for all connections.
+func (m *Module) SingleInstance() bool { return m.m.Shape().Single }
+
+// CheckRole returns nil if an instance can carry one connection in the role, and
+// otherwise an [ErrRole] that says what is missing.
 func (m *Module) CheckRole(r Role) error {
-	s := m.m.Shape()
-	if s.Has(r) {
+	if m == nil { // the configuration's check says it better
 		return nil
 	}
+	s := m.m.Shape()
+	switch {
+	case slices.Contains(s.Roles, r):
+		return nil
+	case s.HasMany(r):
+		return wrap("check role", &guest.RoleError{Role: r, Reason: "it serves many connections only"})
+	}
 	return wrap("check role", &guest.RoleError{Role: r, Reason: s.Missing[r]})
+}
+
+// checkMany is CheckRole for an instance that carries many connections.
+func (m *Module) checkMany(r Role) error {
+	if m == nil || m.m.Shape().HasMany(r) {
+		return nil
+	}
+	return wrap("check role", &guest.RoleError{Role: r, Reason: "it serves one connection only"})
 }
 
 // Imports returns the host functions that the module uses, as MODULE.NAME,

@@ -35,7 +35,7 @@ func TestNetConn(t *testing.T) {
 						}
 						return near, far, func() {
 							near.Abort()
-							if c, ok := far.(*RuntimeConn); ok {
+							if c, ok := far.(Conn); ok {
 								c.Abort()
 							}
 							far.Close()

@@ -19,6 +19,23 @@ type network struct {
 	remote  net.Addr
 }
 
+// addrs returns the addresses of the first network connection. What goes over one
+// that several callers share has those of its target.
+func (n *network) addrs() (local, remote net.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.local == nil {
+		return targetAddr{n.network, ""}, targetAddr{n.network, n.address}
+	}
+	return n.local, n.remote
+}
+
+// targetAddr is an address as it was given to dial.
+type targetAddr struct{ network, address string }
+
+func (a targetAddr) Network() string { return a.network }
+func (a targetAddr) String() string  { return a.address }
+
 func (n *network) DialFixed(ctx context.Context) (net.Conn, error) {
 	if n.address == "" {
 		return nil, &Error{"dial", ErrModule, errors.New("the module asked for a connection that its role does not have")}

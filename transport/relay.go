@@ -3,7 +3,6 @@ package transport
 import (
 	"context"
 	"net"
-	"sync"
 )
 
 // Relay joins connections that it accepts to ones that it dials, each pair
@@ -13,9 +12,7 @@ type Relay struct {
 	network string
 	address string
 	a       *acceptor
-
-	mu   sync.Mutex
-	live map[*session]struct{}
+	*ledger
 }
 
 // NewRelay starts to relay connections from inner, which belongs to the Relay
@@ -23,11 +20,11 @@ type Relay struct {
 // has to know one; see Config.Allow. One connection's failure is logged and
 // concerns no other.
 func NewRelay(cfg Config, inner net.Listener, network, address string) (*Relay, error) {
-	cfg, err := cfg.prepare(RoleRelay)
+	cfg, err := cfg.prepare(cfg.Module.CheckRole, RoleRelay)
 	if err != nil {
 		return nil, err
 	}
-	r := &Relay{cfg: cfg, network: network, address: address, live: map[*session]struct{}{}}
+	r := &Relay{cfg: cfg, network: network, address: address, ledger: newLedger()}
 	r.a = accept(inner, cfg.Logger, r.carry)
 	return r, nil
 }
@@ -35,30 +32,20 @@ func NewRelay(cfg Config, inner net.Listener, network, address string) (*Relay, 
 // carry relays one connection, from its set-up to its end.
 func (r *Relay) carry(ctx context.Context, conn net.Conn, ready func()) {
 	n := &network{cfg: &r.cfg, network: r.network, address: r.address, inbound: conn}
-	s, err := start(ctx, &r.cfg, RoleRelay, n)
+	s, err := start(ctx, &r.cfg, RoleRelay, n, r.ledger)
 	ready()
 	if err != nil {
 		logRefused(ctx, &r.cfg, err)
 		return
 	}
-	r.mu.Lock()
-	r.live[s] = struct{}{}
-	r.mu.Unlock()
 	<-s.done
-	r.mu.Lock()
-	delete(r.live, s)
-	r.mu.Unlock()
 }
 
 // Addr returns the inner listener's address.
 func (r *Relay) Addr() net.Addr { return r.a.inner.Addr() }
 
 // Connections returns the number of connections that are being relayed.
-func (r *Relay) Connections() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.live)
-}
+func (r *Relay) Connections() int { return len(r.sessions()) }
 
 // Wait returns when the Relay has been closed, or its listener failed, and every
 // connection has ended. The error is why, nil after Close.
@@ -77,11 +64,9 @@ func (r *Relay) Close() error { return r.a.stop(net.ErrClosed) }
 // Abort is Close, and ends all connections at once; what is in flight is lost.
 func (r *Relay) Abort() error {
 	err := r.Close()
-	r.mu.Lock()
-	for s := range r.live {
+	for _, s := range r.sessions() {
 		s.kill()
 	}
-	r.mu.Unlock()
 	r.a.running.Wait()
 	return err
 }

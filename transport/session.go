@@ -16,12 +16,24 @@ import (
 // goes on in the background.
 const closeWait = 500 * time.Millisecond
 
-// session is an instance that is up, from its set-up to the last byte.
+// carried is what the runtime has under a connection: an instance of its own, or
+// a part in one that serves many.
+type carried interface {
+	Caller() *stream.Port
+	Ports() []*stream.Port // all of them; they outlive the module's work
+	Counts() guest.Counts
+	Finish()    // ask the module to deliver what the caller wrote, and end
+	Kill(error) // end now
+	Release()   // free what the module holds; its work is over
+}
+
+// session is a connection that a module carries, from its set-up to the last byte.
 type session struct {
-	cfg *Config
-	net *network
-	in  *guest.Instance
-	app *stream.PipeConn // the Go caller's end; nil in the relay role
+	cfg    *Config
+	net    *network
+	in     carried
+	app    *stream.PipeConn // the Go caller's end; nil if there is no caller
+	ledger *ledger
 
 	failure   atomic.Pointer[error] // why the module's work ended, if not cleanly
 	done      chan struct{}         // closed when nothing is left of the session
@@ -30,8 +42,21 @@ type session struct {
 	closeOnce sync.Once
 }
 
-// start sets up an instance in a role and lets it run.
-func start(ctx context.Context, cfg *Config, role Role, n *network) (*session, error) {
+func newSession(cfg *Config, n *network, l *ledger) *session {
+	return &session{cfg: cfg, net: n, ledger: l, done: make(chan struct{}), abort: make(chan struct{})}
+}
+
+// use puts what carries the session under it.
+func (s *session) use(in carried, app *stream.PipeConn) {
+	s.in, s.app = in, app
+	if app != nil {
+		app.EndWith(s.whyEnded)
+	}
+	s.ledger.begin(s)
+}
+
+// start sets up an instance for one connection in a role, and lets it run.
+func start(ctx context.Context, cfg *Config, role Role, n *network, l *ledger) (*session, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, cfg.SetupTimeout, errSetupTimeout)
 	defer cancel()
 	defer n.closeUnused()
@@ -39,24 +64,29 @@ func start(ctx context.Context, cfg *Config, role Role, n *network) (*session, e
 	if err != nil {
 		return nil, err
 	}
-	s := &session{cfg: cfg, net: n, done: make(chan struct{}), abort: make(chan struct{})}
+	var app *stream.PipeConn
 	if role != RoleRelay {
-		o.Caller, s.app = stream.NewPipe()
-		s.app.EndWith(s.whyEnded)
+		o.Caller, app = stream.NewPipe()
 	}
-	if s.in, err = guest.Start(ctx, cfg.Module.m, o); err != nil {
+	in, err := guest.Start(ctx, cfg.Module.m, o)
+	if err != nil {
 		return nil, wrap("set up "+role.String(), err)
 	}
-	go s.run()
+	s := newSession(cfg, n, l)
+	s.use(in, app)
+	go func() { s.finish(in.Run()) }()
 	return s, nil
 }
 
 var errSetupTimeout = &Error{"set up", ErrLimit, errors.New("the module was not ready in time")}
 
-// run lets the module work, then lets what it wrote leave.
-func (s *session) run() {
-	err := s.in.Run()
-	if result := new(guest.ResultError); err == nil || errors.Is(err, guest.ErrKilled) || errors.As(err, &result) {
+// finish lets what the module wrote leave, after its work has ended with err.
+func (s *session) finish(err error) {
+	var (
+		result *guest.ResultError
+		fail   *guest.FailError
+	)
+	if err == nil || errors.Is(err, guest.ErrKilled) || errors.As(err, &result) || errors.As(err, &fail) {
 		// A module that gives up because its connection broke is not to blame.
 		if broken := s.networkFailure(); broken != nil {
 			err = broken
@@ -78,6 +108,7 @@ func (s *session) run() {
 		})
 	}
 	wg.Wait()
+	s.ledger.end(s)
 	close(s.done)
 }
 
@@ -92,8 +123,9 @@ func (s *session) err() error {
 
 // networkFailure returns the error that ended a network connection, if one did.
 func (s *session) networkFailure() error {
+	caller := s.in.Caller()
 	for _, p := range s.in.Ports() {
-		if p == s.in.Caller() {
+		if p == caller {
 			continue
 		}
 		// A reset shows in one direction only: to whom it happens first.
@@ -166,25 +198,4 @@ func (s *session) kill() {
 	})
 }
 
-// Stats counts what a connection has carried.
-type Stats struct {
-	// ToNetwork and FromNetwork count bytes on the module's network side, as
-	// they are on the wire.
-	ToNetwork, FromNetwork int64
-	// FromCaller and ToCaller count bytes on its caller's side.
-	FromCaller, ToCaller int64
-}
-
-func (s *session) stats() (st Stats) {
-	for _, p := range s.in.Ports() {
-		in, out := p.Counts()
-		if p == s.in.Caller() {
-			st.FromCaller += in
-			st.ToCaller += out
-		} else {
-			st.FromNetwork += in
-			st.ToNetwork += out
-		}
-	}
-	return st
-}
+func (s *session) stats() Stats { return Stats(s.in.Counts()) }

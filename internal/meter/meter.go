@@ -5,6 +5,7 @@ package meter
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -24,8 +25,8 @@ const (
 	Refused  = "refused"  // was never up
 )
 
-// Conn is what can be counted.
-type Conn interface{ Stats() transport.Stats }
+// Source is what bytes are counted by: a dialer or listener.
+type Source interface{ Stats() transport.Stats }
 
 // Meter counts connections and bytes by transport. It is safe for concurrent
 // use.
@@ -34,9 +35,8 @@ type Meter struct {
 	conns    *prometheus.CounterVec
 	open     *prometheus.GaugeVec
 
-	mu   sync.Mutex
-	live map[Conn]string            // transport of each open connection
-	past map[string]transport.Stats // sums over the ended connections
+	mu      sync.Mutex
+	sources map[string]Source // by transport
 }
 
 var bytesDesc = prometheus.NewDesc("waterproxy_bytes_total",
@@ -52,19 +52,19 @@ func New() *Meter {
 		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "waterproxy_connections_open", Help: "Connections that are up.",
 		}, []string{"transport"}),
-		live: map[Conn]string{},
-		past: map[string]transport.Stats{},
+		sources: map[string]Source{},
 	}
 	m.registry.MustRegister(m.conns, m.open, (*byteCollector)(m))
 	return m
 }
 
-// Offer makes a transport's figures appear, at zero.
-func (m *Meter) Offer(name string) {
+// Offer makes a transport's figures appear. Its bytes are those that the source
+// has counted.
+func (m *Meter) Offer(name string, bytes Source) {
 	m.open.WithLabelValues(name)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.past[name] = m.past[name]
+	m.sources[name] = bytes
 }
 
 // Refuse counts a connection that was never up.
@@ -72,16 +72,9 @@ func (m *Meter) Refuse(name string) { m.conns.WithLabelValues(name, Refused).Inc
 
 // Begin counts a connection as open until the returned function is called with
 // the error that ended it, nil for none.
-func (m *Meter) Begin(name string, c Conn) (end func(error)) {
+func (m *Meter) Begin(name string) (end func(error)) {
 	m.open.WithLabelValues(name).Inc()
-	m.mu.Lock()
-	m.live[c] = name
-	m.mu.Unlock()
 	return func(err error) {
-		m.mu.Lock()
-		delete(m.live, c)
-		m.past[name] = sum(m.past[name], c.Stats())
-		m.mu.Unlock()
 		m.open.WithLabelValues(name).Dec()
 		outcome := Finished
 		if err != nil {
@@ -91,30 +84,17 @@ func (m *Meter) Begin(name string, c Conn) (end func(error)) {
 	}
 }
 
-func sum(a, b transport.Stats) transport.Stats {
-	a.ToNetwork += b.ToNetwork
-	a.FromNetwork += b.FromNetwork
-	a.ToCaller += b.ToCaller
-	a.FromCaller += b.FromCaller
-	return a
-}
-
-// byteCollector adds up the bytes of open and ended connections when asked.
+// byteCollector asks the sources when it is asked.
 type byteCollector Meter
 
 func (*byteCollector) Describe(ch chan<- *prometheus.Desc) { ch <- bytesDesc }
 
 func (m *byteCollector) Collect(ch chan<- prometheus.Metric) {
 	m.mu.Lock()
-	totals := make(map[string]transport.Stats, len(m.past))
-	for name, s := range m.past {
-		totals[name] = s
-	}
-	for c, name := range m.live {
-		totals[name] = sum(totals[name], c.Stats())
-	}
+	sources := maps.Clone(m.sources)
 	m.mu.Unlock()
-	for name, s := range totals {
+	for name, source := range sources {
+		s := source.Stats()
 		ch <- prometheus.MustNewConstMetric(bytesDesc, prometheus.CounterValue, float64(s.ToNetwork), name, "to_network")
 		ch <- prometheus.MustNewConstMetric(bytesDesc, prometheus.CounterValue, float64(s.FromNetwork), name, "from_network")
 	}

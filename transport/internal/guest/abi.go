@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -40,7 +41,7 @@ type function struct {
 
 // ABI says how one version of the WATM ABI is recognised and called. The
 // functions are called in this order: start functions, init, one of roles,
-// cancel (which hands over the control channel), worker.
+// cancel (which hands over the control channel), worker; or init and one of many.
 type ABI struct {
 	Name    string
 	markers []string // exports that tell the version, any of them
@@ -49,7 +50,12 @@ type ABI struct {
 	roles   [roles]function // no name: not part of this version
 	cancel  function
 	worker  function
+	many    [roles]function // one instance for many connections in a role
 }
+
+// singleMarker is exported by modules of which there must be no more than one
+// instance for a transport. See docs/abi.md.
+const singleMarker = "watm_single_instance_v1"
 
 // posixMarker is exported by modules that cope with short writes and handle the
 // end of each direction themselves. See docs/abi.md.
@@ -58,9 +64,12 @@ const posixMarker = "watm_posix_io_v1"
 // abis lists the versions, in the order in which they are looked for.
 var abis = []*ABI{
 	{
-		Name:    "v1",
-		markers: []string{"watm_init_v1", "watm_start_v1", "watm_dial_v1", "watm_accept_v1", "watm_associate_v1", "watm_dial_fixed_v1"},
-		init:    function{"watm_init_v1", 0},
+		Name: "v1",
+		markers: []string{
+			"watm_init_v1", "watm_start_v1", "watm_dial_v1", "watm_accept_v1", "watm_associate_v1", "watm_dial_fixed_v1",
+			"watm_dial_many_v1", "watm_dial_fixed_many_v1", "watm_accept_many_v1",
+		},
+		init: function{"watm_init_v1", 0},
 		roles: [roles]function{
 			Client:      {"watm_dial_v1", 1},
 			FixedClient: {"watm_dial_fixed_v1", 1},
@@ -69,6 +78,11 @@ var abis = []*ABI{
 		},
 		cancel: function{"watm_ctrlpipe_v1", 1},
 		worker: function{"watm_start_v1", 0},
+		many: [roles]function{
+			Client:      {"watm_dial_many_v1", 1},
+			FixedClient: {"watm_dial_fixed_many_v1", 1},
+			Server:      {"watm_accept_many_v1", 1},
+		},
 	},
 	{
 		Name:    "v0",
@@ -87,16 +101,23 @@ var abis = []*ABI{
 
 // Shape is what a compiled module offers, found before it runs.
 type Shape struct {
-	ABI   *ABI
-	Roles []Role
-	// Missing says for each role that is not offered why.
+	ABI *ABI
+	// Roles are those in which an instance serves one connection, Many those in
+	// which it serves many.
+	Roles, Many []Role
+	// Missing says for each role that is in neither why.
 	Missing map[Role]string
 	// Posix modules cope with short writes and half-closed connections.
 	Posix bool
+	// Single modules want no second instance beside them.
+	Single bool
 }
 
-// Has reports whether the role is offered.
-func (s *Shape) Has(r Role) bool { return slices.Contains(s.Roles, r) }
+// Has reports whether the role is offered, for one connection or for many.
+func (s *Shape) Has(r Role) bool { return slices.Contains(s.Roles, r) || s.HasMany(r) }
+
+// HasMany reports whether an instance can serve many connections in the role.
+func (s *Shape) HasMany(r Role) bool { return slices.Contains(s.Many, r) }
 
 // inspect finds out which ABI a module speaks and what it offers. The error
 // says why it can't run at all.
@@ -106,19 +127,31 @@ func inspect(m wazero.CompiledModule) (*Shape, error) {
 	if abi == nil {
 		return nil, fmt.Errorf("it exports the functions of no known WATM ABI (v0: _water_init and _water_worker, v1: watm_*_v1)")
 	}
-	for _, f := range []function{abi.init, abi.cancel, abi.worker} {
-		if why := f.mismatch(fns); why != "" {
-			return nil, fmt.Errorf("as a %s module %s", abi.Name, why)
+	s := &Shape{ABI: abi, Missing: map[Role]string{}, Posix: fns[posixMarker] != nil, Single: fns[singleMarker] != nil}
+	for i, f := range abi.roles {
+		r, why := Role(i), ""
+		if f.name == "" {
+			why = "the " + abi.Name + " ABI has no such role"
+		} else if why = f.mismatch(fns); why == "" {
+			s.Roles = append(s.Roles, r)
+		}
+		if many := abi.many[r]; many.name != "" && fns[many.name] != nil {
+			if wrong := many.mismatch(fns); wrong != "" {
+				return nil, errors.New(wrong)
+			}
+			s.Many = append(s.Many, r)
+		}
+		if !s.Has(r) {
+			s.Missing[r] = why
 		}
 	}
-	s := &Shape{ABI: abi, Missing: map[Role]string{}, Posix: fns[posixMarker] != nil}
-	for r, f := range abi.roles {
-		if f.name == "" {
-			s.Missing[Role(r)] = "the " + abi.Name + " ABI has no such role"
-		} else if why := f.mismatch(fns); why != "" {
-			s.Missing[Role(r)] = why
-		} else {
-			s.Roles = append(s.Roles, Role(r))
+	required := []function{abi.init}
+	if len(s.Roles) > 0 || len(s.Many) == 0 {
+		required = append(required, abi.cancel, abi.worker)
+	}
+	for _, f := range required {
+		if why := f.mismatch(fns); why != "" {
+			return nil, fmt.Errorf("as a %s module %s", abi.Name, why)
 		}
 	}
 	return s, checkImports(m)

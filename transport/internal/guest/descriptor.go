@@ -13,10 +13,20 @@ type descriptor struct {
 	output   *lineLogger  // standard output or standard error
 	nonblock bool
 
+	// Of an instance that serves many connections:
+	owner *Conn  // whose connection the port is; nil for other descriptors
+	watch *watch // tells the module when the port is ready
+
 	// When the module was last told that the port can be written to; see
 	// Instance.knowsWritable.
 	told   bool
 	toldAt uint64
+}
+
+// watched asks for a record to the module once the port may be ready. It reports
+// whether it is ready at once.
+func (d *descriptor) watched(dir stream.Direction) bool {
+	return d.watch != nil && d.port.Await(dir, d.watch.direction(dir))
 }
 
 // descriptors is an instance's descriptor table. Numbers are given out lowest
@@ -31,6 +41,11 @@ type descriptors struct {
 
 // insert returns the number of d, or false if the table is full.
 func (t *descriptors) insert(d *descriptor) (int32, bool) {
+	return t.insertNew(func(int32) *descriptor { return d })
+}
+
+// insertNew is insert for a descriptor that has to know its number.
+func (t *descriptors) insertNew(d func(fd int32) *descriptor) (int32, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.used >= t.limit {
@@ -39,11 +54,11 @@ func (t *descriptors) insert(d *descriptor) (int32, bool) {
 	t.used++
 	for ; t.low < len(t.slots); t.low++ {
 		if t.slots[t.low] == nil {
-			t.slots[t.low] = d
+			t.slots[t.low] = d(int32(t.low))
 			return int32(t.low), true
 		}
 	}
-	t.slots = append(t.slots, d)
+	t.slots = append(t.slots, d(int32(t.low)))
 	t.low = len(t.slots)
 	return int32(t.low - 1), true
 }

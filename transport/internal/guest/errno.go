@@ -74,6 +74,7 @@ var errnos = []struct {
 	{os.ErrNotExist, eNoent},
 	{os.ErrExist, eExist},
 	{os.ErrPermission, eAcces},
+	{syscall.EINVAL, eInval},
 	{os.ErrInvalid, eInval},
 }
 

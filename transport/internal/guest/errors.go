@@ -32,11 +32,28 @@ func (e *TrapError) Unwrap() error { return e.Err }
 // ResultError says that an export returned an error number.
 type ResultError struct {
 	Where  string
-	Result int32 // the negative of a WASI error number
+	Result int32  // the negative of a WASI error number
+	Reason string // the module's own words; may be empty
 }
 
 func (e *ResultError) Error() string {
+	if e.Reason != "" {
+		return "the module says: " + e.Reason
+	}
 	return fmt.Sprintf("the module's %s returned %d (WASI error %d)", e.Where, e.Result, -e.Result)
+}
+
+// FailError is a module's report that it cannot set up or carry a connection.
+type FailError struct {
+	Errno  int32  // a WASI error number; 0 if the module gave none
+	Reason string // the module's own words; may be empty
+}
+
+func (e *FailError) Error() string {
+	if e.Reason != "" {
+		return "the module says: " + e.Reason
+	}
+	return fmt.Sprintf("the module gave the connection up (WASI error %d)", e.Errno)
 }
 
 // BrokenError says that a module broke the rules of its ABI.

@@ -21,12 +21,16 @@ const StatePath = "state"
 type tree struct {
 	name string // as the module sees it
 	fs.FS
-	root *os.Root // nil if it cannot be written
+	root  *os.Root   // nil if it cannot be written
+	notes *mailboxes // nil if there are none
 }
 
 // open opens a file below the tree. Flags are those of os.OpenFile.
 func (t *tree) open(name string, flags int) (*file, error) {
 	if t.root == nil {
+		if box := t.notes.find(name); box != nil && flags != os.O_RDONLY {
+			return &file{f: box.open(), tree: t, name: name}, nil
+		}
 		if flags != os.O_RDONLY {
 			return nil, fs.ErrPermission
 		}
@@ -61,10 +65,20 @@ type file struct {
 	append  bool
 }
 
-// configTree holds the configuration file alone. It is a snapshot: nothing that
-// a module does can change it.
-func configTree(config []byte) *tree {
-	return &tree{name: "/", FS: fstest.MapFS{ConfigPath: &fstest.MapFile{Data: config, Mode: 0o400}}}
+// configTree holds the configuration file, and for modules that know of them
+// the files of notes.go. They are a snapshot: nothing that a module does can
+// change them.
+func (in *Instance) configTree() *tree {
+	files := fstest.MapFS{}
+	if in.o.Config != nil {
+		files[ConfigPath] = &fstest.MapFile{Data: in.o.Config, Mode: 0o400}
+	}
+	t := &tree{name: "/", FS: files}
+	if in.readsNotes() {
+		in.addNotes(files)
+		t.notes = &in.notes
+	}
+	return t
 }
 
 // openStandard opens descriptors 0 to 2 and the directories that the module may
@@ -76,8 +90,8 @@ func (in *Instance) openStandard() {
 		{output: newLineLogger(in.o.Logger, "stderr")},
 	}
 	trees := []*tree{}
-	if in.o.Config != nil {
-		trees = append(trees, configTree(in.o.Config))
+	if in.o.Config != nil || in.readsNotes() {
+		trees = append(trees, in.configTree())
 	}
 	if in.o.State != nil {
 		trees = append(trees, &tree{name: "/" + StatePath, root: in.o.State})
@@ -92,7 +106,7 @@ func (in *Instance) openStandard() {
 }
 
 func (in *Instance) configFile() (*file, error) {
-	return configTree(in.o.Config).open(ConfigPath, os.O_RDONLY)
+	return in.configTree().open(ConfigPath, os.O_RDONLY)
 }
 
 func (f *file) isDir() bool {

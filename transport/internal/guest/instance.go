@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,8 +40,9 @@ type Host interface {
 // Limits bounds what an instance may use.
 type Limits struct {
 	Memory      uint64 // bytes of linear memory
-	Descriptors int
-	Instances   int // of the module, this one included
+	Descriptors int    // of a connection, or of the instance besides connections
+	Instances   int    // of the module, this one included
+	Conns       int    // of an instance that serves many
 }
 
 // Options is what an instance is started with.
@@ -49,9 +51,16 @@ type Options struct {
 	Host   Host
 	Config []byte   // the module's configuration file; nil for none
 	State  *os.Root // the module's state directory; nil for none
+	Args   string   // of the server, or of the client's one connection; see internal/control
+	Target string   // what DialFixed dials, for the module to know
 	Limits Limits
-	Caller stream.Stream // nil in the relay role
-	Logger *slog.Logger
+	Caller stream.Stream // nil in the relay role, and for many connections
+	// Drain is how long a connection that the module of many connections has
+	// closed may go without moving a byte while it still has some to deliver.
+	Drain time.Duration
+	// DialTimeout bounds dials that belong to no one connection.
+	DialTimeout time.Duration
+	Logger      *slog.Logger
 }
 
 // ErrKilled is the cause of an instance that was stopped by Kill(nil).
@@ -69,6 +78,8 @@ type Instance struct {
 	fds   descriptors
 	main  *thread
 	mode  stream.Mode
+	many  *Many // nil if the instance serves one connection
+	notes mailboxes
 
 	caller  *stream.Port
 	control *stream.PipeConn
@@ -128,13 +139,18 @@ func Start(ctx context.Context, m *Module, o Options) (*Instance, error) {
 }
 
 // Probe starts an instance as Start does, and stops it before it connects to
-// anything.
-func Probe(ctx context.Context, m *Module, o Options) error {
+// anything. It returns what the module has published.
+func Probe(ctx context.Context, m *Module, o Options) (published string, err error) {
 	in := newInstance(ctx, m, o)
-	err := in.bounded(ctx, func() error { return in.initialise(m) })
+	err = in.bounded(ctx, func() error { return in.initialise(m) })
+	published = in.Published()
 	in.discard(err)
-	return err
+	return published, err
 }
+
+// Published returns the arguments that the module wants its clients to have, as
+// it left them by the end of its set-up (docs/abi.md, "Arguments and state").
+func (in *Instance) Published() string { return in.notes.published.text() }
 
 func newInstance(ctx context.Context, m *Module, o Options) *Instance {
 	in := &Instance{o: o, shape: m.shape, dead: make(chan struct{})}
@@ -170,7 +186,7 @@ func (in *Instance) discard(cause error) {
 
 // initialise instantiates the module and runs what comes before its role.
 func (in *Instance) initialise(m *Module) (err error) {
-	if !m.shape.Has(in.o.Role) {
+	if in.many == nil && !slices.Contains(m.shape.Roles, in.o.Role) || in.many != nil && !m.shape.HasMany(in.o.Role) {
 		return &RoleError{in.o.Role, m.shape.Missing[in.o.Role]}
 	}
 	if m.memory.Min > in.o.Limits.Memory {
@@ -260,7 +276,7 @@ func (in *Instance) Run() error {
 	if r >= 0 || in.main.shown {
 		return nil
 	}
-	return &ResultError{in.shape.ABI.worker.name, r}
+	return in.failed(in.shape.ABI.worker.name, r)
 }
 
 // call invokes an export for which a negative result is an error.
@@ -271,9 +287,15 @@ func (in *Instance) call(f function, args ...uint64) (int32, error) {
 		if host := in.hostErr.Load(); host != nil {
 			return 0, *host
 		}
-		err = &ResultError{f.name, r}
+		err = in.failed(f.name, r)
 	}
 	return r, err
+}
+
+// failed makes an error of a negative result, with the module's own words if it
+// has left any.
+func (in *Instance) failed(where string, result int32) error {
+	return &ResultError{where, result, in.notes.reason.take()}
 }
 
 func (in *Instance) invoke(f function, args ...uint64) (int32, error) {
@@ -368,6 +390,14 @@ func (in *Instance) Ports() []*stream.Port {
 	in.portsMu.Lock()
 	defer in.portsMu.Unlock()
 	return append([]*stream.Port(nil), in.ports...)
+}
+
+// Counts returns what the instance's connection has moved.
+func (in *Instance) Counts() (n Counts) {
+	for _, p := range in.Ports() {
+		n.add(p, p == in.caller)
+	}
+	return n
 }
 
 // addPort gives a connection a descriptor.

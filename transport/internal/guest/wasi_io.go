@@ -110,6 +110,9 @@ func (c *call) readPort(d *descriptor, bufs [][]byte) (int, errno) {
 			}
 		}
 		if d.nonblock {
+			if d.watched(stream.In) {
+				continue
+			}
 			return 0, eAgain
 		}
 		if d.port.InEnded() {
@@ -173,6 +176,9 @@ func (c *call) writeOnce(d *descriptor, bufs [][]byte) (int, errno) {
 			return 0, toErrno(err)
 		}
 		if d.nonblock && c.in.mode == stream.Posix {
+			if d.watched(stream.Out) {
+				continue
+			}
 			return 0, eAgain
 		}
 		if d.port.Await(stream.Out, c.wake) {
@@ -211,6 +217,8 @@ func fdClose(c *call, a []uint64) errno {
 // to a connection still leaves: the port itself is closed with the instance.
 func (d *descriptor) release() error {
 	switch {
+	case d.owner != nil:
+		d.owner.released(d.port)
 	case d.port != nil:
 		_ = d.port.CloseRead()
 		return d.port.CloseWrite()

@@ -66,6 +66,10 @@ func waterAccept(c *call, stack []uint64) {
 // tells the module if not. Connections count until they have been drained, which
 // is later than the module's fd_close.
 func (c *call) roomForPort(stack []uint64) bool {
+	if c.in.many != nil { // it would hold up all connections; there are control records for it
+		stack[0] = eNotsup.negative()
+		return false
+	}
 	c.in.portsMu.Lock()
 	n := len(c.in.ports)
 	c.in.portsMu.Unlock()

@@ -1,0 +1,341 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"waterproxy/internal/control"
+	"waterproxy/transport/internal/stream"
+)
+
+// ConnOptions is what a connection of a [Many] begins with.
+type ConnOptions struct {
+	Host   Host   // dials for it
+	Target string // what DialFixed dials, for the module to know
+	Args   string
+	// Ended is called once when the connection, after it was set up, is over for
+	// the module; nil is a clean end. It must not block.
+	Ended func(error)
+	// Shared is called for each connection that came over this one, before
+	// anything can happen to it. It sets the new one's Ended and must not block.
+	Shared func(*Conn)
+}
+
+// Conn is one connection of a [Many].
+type Conn struct {
+	many *Many
+	id   uint32
+	o    ConnOptions
+	near stream.Stream    // the module's end of the caller's pipe
+	app  *stream.PipeConn // the Go caller's end
+
+	life    context.Context // ends with the connection; bounds what is dialed for it
+	endLife context.CancelFunc
+	dead    chan struct{} // closed with life
+	setUp   chan error    // gets the result of the set-up
+	shared  atomic.Bool   // several callers' connections came over it
+
+	mu      sync.Mutex
+	state   connState
+	caller  *stream.Port
+	ports   []*stream.Port // the caller's and the network's
+	closed  []*stream.Port // those of ports that the module has closed
+	open    int            // descriptors that the module has, and dials under way
+	hostErr error          // why the last dial failed
+	past    Counts         // of ports that are gone
+}
+
+type connState uint8
+
+const (
+	settingUp connState = iota
+	up
+	over
+)
+
+// Counts are bytes that a module has moved.
+type Counts struct{ FromCaller, ToCaller, FromNetwork, ToNetwork int64 }
+
+func (c *Counts) add(p *stream.Port, isCaller bool) {
+	in, out := p.Counts()
+	if isCaller {
+		c.FromCaller += in
+		c.ToCaller += out
+	} else {
+		c.FromNetwork += in
+		c.ToNetwork += out
+	}
+}
+
+// Open hands an outgoing connection to the module and waits until it is ready.
+// After an error nothing is left of it.
+func (c *Conn) Open(ctx context.Context) error {
+	payload := control.OpenPayload(c.o.Target, c.o.Args)
+	if len(c.o.Target)+len(c.o.Args) > control.MaxOpen {
+		return &LimitError{"bytes of arguments", control.MaxOpen}
+	}
+	return c.begin(ctx, control.Open, payload, func() (int32, error) { return c.attach(c.near, true) })
+}
+
+// Incoming hands the connection that the host accepts to the module and waits
+// until its set-up has succeeded. After an error nothing is left of it, and after
+// ErrEnded nothing has been accepted.
+func (c *Conn) Incoming(ctx context.Context) error {
+	return c.begin(ctx, control.Incoming, nil, func() (int32, error) {
+		conn, err := c.o.Host.Accept(ctx)
+		if err != nil {
+			return 0, err
+		}
+		return c.attach(stream.Open(conn), false)
+	})
+}
+
+// begin announces the connection, with the descriptor that attach gives it, and
+// waits for the result of its set-up.
+func (c *Conn) begin(ctx context.Context, k control.Kind, payload []byte, attach func() (int32, error)) error {
+	if err := c.many.admit(c); err != nil {
+		return err
+	}
+	fd, err := attach()
+	if err == nil {
+		c.many.queue.push(control.Record{Kind: k, ID: c.id, Value: fd, Payload: payload})
+	} else {
+		c.end(err, false)
+	}
+	select {
+	case err := <-c.setUp:
+		return err
+	case <-ctx.Done():
+		c.giveUp(context.Cause(ctx))
+		return <-c.setUp // it may have been ready at the last moment
+	}
+}
+
+// ready ends the set-up successfully.
+func (c *Conn) ready() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state == settingUp {
+		c.state = up
+		c.setUp <- nil
+	}
+}
+
+// giveUp ends the connection if it is not up yet.
+func (c *Conn) giveUp(cause error) {
+	c.mu.Lock()
+	if c.state == settingUp {
+		c.endLocked(cause, true)
+		return
+	}
+	c.mu.Unlock()
+}
+
+// end ends the connection for the host. tell says that the module does not know.
+func (c *Conn) end(cause error, tell bool) {
+	c.mu.Lock()
+	c.endLocked(cause, tell)
+}
+
+var errClosedEarly = errors.New("the module closed the connection before it was ready")
+
+// endLocked is end with the lock held, which it releases.
+func (c *Conn) endLocked(cause error, tell bool) {
+	was := c.state
+	c.state = over
+	ports := c.ports
+	c.mu.Unlock()
+	if was == over {
+		return
+	}
+	c.many.forget(c)
+	close(c.dead)
+	c.endLife()
+	if tell {
+		c.many.queue.push(control.Record{Kind: control.Abort, ID: c.id})
+	}
+	if was == up {
+		c.o.Ended(cause)
+		return
+	}
+	for _, p := range ports {
+		_ = p.Close() // nobody has used them
+	}
+	if cause == nil {
+		cause = errClosedEarly
+	}
+	c.setUp <- cause
+}
+
+// blame says why the module gave the connection up: what the host knows, if that
+// is what the module was told, or else the module's words.
+func (c *Conn) blame(r control.Record) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.hostErr != nil && int32(toErrno(c.hostErr)) == r.Value {
+		return c.hostErr
+	}
+	return &FailError{r.Value, oneLine(string(r.Payload))}
+}
+
+func (c *Conn) remember(err error) {
+	c.mu.Lock()
+	c.hostErr = err
+	c.mu.Unlock()
+}
+
+// reserve makes room for one more descriptor.
+func (c *Conn) reserve() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state == over {
+		return ErrEnded
+	}
+	c.retireClosed()
+	if limit := c.many.o.Limits.Descriptors; c.open+len(c.closed) >= limit {
+		return &LimitError{"open descriptors of one connection", limit}
+	}
+	c.open++
+	return nil
+}
+
+func (c *Conn) unreserve() {
+	c.mu.Lock()
+	c.open--
+	c.mu.Unlock()
+}
+
+// attach gives the module a descriptor for s, which belongs to the connection.
+func (c *Conn) attach(s stream.Stream, isCaller bool) (int32, error) {
+	if err := c.reserve(); err != nil {
+		_ = s.Close()
+		return 0, err
+	}
+	return c.attachReserved(s, isCaller)
+}
+
+func (c *Conn) attachReserved(s stream.Stream, isCaller bool) (fd int32, err error) {
+	p := stream.NewPort(s, stream.Posix)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.state == over:
+		err = ErrEnded
+	case isCaller && c.caller != nil:
+		err = errors.New("the connection has a caller already")
+	}
+	if err == nil {
+		ok := false
+		fd, ok = c.many.fds.insertNew(func(fd int32) *descriptor {
+			return &descriptor{port: p, nonblock: true, owner: c, watch: newWatch(&c.many.queue, fd)}
+		})
+		if !ok {
+			err = &LimitError{"open descriptors", c.many.fds.limit}
+		}
+	}
+	if err != nil {
+		c.open--
+		_ = p.Close()
+		return 0, err
+	}
+	if isCaller {
+		c.caller = p
+	}
+	c.ports = append(c.ports, p)
+	return fd, nil
+}
+
+// released notes that the module has closed a port. What it wrote still leaves.
+// With the last one the connection ends.
+func (c *Conn) released(p *stream.Port) {
+	_ = p.CloseRead()
+	_ = p.CloseWrite() // an error shows when it is drained
+	c.mu.Lock()
+	c.open--
+	c.closed = append(c.closed, p)
+	switch own := c == c.many.Own; {
+	case own && c.state != over:
+		c.retireClosed()
+		c.mu.Unlock()
+	case c.open == 0 && !own:
+		c.endLocked(nil, false)
+	default:
+		c.mu.Unlock()
+	}
+}
+
+// retireClosed drains and forgets the ports that the module has closed. The lock
+// is held.
+func (c *Conn) retireClosed() {
+	for _, p := range c.closed {
+		if p == c.caller {
+			continue // it is needed for the end
+		}
+		go func() {
+			p.Linger(c.many.o.Drain, c.dead)
+			_ = p.Close() // nobody could use the error
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.past.add(p, false)
+			c.ports = slices.DeleteFunc(c.ports, func(q *stream.Port) bool { return p == q })
+		}()
+	}
+	c.closed = slices.DeleteFunc(c.closed, func(p *stream.Port) bool { return p != c.caller })
+}
+
+// SetEnded sets what is called at the end, before anything can have happened.
+func (c *Conn) SetEnded(f func(error)) { c.o.Ended = f }
+
+// Caller returns the port on the Go caller's side; nil if there is none.
+func (c *Conn) Caller() *stream.Port {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.caller
+}
+
+// App returns the Go caller's end of the connection.
+func (c *Conn) App() *stream.PipeConn { return c.app }
+
+// IsShared reports whether callers' connections came over this one, which has
+// then none itself.
+func (c *Conn) IsShared() bool { return c.shared.Load() }
+
+// Ports returns the caller's and the network's ports. They outlive the
+// connection, so that what the module wrote can still leave; the user closes
+// them after Ended.
+func (c *Conn) Ports() []*stream.Port {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.ports)
+}
+
+// Counts returns what the connection has moved.
+func (c *Conn) Counts() Counts {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.past
+	for _, p := range c.ports {
+		n.add(p, p == c.caller)
+	}
+	return n
+}
+
+// Finish asks the module to end the connection once what the caller wrote has
+// reached the network. It does not wait; Kill is what follows if it does not end.
+func (c *Conn) Finish() {
+	c.many.queue.push(control.Record{Kind: control.Close, ID: c.id})
+}
+
+// Kill ends the connection at once.
+func (c *Conn) Kill(cause error) {
+	if cause == nil {
+		cause = ErrKilled
+	}
+	c.end(cause, true)
+}
+
+// Release does nothing: the module closes its descriptors.
+func (c *Conn) Release() {}

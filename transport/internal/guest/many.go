@@ -1,0 +1,249 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"waterproxy/internal/control"
+	"waterproxy/transport/internal/stream"
+)
+
+// Many is an instance that serves many connections. Its methods may be called
+// from anywhere.
+type Many struct {
+	*Instance
+	// Own holds the network connections that belong to no one connection.
+	Own   *Conn
+	queue controlQueue
+
+	mu     sync.Mutex
+	conns  map[uint32]*Conn
+	lastID uint32
+	ending bool  // the module has been told to end
+	over   error // why it has ended; nil before
+}
+
+// ErrEnded is the error for a connection that came when the instance was at its
+// end.
+var ErrEnded = errors.New("the instance is at its end")
+
+// StartMany initialises an instance of m that can serve many connections in o's
+// role, once Run runs. ctx bounds that. After an error nothing is left behind.
+func StartMany(ctx context.Context, m *Module, o Options) (*Many, error) {
+	in := newInstance(ctx, m, o)
+	n := &Many{Instance: in, conns: map[uint32]*Conn{}}
+	n.queue.handle = n.handle
+	in.many, in.mode = n, stream.Posix
+	// Each connection has a limit of its own.
+	in.fds.limit = o.Limits.Descriptors * (1 + o.Limits.Conns)
+	n.Own = n.newConn(ConnOptions{Host: o.Host})
+	n.Own.state = up
+	if err := in.bounded(ctx, func() error { return in.initialise(m) }); err != nil {
+		in.discard(err)
+		return nil, err
+	}
+	return n, nil
+}
+
+// Run serves connections until the instance ends, and then ends those that are
+// left. It returns nil after Stop.
+func (m *Many) Run() error {
+	f := m.shape.ABI.many[m.o.Role]
+	fd, _ := m.fds.insert(&descriptor{port: stream.NewPort(&m.queue, stream.Posix)})
+	r, err := m.invoke(f, uint64(uint32(fd)))
+	m.mu.Lock()
+	if err == nil && !m.ending {
+		err = &BrokenError{f.name, "returned before it was told to"}
+		if r < 0 {
+			err = m.failed(f.name, r)
+		}
+	}
+	m.over = err
+	if err == nil {
+		m.over = ErrEnded
+	}
+	left := make([]*Conn, 0, len(m.conns))
+	for _, c := range m.conns {
+		left = append(left, c)
+	}
+	m.mu.Unlock()
+	for _, c := range left {
+		c.end(m.over, true)
+	}
+	m.Own.end(nil, true)
+	return err
+}
+
+// Stop tells the module to end. It does not wait; Kill is what follows if the
+// module does not end.
+func (m *Many) Stop() {
+	m.mu.Lock()
+	m.ending = true
+	m.mu.Unlock()
+	m.queue.push(control.Record{Kind: control.End})
+	m.queue.end()
+}
+
+// Load returns the number of connections.
+func (m *Many) Load() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.conns)
+}
+
+// newConn makes a connection that the instance does not know yet.
+func (m *Many) newConn(o ConnOptions) *Conn {
+	c := &Conn{many: m, o: o, setUp: make(chan error, 1), dead: make(chan struct{})}
+	c.life, c.endLife = context.WithCancel(m.life)
+	return c
+}
+
+// NewConn makes a connection for one call of Open or Incoming.
+func (m *Many) NewConn(o ConnOptions) *Conn {
+	c := m.newConn(o)
+	c.near, c.app = stream.NewPipe()
+	return c
+}
+
+// admit gives a connection its number.
+func (m *Many) admit(c *Conn) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.over != nil {
+		return ErrEnded
+	}
+	if len(m.conns) >= m.o.Limits.Conns {
+		return &LimitError{"connections of one instance", m.o.Limits.Conns}
+	}
+	for m.lastID++; m.lastID == 0 || m.conns[m.lastID] != nil; m.lastID++ {
+	}
+	c.id = m.lastID
+	m.conns[c.id] = c
+	return nil
+}
+
+func (m *Many) forget(c *Conn) {
+	m.mu.Lock()
+	delete(m.conns, c.id)
+	m.mu.Unlock()
+}
+
+// conn returns a connection by its number; 0 is the instance itself, and nil
+// what has ended.
+func (m *Many) conn(id uint32) *Conn {
+	if id == 0 {
+		return m.Own
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.conns[id]
+}
+
+// handle carries out what the module asks for. It runs in a host call and does
+// not block. Records about connections that have ended meanwhile are normal.
+func (m *Many) handle(r control.Record) error {
+	c := m.conn(r.ID)
+	switch r.Kind {
+	case control.Ready:
+		if c != nil {
+			c.ready()
+		}
+	case control.Fail:
+		if c != nil && c != m.Own {
+			c.end(c.blame(r), false)
+		}
+	case control.Dial:
+		if c == nil {
+			m.answer(control.Dialed, r, -int32(eCanceled))
+			break
+		}
+		m.dial(c, r)
+	case control.Accept:
+		if c == nil || c == m.Own {
+			m.answer(control.Caller, r, -int32(eCanceled))
+			break
+		}
+		m.accept(c, r)
+	default:
+		return syscall.EINVAL
+	}
+	return nil
+}
+
+func (m *Many) answer(k control.Kind, r control.Record, value int32) {
+	m.queue.push(control.Record{Kind: k, ID: r.ID, Request: r.Request, Value: value})
+}
+
+// dial connects for c in the background.
+func (m *Many) dial(c *Conn, r control.Record) {
+	owner, timeout := c, time.Duration(0)
+	if r.Flags&control.Shared != 0 {
+		owner = m.Own
+	}
+	if owner == m.Own { // no connection's set-up bounds it
+		timeout = m.o.DialTimeout
+	}
+	if err := owner.reserve(); err != nil {
+		c.remember(err)
+		m.answer(control.Dialed, r, -int32(eMfile))
+		return
+	}
+	target := string(r.Payload)
+	r.Payload = nil
+	go func() {
+		ctx := owner.life
+		if timeout > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, timeout)
+			defer cancel()
+		}
+		dial := c.o.Host.DialFixed
+		if target != "" {
+			dial = func(ctx context.Context) (net.Conn, error) {
+				network, address := control.SplitTarget(target)
+				return c.o.Host.Dial(ctx, network, address)
+			}
+		}
+		conn, err := dial(ctx)
+		if err != nil {
+			owner.unreserve()
+			c.remember(err)
+			m.answer(control.Dialed, r, -int32(toErrno(err)))
+			return
+		}
+		fd, err := owner.attachReserved(stream.Open(conn), false)
+		if err != nil {
+			m.answer(control.Dialed, r, -int32(eCanceled))
+			return
+		}
+		m.answer(control.Dialed, r, fd)
+	}()
+}
+
+// accept gives an incoming connection its caller.
+func (m *Many) accept(c *Conn, r control.Record) {
+	to := c
+	if r.Flags&control.Shared != 0 {
+		to = m.NewConn(ConnOptions{Host: c.o.Host})
+		to.state = up
+		c.o.Shared(to)
+		c.shared.Store(true)
+		if err := m.admit(to); err != nil {
+			to.end(err, false)
+			m.answer(control.Caller, r, -int32(eMfile))
+			return
+		}
+	}
+	fd, err := to.attach(to.near, true)
+	if err != nil {
+		to.end(err, false)
+		m.answer(control.Caller, r, -int32(eInval))
+		return
+	}
+	m.queue.push(control.Record{Kind: control.Caller, ID: to.id, Request: r.Request, Value: fd})
+	c.ready()
+}

@@ -1,0 +1,125 @@
+package guest
+
+import (
+	"io/fs"
+	"strings"
+	"sync"
+	"testing/fstest"
+	"time"
+	"unicode"
+
+	"waterproxy/transport/internal/stream"
+)
+
+// Notes are what host and module tell each other in files below /watm, so that a
+// module which uses them still runs where nobody knows of them. Modules that
+// export none of our markers do not see them.
+const (
+	rolePath      = "watm/role"   // the role, by name
+	argsPath      = "watm/args"   // arguments of the server, or of the one connection
+	targetPath    = "watm/target" // what water_dial_fixed dials
+	publishedPath = "watm/smethod"
+	reasonPath    = "watm/error"
+
+	maxNote   = 4096
+	maxReason = 200 // it goes into a log line
+)
+
+func (in *Instance) readsNotes() bool { return in.many != nil || in.mode == stream.Posix }
+
+func (in *Instance) addNotes(files fstest.MapFS) {
+	for path, text := range map[string]string{
+		rolePath: in.o.Role.String(), argsPath: in.o.Args, targetPath: in.o.Target,
+		publishedPath: "", reasonPath: "",
+	} {
+		files[path] = &fstest.MapFile{Data: []byte(text), Mode: 0o600}
+	}
+}
+
+// mailboxes are the files that a module writes.
+type mailboxes struct {
+	published mailbox // SMETHOD arguments
+	reason    mailbox // why the next result will be negative
+}
+
+// find returns nil if the file is not for writing.
+func (m *mailboxes) find(path string) *mailbox {
+	switch {
+	case m == nil:
+	case path == publishedPath:
+		return &m.published
+	case path == reasonPath:
+		return &m.reason
+	}
+	return nil
+}
+
+// mailbox keeps what was last written to a file.
+type mailbox struct {
+	mu      sync.Mutex
+	content []byte
+}
+
+// open starts anew.
+func (b *mailbox) open() fs.File {
+	b.mu.Lock()
+	b.content = nil
+	b.mu.Unlock()
+	return boxFile{b}
+}
+
+func (b *mailbox) text() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return string(b.content)
+}
+
+// take empties the box and returns what was in it, fit for one line of a log.
+func (b *mailbox) take() string {
+	b.mu.Lock()
+	text := string(b.content)
+	b.content = nil
+	b.mu.Unlock()
+	return oneLine(text)
+}
+
+// oneLine makes a module's words fit for an error message.
+func oneLine(text string) string {
+	text = strings.TrimSpace(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text))
+	if len(text) > maxReason {
+		text = strings.ToValidUTF8(text[:maxReason], "") + "..."
+	}
+	return text
+}
+
+// boxFile is an open mailbox.
+type boxFile struct{ *mailbox }
+
+func (f boxFile) Write(p []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.content)+len(p) > maxNote {
+		return 0, fs.ErrInvalid
+	}
+	f.content = append(f.content, p...)
+	return len(p), nil
+}
+
+func (boxFile) Read([]byte) (int, error)     { return 0, fs.ErrPermission }
+func (boxFile) Close() error                 { return nil }
+func (f boxFile) Stat() (fs.FileInfo, error) { return boxInfo{}, nil }
+
+// boxInfo is that of an empty file.
+type boxInfo struct{}
+
+func (boxInfo) Name() string       { return "note" }
+func (boxInfo) Size() int64        { return 0 }
+func (boxInfo) Mode() fs.FileMode  { return 0o600 }
+func (boxInfo) ModTime() time.Time { return time.Time{} }
+func (boxInfo) IsDir() bool        { return false }
+func (boxInfo) Sys() any           { return nil }

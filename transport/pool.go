@@ -1,0 +1,282 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"waterproxy/transport/internal/guest"
+)
+
+const (
+	// growAt is how many connections the least loaded instance has when another
+	// one is started.
+	growAt = 4
+
+	// After a failure the next instance is started later and later, until one has
+	// lived for longEnough.
+	firstBackoff = 100 * time.Millisecond
+	lastBackoff  = 30 * time.Second
+	longEnough   = time.Minute
+
+	// stopTimeout is how long an instance that is not needed any more may take to
+	// end by itself.
+	stopTimeout = 5 * time.Second
+)
+
+// pool is the instances that share the connections of one dialer or listener.
+type pool struct {
+	cfg  *Config
+	role Role
+	*ledger
+
+	mu       sync.Mutex
+	members  []*member
+	starting *starting // nil if none is
+	failures int       // in a row
+	lastErr  error     // of the last failure
+	notNow   time.Time // no start before that
+	closed   bool
+	ending   chan struct{} // closed with closed
+	restarts int
+}
+
+// member is an instance of a pool.
+type member struct {
+	in   *guest.Many
+	load int // connections, from before their set-up until they are drained
+	own  *session
+	done chan struct{} // closed when it has left the pool
+}
+
+// starting is an instance that is being started.
+type starting struct {
+	done chan struct{}
+	err  error
+}
+
+func newPool(cfg *Config, role Role) *pool {
+	return &pool{cfg: cfg, role: role, ledger: newLedger(), ending: make(chan struct{})}
+}
+
+// acquire returns the least loaded instance, with one connection more. ctx
+// bounds waiting for one to start.
+func (p *pool) acquire(ctx context.Context) (*member, error) {
+	for {
+		p.mu.Lock()
+		if p.closed {
+			p.mu.Unlock()
+			return nil, net.ErrClosed
+		}
+		m := p.least()
+		if m == nil || m.load >= growAt && len(p.members) < p.cfg.Instances {
+			p.begin()
+		}
+		if m != nil {
+			m.load++
+			p.mu.Unlock()
+			return m, nil
+		}
+		s, lastErr, notNow := p.starting, p.lastErr, p.notNow
+		p.mu.Unlock()
+		select {
+		case <-s.done:
+			if s.err != nil {
+				return nil, s.err
+			}
+		case <-ctx.Done():
+			if wait := time.Until(notNow); lastErr != nil && wait > 0 {
+				return nil, fmt.Errorf("the next start is due in %v, after a failure: %w", wait.Round(time.Millisecond), lastErr)
+			}
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// least returns the member with the fewest connections, nil if there is none.
+// The lock is held.
+func (p *pool) least() (best *member) {
+	for _, m := range p.members {
+		if best == nil || m.load < best.load {
+			best = m
+		}
+	}
+	return best
+}
+
+// begin starts another instance in the background, after the backoff. The lock
+// is held.
+func (p *pool) begin() {
+	if p.starting != nil {
+		return
+	}
+	s := &starting{done: make(chan struct{})}
+	p.starting = s
+	wait := time.Until(p.notNow)
+	go func() {
+		m, err := p.startMember(wait)
+		p.mu.Lock()
+		p.starting = nil
+		s.err = err
+		switch {
+		case err != nil:
+			p.failed(err)
+		case p.closed:
+			m.stop()
+			fallthrough
+		default:
+			p.members = append(p.members, m)
+			go p.run(m)
+		}
+		p.mu.Unlock()
+		close(s.done)
+	}()
+}
+
+func (p *pool) startMember(wait time.Duration) (*member, error) {
+	if wait > 0 {
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-p.ending:
+			return nil, net.ErrClosed
+		}
+	}
+	ctx, cancel := context.WithTimeoutCause(context.Background(), p.cfg.SetupTimeout, errSetupTimeout)
+	defer cancel()
+	n := &network{cfg: p.cfg}
+	o, err := p.cfg.options(p.role, n)
+	if err != nil {
+		return nil, err
+	}
+	in, err := guest.StartMany(ctx, p.cfg.Module.m, o)
+	if err != nil {
+		return nil, wrap("start module", err)
+	}
+	m := &member{in: in, own: newSession(p.cfg, n, p.ledger), done: make(chan struct{})}
+	in.Own.SetEnded(func(err error) { go m.own.finish(err) })
+	m.own.use(in.Own, nil)
+	return m, nil
+}
+
+// failed notes a failure, so that the next start comes later. The lock is held.
+func (p *pool) failed(err error) {
+	p.lastErr = err
+	backoff := min(firstBackoff<<min(p.failures, 10), lastBackoff)
+	p.failures++
+	p.notNow = time.Now().Add(backoff)
+}
+
+// run lets an instance work until it ends.
+func (p *pool) run(m *member) {
+	began := time.Now()
+	err := m.in.Run()
+	p.mu.Lock()
+	p.members = slices.DeleteFunc(p.members, func(o *member) bool { return o == m })
+	if err != nil && !errors.Is(err, guest.ErrKilled) {
+		err = wrap("carry", err)
+		if time.Since(began) >= longEnough {
+			p.failures = 0
+		}
+		p.restarts++
+		p.failed(err)
+		p.cfg.Logger.Warn("an instance that carried connections has failed", "connections", m.load, "error", Scrub(err))
+	}
+	p.mu.Unlock()
+	m.in.Release()
+	close(m.done)
+}
+
+// release takes a connection from an instance.
+func (p *pool) release(m *member) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m.load--
+	if p.closed && m.load == 0 {
+		m.stop()
+	}
+}
+
+// stop ends an instance that has no connections.
+func (m *member) stop() {
+	m.in.Stop()
+	time.AfterFunc(stopTimeout, func() { m.in.Kill(nil) })
+}
+
+// close ends the instances as soon as they have no connections, and makes
+// acquire fail.
+func (p *pool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	p.closed = true
+	close(p.ending)
+	for _, m := range p.members {
+		if m.load == 0 {
+			m.stop()
+		}
+	}
+}
+
+// first returns an instance without a connection, started if there is none.
+func (p *pool) first(ctx context.Context) (*member, error) {
+	m, err := p.acquire(ctx)
+	if err == nil {
+		p.release(m)
+	}
+	return m, wrap("start module", err)
+}
+
+// open sets up a connection in one of the instances; set does so. callers gets the
+// connections of callers that share it, and must not block.
+func (p *pool) open(ctx context.Context, n *network, o guest.ConnOptions, set func(*guest.Conn, context.Context) error, callers func(*session)) (*session, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, p.cfg.SetupTimeout, errSetupTimeout)
+	defer cancel()
+	op := "set up " + p.role.String()
+	for {
+		m, err := p.acquire(ctx)
+		if err != nil {
+			return nil, wrap(op, err)
+		}
+		s := newSession(p.cfg, n, p.ledger)
+		o.Host = n
+		o.Ended = func(err error) { go p.finish(m, s, err) }
+		o.Shared = func(c *guest.Conn) { p.caller(m, n, c, callers) }
+		c := m.in.NewConn(o)
+		s.use(c, c.App())
+		err = set(c, ctx)
+		if err == nil {
+			return s, nil
+		}
+		p.ledger.end(s)
+		p.release(m)
+		if !errors.Is(err, guest.ErrEnded) {
+			return nil, wrap(op, err)
+		}
+		<-m.done // it ended a moment ago
+	}
+}
+
+// caller takes in a connection that came over one that several callers share.
+func (p *pool) caller(m *member, n *network, c *guest.Conn, callers func(*session)) {
+	p.mu.Lock()
+	m.load++
+	p.mu.Unlock()
+	s := newSession(p.cfg, n, p.ledger)
+	c.SetEnded(func(err error) { go p.finish(m, s, err) })
+	s.use(c, c.App())
+	callers(s)
+}
+
+// finish lets a session drain and frees its place.
+func (p *pool) finish(m *member, s *session, err error) {
+	s.finish(err)
+	p.release(m)
+}

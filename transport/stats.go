@@ -1,0 +1,68 @@
+package transport
+
+import "sync"
+
+// Stats counts what connections have carried.
+type Stats struct {
+	// FromCaller and ToCaller count bytes on the modules' caller's side.
+	FromCaller, ToCaller int64
+	// FromNetwork and ToNetwork count bytes on their network side, as they are on
+	// the wire. What goes over a network connection that several callers share is
+	// counted for their dialer or listener, and for none of them.
+	FromNetwork, ToNetwork int64
+}
+
+func (s Stats) plus(t Stats) Stats {
+	s.FromCaller += t.FromCaller
+	s.ToCaller += t.ToCaller
+	s.FromNetwork += t.FromNetwork
+	s.ToNetwork += t.ToNetwork
+	return s
+}
+
+// ledger adds up what the sessions of a dialer or listener carry.
+type ledger struct {
+	mu   sync.Mutex
+	live map[*session]struct{}
+	past Stats
+}
+
+func newLedger() *ledger { return &ledger{live: map[*session]struct{}{}} }
+
+func (l *ledger) begin(s *session) {
+	l.mu.Lock()
+	l.live[s] = struct{}{}
+	l.mu.Unlock()
+}
+
+// end counts a session as ended; more than once is no harm.
+func (l *ledger) end(s *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.live[s]; ok {
+		delete(l.live, s)
+		l.past = l.past.plus(s.stats())
+	}
+}
+
+// sessions returns those that have not ended.
+func (l *ledger) sessions() []*session {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := make([]*session, 0, len(l.live))
+	for s := range l.live {
+		all = append(all, s)
+	}
+	return all
+}
+
+// Stats sums over all sessions, ended ones included.
+func (l *ledger) Stats() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	sum := l.past
+	for s := range l.live {
+		sum = sum.plus(s.stats())
+	}
+	return sum
+}

@@ -1,0 +1,371 @@
+package watm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"sync"
+	"syscall"
+
+	"waterproxy/internal/control"
+)
+
+// An instance that carries many connections: see docs/abi.md.
+
+//go:wasmexport watm_dial_many_v1
+func dialMany(fd int32) int32 { return runMany(fd, false) }
+
+//go:wasmexport watm_dial_fixed_many_v1
+func dialFixedMany(fd int32) int32 { return runMany(fd, false) }
+
+//go:wasmexport watm_accept_many_v1
+func acceptMany(fd int32) int32 { return runMany(fd, true) }
+
+// instance is the state of an instance that carries many connections.
+type instance struct {
+	fd      int32 // of the control descriptor
+	writing sync.Mutex
+
+	mu       sync.Mutex
+	conns    map[int32]*eventConn            // by descriptor
+	tasks    map[uint32]*task                // by connection
+	requests map[uint32]func(control.Record) // those that the host has not answered
+	last     uint32                          // request
+}
+
+// task is the module's work for one connection.
+type task struct {
+	id     uint32
+	cancel context.CancelFunc
+
+	mu     sync.Mutex
+	own    []*eventConn // closed with the task
+	join   *join        // nil until it is set up
+	closed bool         // the caller wants no more
+	over   bool
+}
+
+func runMany(fd int32, server bool) int32 {
+	if r := start(server); r < 0 {
+		return r
+	}
+	in := &instance{
+		fd: fd, conns: map[int32]*eventConn{}, tasks: map[uint32]*task{},
+		requests: map[uint32]func(control.Record){},
+	}
+	records, err := fileConn(fd)
+	if err != nil {
+		return fail(err)
+	}
+	buf := make([]byte, 4*control.MaxRecord)
+	for {
+		n, err := records.Read(buf)
+		for rest := buf[:n]; len(rest) > 0; {
+			var r control.Record
+			var perr error
+			if r, rest, perr = control.Parse(rest); perr != nil {
+				return fail(perr)
+			}
+			if r.Kind == control.End {
+				return 0
+			}
+			in.handle(r)
+		}
+		if err == io.EOF {
+			return 0
+		}
+		if err != nil {
+			return fail(err)
+		}
+	}
+}
+
+func (in *instance) handle(r control.Record) {
+	switch r.Kind {
+	case control.Readable, control.Writable:
+		in.mu.Lock()
+		c := in.conns[r.Value]
+		in.mu.Unlock()
+		switch {
+		case c == nil: // it has been closed
+		case r.Kind == control.Readable:
+			c.in.signal()
+		default:
+			c.out.signal()
+		}
+	case control.Open:
+		target, args := control.SplitOpenPayload(r.Payload)
+		t, ctx := in.begin(r.ID)
+		caller := in.adopt(t, r.Value)
+		go in.client(ctx, t, caller, target, args)
+	case control.Incoming:
+		t, ctx := in.begin(r.ID)
+		conn := in.adopt(t, r.Value)
+		go in.server(ctx, t, conn)
+	case control.Dialed, control.Caller:
+		in.mu.Lock()
+		answer := in.requests[r.Request]
+		delete(in.requests, r.Request)
+		in.mu.Unlock()
+		if answer != nil {
+			answer(r)
+		}
+	case control.Close:
+		if t := in.task(r.ID); t != nil {
+			t.finish()
+		}
+	case control.Abort:
+		if t := in.task(r.ID); t != nil {
+			t.abort()
+		}
+	}
+}
+
+func (in *instance) task(id uint32) *task {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.tasks[id]
+}
+
+func (in *instance) begin(id uint32) (*task, context.Context) {
+	ctx, cancel := context.WithCancel(context.Background())
+	t := &task{id: id, cancel: cancel}
+	in.mu.Lock()
+	in.tasks[id] = t
+	in.mu.Unlock()
+	return t, ctx
+}
+
+// adopt makes a connection of a descriptor. A task closes it at its end; without
+// one, its user does.
+func (in *instance) adopt(t *task, fd int32) *eventConn {
+	c := newEventConn(fd, in.forget)
+	in.mu.Lock()
+	in.conns[fd] = c
+	in.mu.Unlock()
+	if t != nil {
+		t.mu.Lock()
+		over := t.over
+		t.own = append(t.own, c)
+		t.mu.Unlock()
+		if over {
+			c.Close()
+		}
+	}
+	return c
+}
+
+func (in *instance) forget(fd int32) {
+	in.mu.Lock()
+	delete(in.conns, fd)
+	in.mu.Unlock()
+}
+
+// send gives the host a record, which takes it at once.
+func (in *instance) send(r control.Record) {
+	in.writing.Lock()
+	defer in.writing.Unlock()
+	if _, err := syscall.Write(int(in.fd), r.Append(nil)); err != nil {
+		log.Printf("control record %d: %v", r.Kind, err) // a fault of the SDK or of the host
+	}
+}
+
+// ask sends a request; answer is called with its answer, and must not block.
+func (in *instance) ask(r control.Record, answer func(control.Record)) {
+	in.mu.Lock()
+	in.last++
+	r.Request = in.last
+	in.requests[r.Request] = answer
+	in.mu.Unlock()
+	in.send(r)
+}
+
+// finish ends a task once all that its caller has written is on the wire.
+func (t *task) finish() {
+	t.mu.Lock()
+	t.closed = true
+	j := t.join
+	t.mu.Unlock()
+	if j != nil {
+		j.finish()
+	}
+}
+
+// abort ends a task at once.
+func (t *task) abort() {
+	t.cancel()
+	t.mu.Lock()
+	t.over = true
+	own, j := t.own, t.join
+	t.mu.Unlock()
+	for _, c := range own {
+		c.Close() // it may be closed already
+	}
+	if j != nil {
+		j.wire.Close()
+	}
+}
+
+// end is the last that is done for a task. Its failure is told to the host before
+// its connections are closed.
+func (in *instance) end(t *task, err error) {
+	t.mu.Lock()
+	over := t.over
+	t.mu.Unlock()
+	if err != nil && !over {
+		in.send(control.Record{Kind: control.Fail, ID: t.id, Value: errno(err), Payload: []byte(reason(err))})
+	}
+	t.abort()
+	in.mu.Lock()
+	delete(in.tasks, t.id)
+	in.mu.Unlock()
+}
+
+// client is the work for one outgoing connection.
+func (in *instance) client(ctx context.Context, t *task, caller *eventConn, target, args string) {
+	var wire net.Conn
+	err := guarded(func() error {
+		r, err := newRequest(target, args)
+		if err != nil {
+			return err
+		}
+		r.dial = func(ctx context.Context, target string, shared bool) (Conn, error) {
+			return in.dial(ctx, t, target, shared)
+		}
+		wire, err = dial(ctx, r)
+		return err
+	})
+	if err == nil {
+		in.send(control.Record{Kind: control.Ready, ID: t.id})
+		err = t.carry(caller, wire)
+	}
+	in.end(t, err)
+}
+
+// carry joins the caller to the wire until the connection has ended.
+func (t *task) carry(caller Conn, wire net.Conn) error {
+	j := &join{caller: caller, wire: wire}
+	t.mu.Lock()
+	t.join = j
+	closed, over := t.closed, t.over
+	t.mu.Unlock()
+	if closed {
+		j.finish()
+	}
+	if over {
+		wire.Close()
+		return nil
+	}
+	return j.run()
+}
+
+// dial asks the host for a connection.
+func (in *instance) dial(ctx context.Context, t *task, target string, shared bool) (Conn, error) {
+	r := control.Record{Kind: control.Dial, ID: t.id, Payload: []byte(target)}
+	owner := t
+	if shared {
+		r.Flags, owner = control.Shared, nil
+	}
+	type result struct {
+		conn *eventConn
+		err  error
+	}
+	done := make(chan result, 1)
+	var mu sync.Mutex
+	gone := false
+	in.ask(r, func(r control.Record) {
+		if r.Value < 0 {
+			done <- result{err: syscall.Errno(-r.Value)}
+			return
+		}
+		c := in.adopt(owner, r.Value)
+		mu.Lock()
+		defer mu.Unlock()
+		if gone {
+			c.Close()
+			return
+		}
+		done <- result{conn: c}
+	})
+	select {
+	case r := <-done:
+		if r.err != nil {
+			return nil, fmt.Errorf("dial: %w", r.err)
+		}
+		return r.conn, nil
+	case <-ctx.Done():
+		mu.Lock()
+		gone = true
+		mu.Unlock()
+		select {
+		case r := <-done: // it came at the last moment
+			if r.conn != nil {
+				r.conn.Close()
+			}
+		default:
+		}
+		return nil, ctx.Err()
+	}
+}
+
+// server is the work for one connection from the network.
+func (in *instance) server(ctx context.Context, t *task, conn *eventConn) {
+	err := guarded(func() error {
+		if a, ok := transport.(Acceptor); ok {
+			return in.accept(ctx, t, a, conn)
+		}
+		wire, err := transport.Server(ctx, conn)
+		if err != nil {
+			return err
+		}
+		caller, _, err := in.caller(t, 0)
+		if err != nil {
+			return errors.Join(err, wire.Close())
+		}
+		return t.carry(caller, wire)
+	})
+	in.end(t, err)
+}
+
+// caller asks the host for the caller of a connection that has been set up. With
+// the flag Shared that is a connection of its own.
+func (in *instance) caller(t *task, flags uint16) (*eventConn, *task, error) {
+	type result struct {
+		caller *eventConn
+		task   *task
+		err    error
+	}
+	done := make(chan result, 1)
+	in.ask(control.Record{Kind: control.Accept, Flags: flags, ID: t.id}, func(r control.Record) {
+		if r.Value < 0 {
+			done <- result{err: syscall.Errno(-r.Value)}
+			return
+		}
+		of := t
+		if flags&control.Shared != 0 {
+			of, _ = in.begin(r.ID)
+		}
+		done <- result{caller: in.adopt(of, r.Value), task: of}
+	})
+	r := <-done
+	return r.caller, r.task, r.err
+}
+
+// accept serves a network connection over which several callers' connections
+// come.
+func (in *instance) accept(ctx context.Context, t *task, a Acceptor, conn Conn) error {
+	var carried sync.WaitGroup
+	err := a.Accept(ctx, conn, func(wire net.Conn) error {
+		caller, own, err := in.caller(t, control.Shared)
+		if err != nil {
+			return errors.Join(err, wire.Close())
+		}
+		carried.Go(func() { in.end(own, own.carry(caller, wire)) })
+		return nil
+	})
+	carried.Wait()
+	return err
+}

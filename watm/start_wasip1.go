@@ -1,0 +1,67 @@
+package watm
+
+import (
+	"errors"
+	_ "unsafe" // for linkname
+
+	"waterproxy/internal/control"
+)
+
+// main_main is the author's main function. A reactor's is not run by itself.
+//
+//go:linkname main_main main.main
+func main_main()
+
+//go:wasmexport watm_posix_io_v1
+func posixIO() {}
+
+//go:wasmexport watm_init_v1
+func initialize() int32 {
+	if err := guarded(func() error { main_main(); return nil }); err != nil {
+		return fail(err)
+	}
+	if transport == nil {
+		return fail(errors.New("the module's main function does not call watm.Run"))
+	}
+	// Where the host does not say the role, it shows later.
+	if role := note(roleFile); role != "" {
+		return start(role == "server")
+	}
+	return 0
+}
+
+var started bool
+
+// start runs the transport's Start, once.
+func start(server bool) int32 {
+	if started {
+		return 0
+	}
+	started = true
+	s, ok := transport.(Starter)
+	if !ok {
+		return 0
+	}
+	err := guarded(func() error {
+		env, err := environment(server)
+		if err != nil {
+			return err
+		}
+		return s.Start(env)
+	})
+	if err != nil {
+		return fail(err)
+	}
+	return 0
+}
+
+// newRequest is for the methods that dial.
+func newRequest(target, args string) (*Request, error) {
+	a, err := control.ParseArgs(args)
+	if err != nil {
+		return nil, err
+	}
+	r := &Request{Args: a}
+	r.Network, r.Address = control.SplitTarget(target)
+	return r, nil
+}

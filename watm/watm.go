@@ -1,0 +1,156 @@
+// Package watm is the SDK for transport modules in Go. A transport implements
+// [Transport] on ordinary connections, and its main function calls [Run]:
+//
+//	type transport struct{}
+//
+//	func (transport) Client(ctx context.Context, conn watm.Conn, args watm.Args) (net.Conn, error) {
+//		return tls.Client(conn, config(args)), nil
+//	}
+//
+//	func (transport) Server(ctx context.Context, conn watm.Conn) (net.Conn, error) {
+//		return tls.Server(conn, serverConfig), nil
+//	}
+//
+//	func main() { watm.Run(transport{}) }
+//
+// The standard Go compiler makes a module of it:
+//
+//	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -o mine.wasm .
+//
+// The module carries any number of connections in one instance where the host
+// can do that, and one connection per instance anywhere else: in both, each
+// connection has its own calls of the transport's methods, and they run at the
+// same time. Goroutines, deadlines, time, crypto/rand and crypto/tls work as in
+// any Go program; there is no other network, no environment, and no file but the
+// configuration and, if the operator grants one, a state directory. What the
+// standard log package prints, and anything else on standard output or standard
+// error, goes to the host's log at the level debug.
+//
+// A panic in a call of the SDK (a method of the transport or of a connection that
+// it returned) ends that connection. One in a goroutine that the transport has
+// started itself ends the instance, and all of its connections.
+//
+// docs/writing-a-module.md is a walkthrough, docs/abi.md says what goes on below.
+package watm
+
+import (
+	"context"
+	"net"
+)
+
+// Conn is a connection that the host has made: a net.Conn that can be closed one
+// direction at a time. Embedding it in a transport's own type passes CloseWrite
+// on. Its addresses say nothing. It is safe for concurrent use.
+type Conn interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// Transport says how bytes look on the wire. Its methods are called at the same
+// time for different connections.
+//
+// The connection that a method returns is read, written and closed by the SDK,
+// which carries its bytes from and to the caller (on the client, tor; on the
+// server, tor's ORPort). It owns the one that it was made of. Both directions are
+// independent: when the caller ends one of them, the SDK calls the connection's
+// CloseWrite, if it has one, and goes on reading. A connection without CloseWrite
+// is closed as a whole then, so it should have one if the transport can express
+// the end of one direction. If the connection has a method WriteTo (io.WriterTo),
+// the SDK prefers it, which lets the transport decide when it holds a buffer.
+//
+// An error fails the set-up of this one connection, whose bytes then go nowhere.
+// Its text ends up in the operator's log: it should say what is wrong without
+// giving addresses or the values of arguments.
+type Transport interface {
+	// Client wraps a connection to the server, after a handshake if there is one.
+	// The arguments are those of the bridge line. ctx ends when the caller has
+	// given up.
+	Client(ctx context.Context, conn Conn, args Args) (net.Conn, error)
+	// Server wraps a connection that a client has made. ctx ends when the host has
+	// given it up.
+	Server(ctx context.Context, conn Conn) (net.Conn, error)
+}
+
+// Starter is a Transport that has something to do before the first connection.
+type Starter interface {
+	// Start is called once, before all other methods. An error fails the
+	// transport as a whole; tor's log shows its text.
+	Start(env *Env) error
+}
+
+// Dialer is a Transport that decides itself which connections it makes: several
+// for one caller, none because callers share one, or to addresses of its own.
+// The SDK calls Dial instead of Client.
+type Dialer interface {
+	Dial(ctx context.Context, r *Request) (net.Conn, error)
+}
+
+// Acceptor is a Transport over each of whose network connections several callers'
+// connections come. The SDK calls Accept instead of Server.
+type Acceptor interface {
+	// Accept calls deliver for each of them, and returns when no more will come.
+	// deliver waits for the host to take the connection; an error says that it
+	// did not, and that the connection has been closed. conn belongs to Accept;
+	// the SDK closes it when Accept has returned and all that was delivered has
+	// ended.
+	Accept(ctx context.Context, conn Conn, deliver func(net.Conn) error) error
+}
+
+// Request is what a [Dialer] is asked for.
+type Request struct {
+	// Args are the arguments of the bridge line.
+	Args Args
+	// Network and Address are what Connect dials, as for net.Dial. They are empty
+	// if the host gave no address.
+	Network, Address string
+
+	dial   func(ctx context.Context, target string, shared bool) (Conn, error)
+	shared bool
+}
+
+// Connect dials the address of the request. The connection belongs to the caller's
+// one and is closed with it.
+func (r *Request) Connect(ctx context.Context) (Conn, error) { return r.dial(ctx, "", r.shared) }
+
+// ConnectTo dials an address of the transport's choice, which the operator must
+// have granted.
+func (r *Request) ConnectTo(ctx context.Context, network, address string) (Conn, error) {
+	return r.dial(ctx, network+" "+address, r.shared)
+}
+
+// Shared returns a request for the same address whose connections belong to the
+// transport: they stay up, for the use of several callers, until the transport
+// closes them.
+func (r *Request) Shared() *Request {
+	s := *r
+	s.shared = true
+	return &s
+}
+
+// Env is what a transport can know of its host.
+type Env struct {
+	// Server says whether the transport is a server's; otherwise it is a client's.
+	Server bool
+	// Config is the module's configuration, nil if it has none.
+	Config []byte
+	// Args are a server's arguments (ServerTransportOptions).
+	Args Args
+	// StateDir is a directory for files of the transport's own that outlive the
+	// instance; empty if the operator has granted none.
+	StateDir string
+
+	publish func(text string) error
+}
+
+// Publish tells the host which arguments clients need (SMETHOD ARGS), which tor
+// writes into the bridge line. It is of use in Start only, and on a server. A host
+// that has no way to tell anybody returns an error.
+func (e *Env) Publish(args Args) error { return e.publish(args.String()) }
+
+// transport is the one given to Run.
+var transport Transport
+
+// Run says which transport the module is. It is called once, by main or by an
+// init function, and returns; main should do so as well. Outside of a module it
+// only remembers t.
+func Run(t Transport) { transport = t }
