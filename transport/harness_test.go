@@ -134,6 +134,9 @@ func serverLink(t testing.TB, cfg Config) link {
 // pairLink has modules at both ends: near dialed, far accepted.
 func pairLink(t testing.TB, client, server Config) link {
 	t.Helper()
+	if client.Module.SingleInstance() && client.Instances != InstancePerConn { // that is mux
+		return sharedLink(t, client, server)
+	}
 	return dialLink(t, newDialer(t, client), listen(t, server))
 }
 
@@ -194,10 +197,22 @@ func relayLink(t testing.TB, cfg Config) func(ctx context.Context) (near, far du
 		}
 		r.Abort()
 	})
-	x := exchange(t, numbered{outer})
+	return numberedLink(t, outer, func(ctx context.Context) (duplex, error) {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", r.Addr().String())
+		if err != nil {
+			return nil, err
+		}
+		return c.(duplex), nil
+	})
+}
+
+// numberedLink matches what dial returns with what l accepts where addresses do
+// not tell.
+func numberedLink(t testing.TB, l net.Listener, dial func(ctx context.Context) (duplex, error)) func(ctx context.Context) (near, far duplex, err error) {
+	x := exchange(t, numbered{l})
 	var last atomic.Uint32
 	return func(ctx context.Context) (near, far duplex, err error) {
-		c, err := new(net.Dialer).DialContext(ctx, "tcp", r.Addr().String())
+		c, err := dial(ctx)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -205,7 +220,7 @@ func relayLink(t testing.TB, cfg Config) func(ctx context.Context) (near, far du
 		if _, err = c.Write(binary.BigEndian.AppendUint32(nil, id)); err == nil {
 			var accepted net.Conn
 			if accepted, err = x.take(ctx, number(id)); err == nil {
-				return c.(duplex), accepted.(numberedConn).TCPConn, nil
+				return c, accepted.(numberedConn).duplex, nil
 			}
 		}
 		c.Close()
@@ -213,15 +228,41 @@ func relayLink(t testing.TB, cfg Config) func(ctx context.Context) (near, far du
 	}
 }
 
+// sharedLink has modules at both ends that carry all connections over one.
+func sharedLink(t testing.TB, client, server Config) link {
+	t.Helper()
+	d, l := newDialer(t, client), listen(t, server)
+	pair := numberedLink(t, l, func(ctx context.Context) (duplex, error) {
+		return d.Dial(ctx, "tcp", l.Addr().String(), nil)
+	})
+	return func(ctx context.Context) (Conn, duplex, error) {
+		near, far, err := pair(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		return numberedCaller{near.(Conn)}, far, nil
+	}
+}
+
+// numberedCaller does not count the number.
+type numberedCaller struct{ Conn }
+
+func (c numberedCaller) Stats() Stats {
+	st := c.Conn.Stats()
+	st.FromCaller -= 4
+	return st
+}
+
 // numbered accepts connections that begin with a number, and has it as their
 // address.
 type numbered struct{ net.Listener }
 
 type numberedConn struct {
-	*net.TCPConn
+	duplex
 	number
 }
 
+func (c numberedConn) LocalAddr() net.Addr  { return c.duplex.LocalAddr() }
 func (c numberedConn) RemoteAddr() net.Addr { return c.number }
 
 type number uint32
@@ -236,7 +277,7 @@ func (l numbered) Accept() (net.Conn, error) {
 	}
 	var id [4]byte
 	_, err = io.ReadFull(c, id[:])
-	return numberedConn{c.(*net.TCPConn), number(binary.BigEndian.Uint32(id[:]))}, err
+	return numberedConn{c.(duplex), number(binary.BigEndian.Uint32(id[:]))}, err
 }
 
 // connect makes one connection, which ends with the test.

@@ -8,76 +8,46 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"sync"
-	"time"
-
-	"github.com/hashicorp/yamux"
 
 	"waterproxy/watm"
 	_ "waterproxy/watm/singleinstance" // a second instance would open a second connection
 )
 
 type mux struct {
-	mu       sync.Mutex
-	sessions map[string]*session // by the bridge's address
+	mu      sync.Mutex
+	bridges map[string]*bridge // by address
 }
 
-// session is a network connection to one bridge, or the attempt to make one.
-type session struct {
-	done chan struct{} // closed when the attempt has ended
-	*yamux.Session
-	err error
+// bridge is a session with one bridge, or the attempt to make one.
+type bridge struct {
+	done    chan struct{} // closed when the attempt has ended
+	session *session
+	err     error
 }
 
-func config() *yamux.Config {
-	c := yamux.DefaultConfig()
-	c.EnableKeepAlive = false
-	// A network that stands still for a while is no reason to end all streams, and
-	// a stream may stay half-closed for long.
-	c.ConnectionWriteTimeout = 5 * time.Minute
-	c.StreamCloseTimeout = time.Hour
-	c.LogOutput = io.Discard // its users get the errors
-	return c
-}
-
-// stream has the methods of a connection that can be half-closed: in yamux, Close
-// is the end of one direction.
-type stream struct{ *yamux.Stream }
-
-func (s stream) CloseWrite() error { return s.Stream.Close() }
-
-// Close reads what still comes, so that it does not fill the stream's window, and
-// the peer comes to its end.
-func (s stream) Close() error {
-	err := s.Stream.Close()
-	go io.Copy(io.Discard, s.Stream)
-	return err
-}
-
-// Dial opens a stream in the session for the request's bridge, which it makes if
+// Dial opens a stream in the session with the request's bridge, which it makes if
 // there is none.
 func (m *mux) Dial(ctx context.Context, r *watm.Request) (net.Conn, error) {
 	for {
-		s, mine := m.session(r.Address)
+		b, mine := m.bridge(r.Address)
 		if mine {
-			s.connect(ctx, r)
+			b.connect(ctx, r)
 		}
 		select {
-		case <-s.done:
+		case <-b.done:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		err := s.err
+		err := b.err
 		if err == nil {
-			var opened *yamux.Stream
-			if opened, err = s.OpenStream(); err == nil {
-				return stream{opened}, nil
+			var s net.Conn
+			if s, err = b.session.open(); err == nil {
+				return s, nil
 			}
-			_ = s.Close() // it is broken
 		}
-		m.drop(r.Address, s)
+		m.drop(r.Address, b)
 		if mine {
 			return nil, err
 		}
@@ -85,55 +55,38 @@ func (m *mux) Dial(ctx context.Context, r *watm.Request) (net.Conn, error) {
 	}
 }
 
-// session returns the session for a bridge. If there was none it is for the
-// caller to connect it.
-func (m *mux) session(address string) (s *session, isNew bool) {
+// bridge returns the session with a bridge. If there was none it is for the caller
+// to connect it.
+func (m *mux) bridge(address string) (b *bridge, isNew bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if s := m.sessions[address]; s != nil {
-		return s, false
+	if b := m.bridges[address]; b != nil {
+		return b, false
 	}
-	s = &session{done: make(chan struct{})}
-	m.sessions[address] = s
-	return s, true
+	b = &bridge{done: make(chan struct{})}
+	m.bridges[address] = b
+	return b, true
 }
 
-func (m *mux) drop(address string, s *session) {
+func (m *mux) drop(address string, b *bridge) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.sessions[address] == s {
-		delete(m.sessions, address)
+	if m.bridges[address] == b {
+		delete(m.bridges, address)
 	}
 }
 
-func (s *session) connect(ctx context.Context, r *watm.Request) {
-	defer close(s.done)
-	conn, err := r.Shared().Connect(ctx)
-	if err != nil {
-		s.err = err
-		return
+func (b *bridge) connect(ctx context.Context, r *watm.Request) {
+	defer close(b.done)
+	var conn net.Conn
+	if conn, b.err = r.Shared().Connect(ctx); b.err == nil {
+		b.session, b.err = clientSession(conn)
 	}
-	s.Session, s.err = yamux.Client(conn, config())
 }
 
 // Accept delivers the streams of one client's session.
 func (m *mux) Accept(_ context.Context, conn watm.Conn, deliver func(net.Conn) error) error {
-	s, err := yamux.Server(conn, config())
-	if err != nil {
-		return err
-	}
-	for {
-		accepted, err := s.AcceptStream()
-		if errors.Is(err, io.EOF) || errors.Is(err, yamux.ErrSessionShutdown) {
-			return nil // streams deliver what they have, and end by themselves
-		}
-		if err == nil {
-			err = deliver(stream{accepted})
-		}
-		if err != nil {
-			return errors.Join(err, s.Close())
-		}
-	}
+	return serveSession(conn, deliver)
 }
 
 // Client and Server are not called, since there are Dial and Accept.
@@ -144,4 +97,4 @@ func (*mux) Client(context.Context, watm.Conn, watm.Args) (net.Conn, error) {
 
 func (*mux) Server(context.Context, watm.Conn) (net.Conn, error) { return nil, errors.ErrUnsupported }
 
-func main() { watm.Run(&mux{sessions: map[string]*session{}}) }
+func main() { watm.Run(&mux{bridges: map[string]*bridge{}}) }
