@@ -73,10 +73,13 @@ func (p *pool) acquire(ctx context.Context) (*member, error) {
 			return nil, net.ErrClosed
 		}
 		m := p.least()
-		if m == nil || m.load >= growAt && len(p.members) < p.cfg.Instances {
+		full := m == nil || m.load >= p.cfg.MaxConns
+		if (full || m.load >= growAt) && len(p.members) < p.cfg.Instances {
 			p.begin()
 		}
-		if m != nil {
+		// If all are there and full, the instance itself says so: connections that
+		// are drained do not count for it.
+		if !full || m != nil && p.starting == nil {
 			m.load++
 			p.mu.Unlock()
 			return m, nil

@@ -60,6 +60,9 @@ func runMany(fd int32, server bool) int32 {
 	if err != nil {
 		return fail(err)
 	}
+	if _, dials := transport.(Dialer); !dials && !server {
+		in.send(control.Record{Kind: control.Connect})
+	}
 	buf := make([]byte, 4*control.MaxRecord)
 	for {
 		n, err := records.Read(buf)
@@ -100,7 +103,11 @@ func (in *instance) handle(r control.Record) {
 		target, args := control.SplitOpenPayload(r.Payload)
 		t, ctx := in.begin(r.ID)
 		caller := in.adopt(t, r.Value)
-		go in.client(ctx, t, caller, target, args)
+		var conn *eventConn // to the target, if it is made already
+		if r.Request != 0 {
+			conn = in.adopt(t, int32(r.Request))
+		}
+		go in.client(ctx, t, caller, conn, target, args)
 	case control.Incoming:
 		t, ctx := in.begin(r.ID)
 		conn := in.adopt(t, r.Value)
@@ -225,11 +232,15 @@ func (in *instance) end(t *task, err error) {
 }
 
 // client is the work for one outgoing connection.
-func (in *instance) client(ctx context.Context, t *task, caller *eventConn, target, args string) {
+func (in *instance) client(ctx context.Context, t *task, caller, conn *eventConn, target, args string) {
 	var wire net.Conn
 	err := guarded(func() error {
 		r, err := newRequest(target, args)
 		if err != nil {
+			return err
+		}
+		if conn != nil {
+			wire, err = transport.Client(ctx, conn, r.Args)
 			return err
 		}
 		r.dial = func(ctx context.Context, target string, shared bool) (Conn, error) {

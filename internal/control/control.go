@@ -14,7 +14,8 @@ type Kind uint16
 
 // Records from the host to the module.
 const (
-	// Open: the caller of connection ID is Value. The payload is that of
+	// Open: the caller of connection ID is Value. If the module has sent Connect,
+	// Request is the network connection to the target. The payload is that of
 	// [OpenPayload].
 	Open Kind = 1 + iota
 	// Incoming: connection ID came from the network, as Value.
@@ -52,6 +53,9 @@ const (
 	// Accept: the set-up of the incoming connection ID has succeeded, its caller
 	// is wanted.
 	Accept
+	// Connect: from now on the host connects to the target of each Open that has
+	// one before it tells the module, and fails the connection if it can't.
+	Connect
 )
 
 // Shared is a flag of Dial and Accept: the network connection does not belong to

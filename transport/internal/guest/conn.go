@@ -77,31 +77,48 @@ func (c *Conn) Open(ctx context.Context) error {
 	if len(c.o.Target)+len(c.o.Args) > control.MaxOpen {
 		return &LimitError{"bytes of arguments", control.MaxOpen}
 	}
-	return c.begin(ctx, control.Open, payload, func() (int32, error) { return c.attach(c.near, true) })
+	return c.begin(ctx, func() (r control.Record, err error) {
+		r = control.Record{Kind: control.Open, Payload: payload}
+		if c.many.connects.Load() && c.o.Target != "" {
+			conn, err := c.o.Host.DialFixed(ctx)
+			if err != nil {
+				return r, err
+			}
+			fd, err := c.attach(stream.Open(conn), false)
+			if err != nil {
+				return r, err
+			}
+			r.Request = uint32(fd)
+		}
+		r.Value, err = c.attach(c.near, true)
+		return r, err
+	})
 }
 
 // Incoming hands the connection that the host accepts to the module and waits
 // until its set-up has succeeded. After an error nothing is left of it, and after
 // ErrEnded nothing has been accepted.
 func (c *Conn) Incoming(ctx context.Context) error {
-	return c.begin(ctx, control.Incoming, nil, func() (int32, error) {
+	return c.begin(ctx, func() (r control.Record, err error) {
 		conn, err := c.o.Host.Accept(ctx)
 		if err != nil {
-			return 0, err
+			return r, err
 		}
-		return c.attach(stream.Open(conn), false)
+		fd, err := c.attach(stream.Open(conn), false)
+		return control.Record{Kind: control.Incoming, Value: fd}, err
 	})
 }
 
-// begin announces the connection, with the descriptor that attach gives it, and
-// waits for the result of its set-up.
-func (c *Conn) begin(ctx context.Context, k control.Kind, payload []byte, attach func() (int32, error)) error {
+// begin announces the connection with the record that prepare makes, and waits for
+// the result of its set-up.
+func (c *Conn) begin(ctx context.Context, prepare func() (control.Record, error)) error {
 	if err := c.many.admit(c); err != nil {
 		return err
 	}
-	fd, err := attach()
+	r, err := prepare()
 	if err == nil {
-		c.many.queue.push(control.Record{Kind: k, ID: c.id, Value: fd, Payload: payload})
+		r.ID = c.id
+		c.many.queue.push(r)
 	} else {
 		c.end(err, false)
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,6 +21,8 @@ type Many struct {
 	// Own holds the network connections that belong to no one connection.
 	Own   *Conn
 	queue controlQueue
+	// connects: the module wants connections to be made before it hears of them.
+	connects atomic.Bool
 
 	mu     sync.Mutex
 	conns  map[uint32]*Conn
@@ -151,6 +155,7 @@ func (m *Many) handle(r control.Record) error {
 	case control.Ready:
 		if c != nil {
 			c.ready()
+			runtime.Gosched() // who waits for it need not wait for what the module does next
 		}
 	case control.Fail:
 		if c != nil && c != m.Own {
@@ -168,6 +173,8 @@ func (m *Many) handle(r control.Record) error {
 			break
 		}
 		m.accept(c, r)
+	case control.Connect:
+		m.connects.Store(true)
 	default:
 		return syscall.EINVAL
 	}
