@@ -3,10 +3,18 @@
 // bytes look on the wire.
 //
 // A [Module] is compiled once and shared. A [Config] says which module to use
-// and what it may do. [RuntimeConnDialer] dials and [Listener] accepts
-// [RuntimeConn]s, each carried by a module instance of its own:
+// and what it may do. A [RuntimeDialer] dials [RuntimeDialerConn]s, which share
+// one instance of a module, or a few:
 //
-//	caller <-> RuntimeConn <-> [module instance] <-> net.Conn <-> network
+//	caller <-> RuntimeDialerConn <-> [        ] <-> net.Conn <-> network
+//	caller <-> RuntimeDialerConn <-> [instance] <-> net.Conn <-> network
+//	caller <-> RuntimeDialerConn <-> [        ] <-> net.Conn <-> network
+//
+// Modules that cannot do that, all of the published v0 and v1 ABIs among them,
+// carry one connection in each instance: a [RuntimeConnDialer] dials
+// [RuntimeConn]s. [NewDialer] takes what the module offers, and so does a
+// [Listener], which accepts connections. What they return is a [Conn] in any
+// case.
 //
 // A module is untrusted. It sees no file but its own configuration, no
 // environment, and no address that its user did not grant; if it fails, its

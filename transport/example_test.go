@@ -25,7 +25,8 @@ func plain() *transport.Module {
 	return m
 }
 
-// Both ends of a connection, each with a module of its own.
+// Both ends of a connection. All connections of an end share instances of the
+// module.
 func Example() {
 	cfg := transport.Config{Module: plain()}
 
@@ -48,10 +49,11 @@ func Example() {
 		c.Close()
 	}()
 
-	d, err := transport.NewRuntimeConnDialer(cfg)
+	d, err := transport.NewRuntimeDialer(cfg)
 	if err != nil {
 		log.Fatal(err)
 	}
+	defer d.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	c, err := d.DialContext(ctx, "tcp", l.Addr().String())

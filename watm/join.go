@@ -5,75 +5,90 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 )
 
 // join carries bytes between a caller and the connection that the transport has
-// made, in both directions, until both have ended or finishing says so.
+// made, in both directions, until both have ended or it is told to finish. Only run
+// and abort close the wire: that is the transport's code, which may panic or wait.
 type join struct {
-	caller Conn
-	wire   net.Conn
+	caller    Conn
+	wire      net.Conn
+	finishing chan struct{} // gets a token when the caller wants no more; nil if never
+}
 
-	mu       sync.Mutex
-	sent     bool // all that the caller wrote has been written to the wire
-	finished bool // the caller wants no more
+func newJoin(caller Conn, wire net.Conn) *join {
+	return &join{caller, wire, make(chan struct{}, 1)}
 }
 
 // run returns when both directions have ended, with the first error that is not
-// the consequence of a close.
-func (j *join) run() error {
-	down := make(chan error, 1)
-	go func() { down <- j.direction(j.caller, j.wire) }()
-	up := j.direction(j.wire, j.caller)
-	j.mu.Lock()
-	j.sent = true
-	finished := j.finished
-	j.mu.Unlock()
+// the consequence of a close, or as soon as the connection is of no more use. After
+// an error nobody has been shown an end that would look like a clean one.
+func (j *join) run() (err error) {
+	up, down := make(chan error, 1), make(chan error, 1)
+	go func() { up <- guarded(func() error { return pass(j.wire, j.caller) }) }()
+	go func() { down <- guarded(func() error { return pass(j.caller, j.wire) }) }()
+	finished, sent, received := false, false, false
+	for !sent || !received {
+		select {
+		case <-j.finishing:
+			finished = true
+		case err = <-up:
+			sent = true
+			if err != nil && !isGone(err) {
+				return err
+			}
+			// What the peer sent before it was gone still arrives.
+		case derr := <-down:
+			received = true
+			if derr != nil && !finished {
+				return ignoreClosed(derr)
+			}
+		}
+		if finished && sent && !received {
+			j.close()
+		}
+	}
 	if finished {
-		j.wire.Close()
+		return nil
 	}
-	err := <-down
-	if finished || errors.Is(err, net.ErrClosed) {
-		err = nil
-	}
-	if err == nil && !errors.Is(up, net.ErrClosed) {
-		err = up
-	}
-	return err
-}
-
-// direction passes one direction on. The transport's code may panic in it, which
-// ends both.
-func (j *join) direction(dst, src net.Conn) error {
-	err := guarded(func() error { return pass(dst, src) })
-	if p := new(panicError); errors.As(err, &p) {
-		j.caller.Close()
-		j.wire.Close()
-	}
-	return err
+	return ignoreClosed(err)
 }
 
 // finish ends the connection once all that the caller has written is on the wire.
 func (j *join) finish() {
-	j.mu.Lock()
-	j.finished = true
-	sent := j.sent
-	j.mu.Unlock()
-	if sent {
-		j.wire.Close()
+	select {
+	case j.finishing <- struct{}{}:
+	default:
 	}
 }
 
-// pass copies until the end of src and passes that end on. After an error it does
-// so as well: the other direction may have something left to carry.
+// close closes the wire. Whatever comes of that, the connection is over.
+func (j *join) close() { _ = guarded(j.wire.Close) }
+
+// isGone tells the loss of a connection, which ends the way down as well, from a
+// failure of the transport's own.
+func isGone(err error) bool {
+	var no syscall.Errno
+	return errors.As(err, &no) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// pass copies until the end of src and passes that end on.
 func pass(dst, src net.Conn) error {
-	err := copyConn(dst, src)
-	if c, ok := dst.(interface{ CloseWrite() error }); ok {
-		if cerr := c.CloseWrite(); err == nil && !errors.Is(cerr, net.ErrClosed) {
-			err = cerr
-		}
+	if err := copyConn(dst, src); err != nil {
 		return err
 	}
-	return errors.Join(err, dst.Close())
+	if c, ok := dst.(interface{ CloseWrite() error }); ok {
+		return ignoreClosed(c.CloseWrite())
+	}
+	return dst.Close()
 }
 
 // bufferSize is that of a large transfer; nobody holds a buffer while nothing

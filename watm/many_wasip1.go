@@ -212,7 +212,7 @@ func (t *task) abort() {
 		c.Close() // it may be closed already
 	}
 	if j != nil {
-		j.wire.Close()
+		go j.close() // the control descriptor does not wait for the transport
 	}
 }
 
@@ -258,7 +258,7 @@ func (in *instance) client(ctx context.Context, t *task, caller, conn *eventConn
 
 // carry joins the caller to the wire until the connection has ended.
 func (t *task) carry(caller Conn, wire net.Conn) error {
-	j := &join{caller: caller, wire: wire}
+	j := newJoin(caller, wire)
 	t.mu.Lock()
 	t.join = j
 	closed, over := t.closed, t.over
@@ -267,7 +267,7 @@ func (t *task) carry(caller Conn, wire net.Conn) error {
 		j.finish()
 	}
 	if over {
-		wire.Close()
+		j.close()
 		return nil
 	}
 	return j.run()

@@ -34,17 +34,26 @@ func dialOne(caller int32) int32 { return clientOne(caller, note(targetFile)) }
 //go:wasmexport watm_dial_fixed_v1
 func dialFixedOne(caller int32) int32 { return clientOne(caller, "") }
 
+// associateOne is the relay role: a server whose caller is a connection that is
+// dialed.
+//
 //go:wasmexport watm_associate_v1
 func associateOne() int32 {
-	caller := waterAccept()
+	if r := start(true); r < 0 {
+		return r
+	}
+	network := waterAccept()
+	if network < 0 {
+		return network
+	}
+	caller := waterDialFixed()
 	if caller < 0 {
 		return caller
 	}
-	return min(clientOne(caller, note(targetFile)), 0)
+	return min(serverOne(caller, network), 0)
 }
 
-// clientOne sets up the connection of a client, and of a relay, whose caller is
-// one that was accepted.
+// clientOne sets up the connection of a client.
 func clientOne(caller int32, target string) int32 {
 	if r := start(false); r < 0 {
 		return r
@@ -102,15 +111,21 @@ func acceptOne(caller int32) int32 {
 	if r := start(true); r < 0 {
 		return r
 	}
-	one.network = waterAccept()
-	if one.network < 0 {
-		return one.network
+	network := waterAccept()
+	if network < 0 {
+		return network
 	}
-	conn, err := openConn(one.network)
-	if err != nil {
-		return fail(err)
-	}
+	return serverOne(caller, network)
+}
+
+// serverOne sets up the connection of a server.
+func serverOne(caller, network int32) int32 {
+	one.network = network
 	return setUpOne(caller, func(ctx context.Context) (net.Conn, error) {
+		conn, err := openConn(network)
+		if err != nil {
+			return nil, err
+		}
 		if a, ok := transport.(Acceptor); ok {
 			return acceptFirst(ctx, a, conn)
 		}

@@ -25,7 +25,7 @@ func initialize() int32 {
 	}
 	// Where the host does not say the role, it shows later.
 	if role := note(roleFile); role != "" {
-		return start(role == "server")
+		return start(role == "server" || role == "relay")
 	}
 	return 0
 }
