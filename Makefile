@@ -48,6 +48,8 @@ integration: need-tor need-test-tools waterproxy testmodules
 bench: need-test-tools waterproxy testmodules
 	$(GO) run ./bench $(BENCH)
 	$(GO) run ./bench runtime $(BENCH)
+	$(GO) run ./bench runtime -contestants tcp,water,RuntimeConn $(BENCH)
+	$(GO) run ./bench idle
 
 need-tor:
 	scripts/install tor

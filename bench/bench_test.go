@@ -2,15 +2,18 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"waterproxy/bench/internal/measure"
+	"waterproxy/bench/internal/report"
 )
 
 // TestMain lets the relay contestant start this test binary as its hops, as it
@@ -38,7 +41,7 @@ func TestSmoke(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	err := runPairs(t.Context(), []string{
 		"-quick", "-contestants", "tcp,relay1,relay", "-runs", "2", "-size", "2", "-setups", "5", "-pings", "20",
-		"-slow", "1", "-idle", "2,4", "-idle-time", "10ms", "-json", file,
+		"-slow", "1", "-idle", "2,4", "-idle-time", "10ms", "-stall", "4", "-json", file,
 	}, &stdout, &stderr)
 	if err != nil {
 		t.Fatalf("%v\n%s\n%s", err, &stdout, &stderr)
@@ -77,6 +80,11 @@ func TestSmoke(t *testing.T) {
 			}
 		}
 	}
+	for _, c := range []string{"tcp", "relay1", "relay"} {
+		if len(samples["stall_ratio"][c]) != 1 {
+			t.Errorf("stall_ratio of %s: %d samples, want 1", c, len(samples["stall_ratio"][c]))
+		}
+	}
 	for _, key := range []string{"start_cold_client", "exit_client", "upN_client_peak", "idle4_client_rss"} {
 		if len(samples[key]["relay"]) == 0 || len(samples[key]["tcp"]) != 0 {
 			t.Errorf("%s: want samples of relay and none of tcp", key)
@@ -105,6 +113,7 @@ func TestCommandLineErrors(t *testing.T) {
 	for _, args := range [][]string{
 		{"-contestants", "nonsense"},
 		{"-contestants", "waterproxy"},
+		{"-contestants", "waterproxy::each"},
 		{"-contestants", "tcp,tcp"},
 		{"-contestants", ","},
 		{"-contestants", "tcp", "-tests", "nonsense"},
@@ -135,6 +144,54 @@ func TestParsePair(t *testing.T) {
 	if p.name != "mine" || p.client != "./a -x=1" || p.server != "./b" || p.transport != "obfs4" ||
 		p.clientArgs.socks() != `cert=x\=\=;iat-mode=1` || p.serverArgs.socks() != "k=v" {
 		t.Errorf("got %+v", p)
+	}
+}
+
+func TestInstancesOfAContestant(t *testing.T) {
+	for name, want := range map[string]string{
+		"waterproxy:plain":      "`./exe`, transport plain",
+		"waterproxy:plain:each": "`./exe -module-instances plain=each`, transport plain",
+		"waterproxy:plain:1":    "`./exe -module-instances plain=1`, transport plain",
+	} {
+		c, err := preset(name, "./exe")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.name != name || !strings.Contains(c.about, "server "+want) || strings.Count(c.about, "plain=") > 2 {
+			t.Errorf("%s is %q, run as %q", name, c.name, c.about)
+		}
+	}
+}
+
+// TestFreshRounds: a test whose processes must have done nothing yet gets new ones
+// in each round, others do not.
+func TestFreshRounds(t *testing.T) {
+	for fresh, want := range map[bool]int{true: 3, false: 1} {
+		starts := 0
+		c := &contestant{name: "a", start: func(context.Context, launch) (*session, error) {
+			starts++
+			return &session{}, nil
+		}}
+		origin, err := measure.NewOrigin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &runner{
+			contestants: []*contestant{c}, origin: origin, state: t.TempDir(),
+			progress: newProgress(io.Discard), report: &report.Report{},
+		}
+		test := measure.Test{Name: "x", Fresh: fresh, Run: func(context.Context, *measure.Path, int) (measure.Sample, error) {
+			return nil, nil
+		}}
+		if err := r.runTest(t.Context(), test, 3); err != nil {
+			t.Error(err)
+		}
+		if starts != want {
+			t.Errorf("fresh is %v: started %d times in 3 rounds, want %d", fresh, starts, want)
+		}
+		if err := origin.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -98,17 +98,28 @@ func preset(name, exe string) (*contestant, error) {
 			name: name, client: "obfs4proxy", server: "obfs4proxy", transport: orElse(variant, "obfs4"),
 		})
 	case "waterproxy":
-		if variant == "" {
-			return nil, errors.New("waterproxy: name the transport, as in waterproxy:plain")
-		}
-		return managedPair(pairSpec{name: name, client: exe, server: exe, transport: variant})
+		return waterproxyPair(name, variant, exe)
 	case "shadowsocks":
 		method := orElse(variant, "chacha20-ietf-poly1305")
 		return socksPair(name,
 			"ss-local -s 127.0.0.1 -p {serverport} -b 127.0.0.1 -l {clientport} -k benchmark -m "+method,
 			"ss-server -s 127.0.0.1 -p {serverport} -k benchmark -m "+method)
 	}
-	return nil, fmt.Errorf("no contestant is called %q; there are tcp, relay, relay1, obfs4proxy, shadowsocks[:method], waterproxy:TRANSPORT and those of -pt and -socks", name)
+	return nil, fmt.Errorf("no contestant is called %q; there are tcp, relay, relay1, obfs4proxy, shadowsocks[:method], waterproxy:TRANSPORT[:INSTANCES] and those of -pt and -socks", name)
+}
+
+// waterproxyPair is this project's executable, as client and server. The variant
+// is TRANSPORT, or TRANSPORT:INSTANCES for -module-instances TRANSPORT=INSTANCES.
+func waterproxyPair(name, variant, exe string) (*contestant, error) {
+	transport, instances, _ := strings.Cut(variant, ":")
+	if transport == "" {
+		return nil, errors.New("waterproxy: name the transport, as in waterproxy:plain")
+	}
+	command := exe
+	if instances != "" {
+		command += " -module-instances " + transport + "=" + instances
+	}
+	return managedPair(pairSpec{name: name, client: command, server: command, transport: transport})
 }
 
 func orElse(s, instead string) string {

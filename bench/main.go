@@ -5,7 +5,8 @@
 //	go run ./bench -quick -contestants tcp,relay
 //	go run ./bench -contestants relay,waterproxy:plain -tests up1,down1 -runs 9
 //	go run ./bench -pt 'mine=./mine -client|./mine -server|obfs4|iat-mode=0'
-//	go run ./bench runtime -modules plain.wasm      # WATM runtime libraries, one side only
+//	go run ./bench runtime                          # WATM runtime libraries, one side only
+//	go run ./bench idle                             # 10,000 connections, each side in one process
 //
 // It plays tor on both sides: it launches the transports as managed proxies
 // (version 1 of the PT specification), speaks SOCKS5 to the client with the
@@ -26,8 +27,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -65,6 +64,8 @@ func run(ctx context.Context, args []string) error {
 			return runHop(args[1:], os.Stdin, os.Stdout)
 		case runtimeCommand:
 			return runRuntimes(ctx, args[1:], os.Stdout, os.Stderr)
+		case idleCommand:
+			return runIdle(ctx, args[1:], os.Stdout, os.Stderr)
 		}
 	}
 	return runPairs(ctx, args, os.Stdout, os.Stderr)
@@ -90,138 +91,6 @@ type pairFlags struct {
 	timeout     time.Duration
 }
 
-// sizeFlags are the flags that both kinds of comparison have.
-type sizeFlags struct {
-	baseline string
-	tests    string
-	skip     string
-	runs     int
-	quick    bool
-	jsonFile string
-	verbose  bool
-	title    string
-
-	size, parallel, setups, pings, slow int
-	limit, idleWatch                    time.Duration
-	idle                                string
-}
-
-func (f *sizeFlags) register(flags *flag.FlagSet, o measure.Options) {
-	flags.StringVar(&f.baseline, "baseline", "", "contestant that ratios are taken to (default relay, or the first)")
-	flags.StringVar(&f.tests, "tests", "", "tests to run, separated by commas (default all)")
-	flags.StringVar(&f.skip, "skip", "", "tests to leave out")
-	flags.IntVar(&f.runs, "runs", 5, "rounds of the tests that are repeated")
-	flags.BoolVar(&f.quick, "quick", false, "smoke check: small sizes and 2 rounds, where no other flag says otherwise")
-	flags.StringVar(&f.jsonFile, "json", "", "write raw samples to this file, too")
-	flags.BoolVar(&f.verbose, "v", false, "show what the processes write")
-	flags.StringVar(&f.title, "title", "", "title of the report")
-	flags.IntVar(&f.size, "size", int(o.Size>>20), "most MiB per bulk transfer")
-	flags.DurationVar(&f.limit, "limit", o.Limit, "longest time of sending per bulk transfer")
-	flags.IntVar(&f.parallel, "parallel", o.Parallel, "connections of upN and downN")
-	flags.IntVar(&f.setups, "setups", o.Setups, "connections of the set-up test")
-	flags.IntVar(&f.pings, "pings", o.Pings, "round trips of the ping test")
-	flags.IntVar(&f.slow, "slow", o.Slow.Size>>20, "MiB sent to the slow reader")
-	flags.StringVar(&f.idle, "idle", joinInts(o.Idle), "numbers of idle connections, ascending")
-	flags.DurationVar(&f.idleWatch, "idle-time", o.IdleWatch, "how long idle connections are watched")
-}
-
-// usage has the help list the tests after the flags.
-func usage(flags *flag.FlagSet, tests []measure.Test) func() {
-	return func() {
-		w := flags.Output()
-		fmt.Fprintf(w, "Usage: %s [flags]\n\nFlags:\n", flags.Name())
-		flags.PrintDefaults()
-		fmt.Fprintln(w, "\nTests:")
-		for _, t := range tests {
-			fmt.Fprintf(w, "  %-10s %s\n", t.Name, t.About)
-		}
-	}
-}
-
-// options turns the flags into sizes. With -quick, only those flags count that
-// were given.
-func (f *sizeFlags) options(flags *flag.FlagSet) (measure.Options, error) {
-	o := measure.DefaultOptions() // for what has no flag
-	given := func(string) bool { return true }
-	if f.quick {
-		o = measure.QuickOptions()
-		set := make(map[string]bool)
-		flags.Visit(func(f *flag.Flag) { set[f.Name] = true })
-		given = func(name string) bool { return set[name] }
-		if !given("runs") {
-			f.runs = 2
-		}
-	}
-	for name, apply := range map[string]func(){
-		"size":      func() { o.Size = int64(f.size) << 20 },
-		"limit":     func() { o.Limit = f.limit },
-		"parallel":  func() { o.Parallel = f.parallel },
-		"setups":    func() { o.Setups = f.setups },
-		"pings":     func() { o.Pings = f.pings },
-		"slow":      func() { o.Slow.Size = f.slow << 20 },
-		"idle-time": func() { o.IdleWatch = f.idleWatch },
-	} {
-		if given(name) {
-			apply()
-		}
-	}
-	if given("idle") {
-		o.Idle = nil
-		for _, word := range splitList(f.idle) {
-			n, err := strconv.Atoi(word)
-			if err != nil {
-				return o, fmt.Errorf("-idle: %w", err)
-			}
-			o.Idle = append(o.Idle, n)
-		}
-	}
-	if f.runs < 1 {
-		return o, errors.New("-runs must be positive")
-	}
-	return o, o.Validate()
-}
-
-// pick returns the tests that -tests and -skip select, and whether the start-up
-// test, which is not in the suite, is among them.
-func (f *sizeFlags) pick(suite []measure.Test, hasStartup bool) (tests []measure.Test, startup bool, err error) {
-	known := map[string]bool{startupTest: hasStartup}
-	for _, t := range suite {
-		known[t.Name] = true
-	}
-	only, skip := splitList(f.tests), splitList(f.skip)
-	for _, name := range slices.Concat(only, skip) {
-		if !known[name] {
-			return nil, false, fmt.Errorf("no test is called %q", name)
-		}
-	}
-	wanted := func(name string) bool {
-		return (len(only) == 0 || slices.Contains(only, name)) && !slices.Contains(skip, name)
-	}
-	for _, t := range suite {
-		if wanted(t.Name) {
-			tests = append(tests, t)
-		}
-	}
-	startup = hasStartup && wanted(startupTest)
-	if len(tests) == 0 && !startup {
-		return nil, false, errors.New("no test is left to run")
-	}
-	return tests, startup, nil
-}
-
-// pickBaseline returns the contestant that ratios are taken to.
-func (f *sizeFlags) pickBaseline(names []string) (string, error) {
-	switch {
-	case f.baseline != "" && !slices.Contains(names, f.baseline):
-		return "", fmt.Errorf("-baseline %s is not among the contestants", f.baseline)
-	case f.baseline != "":
-		return f.baseline, nil
-	case slices.Contains(names, "relay"):
-		return "relay", nil
-	}
-	return names[0], nil
-}
-
 // runPairs compares pairs of processes.
 func runPairs(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
 	var f pairFlags
@@ -229,7 +98,7 @@ func runPairs(ctx context.Context, args []string, stdout, stderr io.Writer) (err
 	flags.SetOutput(stderr)
 	f.register(flags, measure.DefaultOptions())
 	flags.StringVar(&f.contestants, "contestants", "tcp,relay,obfs4proxy,waterproxy:plain",
-		"presets, separated by commas: tcp, relay (two hops), relay1 (one hop), obfs4proxy, shadowsocks[:method], waterproxy:TRANSPORT")
+		"presets, separated by commas: tcp, relay (two hops), relay1 (one hop), obfs4proxy, shadowsocks[:method], waterproxy:TRANSPORT[:INSTANCES]")
 	flags.Usage = usage(flags, append([]measure.Test{startup()}, measure.Suite(measure.DefaultOptions())...))
 	flags.Var(&f.pts, "pt", "add a PT pair `name=client|server|transport[|client-args[|server-args]]` (may be repeated)")
 	flags.Var(&f.socks, "socks", "add a SOCKS5 proxy `name=client|server` with {clientport} and {serverport} in the commands (may be repeated)")
@@ -289,13 +158,6 @@ func runPairs(ctx context.Context, args []string, stdout, stderr io.Writer) (err
 		return err
 	}
 	return publish(stdout, f.jsonFile, r.report)
-}
-
-func flagError(err error) error {
-	if errors.Is(err, flag.ErrHelp) {
-		return err
-	}
-	return usageError{err}
 }
 
 // build makes the contestants.
@@ -377,20 +239,8 @@ func writeJSONFile(name string, reports []*report.Report) error {
 
 func sizeNotes(o measure.Options, runs int) []string {
 	return []string{
-		fmt.Sprintf("rounds: %d; bulk: up to %d MiB or %v of sending, writes of %d KiB; %d set-ups, %d round trips a round",
-			runs, o.Size>>20, o.Limit, o.Chunk>>10, o.Setups, o.Pings),
+		fmt.Sprintf("rounds: %d; bulk: up to %d MiB or %v of sending, writes of %d KiB; up to %d set-ups or %v of them, %d round trips a round",
+			runs, o.Size>>20, o.Limit, o.Chunk>>10, o.Setups, o.Limit, o.Pings),
 		"CPU is of the measured processes only, not of the harness, which shares the cores with them; 1 MB is 10^6 bytes, 1 kB 10^3",
 	}
-}
-
-func splitList(s string) []string {
-	return strings.FieldsFunc(s, func(c rune) bool { return c == ',' || c == ' ' })
-}
-
-func joinInts(values []int) string {
-	words := make([]string, len(values))
-	for i, v := range values {
-		words[i] = strconv.Itoa(v)
-	}
-	return strings.Join(words, ",")
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,34 +25,6 @@ import (
 // runtimeCommand is the subcommand that compares runtime libraries.
 const runtimeCommand = "runtime"
 
-// Names of contestants of the runtime comparison, and of the folders of bench/
-// that hold their helpers.
-const (
-	floorName = "tcp"
-	selfName  = "waterproxy"
-	peerName  = "water"
-	selfDir   = "self"
-	peerDir   = "peer"
-)
-
-// peerModule is the module path of the library that peerName measures.
-const peerModule = "github.com/refraction-networking/water"
-
-// publishedModules are files in that library's own module, built by others than
-// us: TinyGo for both versions of the ABI, and Rust.
-var publishedModules = []string{
-	"transport/v0/testdata/plain.wasm",
-	"transport/v1/testdata/plain.wasm",
-	"examples/v0/watm/plain.rs.wasm",
-}
-
-// helper is an executable that measures one library.
-type helper struct {
-	name, about string
-	executable  string
-	direct      bool // without any module: the floor
-}
-
 // runtimeFlags are the flags of a comparison of runtime libraries.
 type runtimeFlags struct {
 	sizeFlags
@@ -60,17 +32,13 @@ type runtimeFlags struct {
 	helpers     list
 	modules     string
 	source      string
-	modfile     string // copy of the peer's go.mod
 	timeout     time.Duration
 	helperLimit time.Duration
 }
 
-// runtimeOptions are the default sizes of this comparison. They are smaller than
-// those for pairs: a library that starts a runtime for each connection needs
-// seconds for a hundred.
+// runtimeOptions are the default sizes of this comparison.
 func runtimeOptions() measure.Options {
 	o := measure.DefaultOptions()
-	o.Setups = 60
 	o.Idle = []int{100}
 	return o
 }
@@ -82,11 +50,11 @@ func runRuntimes(ctx context.Context, args []string, stdout, stderr io.Writer) (
 	flags := flag.NewFlagSet("bench "+runtimeCommand, flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	f.register(flags, runtimeOptions())
-	flags.StringVar(&f.contestants, "contestants", strings.Join([]string{floorName, peerName, selfName}, ","),
-		"libraries to compare: "+floorName+" (none), "+peerName+" ("+peerModule+"), "+selfName)
+	flags.StringVar(&f.contestants, "contestants", strings.Join([]string{floorName, connName, dialerName}, ","),
+		"what to compare: "+floorName+" (no library), "+connName+" and "+dialerName+" (each also with "+spliceSuffix+"), "+peerName+" ("+peerModule+")")
 	flags.Usage = usage(flags, oneside.Suite(runtimeOptions()))
-	flags.Var(&f.helpers, "helper", "add a helper executable, `name=file`, such as one built from an earlier version (may be repeated)")
-	flags.StringVar(&f.modules, "modules", "", "module files, separated by commas (default those that the "+peerName+" library publishes); they must not change the bytes")
+	flags.Var(&f.helpers, "helper", "add a helper executable, `name=file[,variant]`, such as one built from an earlier version (may be repeated)")
+	flags.StringVar(&f.modules, "modules", "", "module files, separated by commas (default modules/built/plain.wasm; with "+peerName+", those that it publishes); they must not change the bytes")
 	flags.StringVar(&f.source, "src", "", "root of the source tree, where the helpers are built (default found upwards from here)")
 	flags.DurationVar(&f.timeout, "timeout", 20*time.Second, "longest time to open a connection")
 	flags.DurationVar(&f.helperLimit, "helper-limit", 3*time.Minute, "longest time for one round of one test")
@@ -105,23 +73,12 @@ func runRuntimes(ctx context.Context, args []string, stdout, stderr io.Writer) (
 	if err != nil {
 		return usageError{err}
 	}
-	dir, err := os.MkdirTemp("", "waterproxy-bench-")
+	shop, err := newWorkshop(f.source)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if f.source == "" {
-		if f.source, err = sourceRoot(); err != nil {
-			return usageError{err}
-		}
-	}
-	if f.source, err = filepath.Abs(f.source); err != nil {
-		return err
-	}
-	if f.modfile, err = copyModfile(filepath.Join(f.source, "bench", peerDir), dir); err != nil {
-		return err
-	}
-	helpers, err := f.build(ctx, dir)
+	defer func() { err = errors.Join(err, shop.close()) }()
+	helpers, err := shop.helpers(ctx, f.contestants, f.helpers)
 	if err != nil {
 		return err
 	}
@@ -129,23 +86,23 @@ func runRuntimes(ctx context.Context, args []string, stdout, stderr io.Writer) (
 	for _, h := range helpers {
 		names = append(names, h.name)
 	}
-	if f.baseline == "" && len(names) > 1 && names[0] == floorName {
-		f.baseline = names[1]
-	}
-	baseline, err := f.pickBaseline(names)
+	baseline, err := f.pickLibraryBaseline(names)
 	if err != nil {
 		return usageError{err}
 	}
 	modules := splitList(f.modules)
 	if len(modules) == 0 {
-		if modules, err = f.published(ctx); err != nil {
-			return err
+		modules = []string{shop.plain()}
+		if slices.Contains(names, peerName) {
+			if modules, err = shop.published(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	var reports []*report.Report
 	for _, module := range modules {
 		r := &runtimeRunner{
-			flags: &f, helpers: helpers, tests: tests, dir: dir, options: options,
+			flags: &f, helpers: helpers, tests: tests, dir: shop.dir, options: options,
 			progress: newProgress(stderr), stderr: stderr,
 			report: &report.Report{Machine: report.ThisMachine(), Options: options, Baseline: baseline},
 		}
@@ -158,120 +115,6 @@ func runRuntimes(ctx context.Context, args []string, stdout, stderr io.Writer) (
 		reports = append(reports, r.report)
 	}
 	return publish(stdout, f.jsonFile, reports...)
-}
-
-// sourceRoot is the nearest directory upwards that has the peer's helper in it.
-func sourceRoot() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		_, err := os.Stat(filepath.Join(dir, "bench", peerDir, "go.mod"))
-		if err == nil {
-			return dir, nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return "", err
-		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return "", errors.New("not in the source tree: give it with -src")
-		}
-		dir = parent
-	}
-}
-
-// build builds the helpers that are wanted.
-func (f *runtimeFlags) build(ctx context.Context, dir string) ([]helper, error) {
-	var out []helper
-	built := make(map[string]string)
-	build := func(folder string) (string, error) {
-		if built[folder] != "" {
-			return built[folder], nil
-		}
-		executable := filepath.Join(dir, folder)
-		args := []string{"build", "-o", executable}
-		if folder == peerDir {
-			args = append(args, "-mod=mod", "-modfile="+f.modfile)
-		}
-		cmd := exec.CommandContext(ctx, "go", append(args, ".")...)
-		cmd.Dir = filepath.Join(f.source, "bench", folder)
-		if text, err := cmd.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("build bench/%s: %w\n%s", folder, err, text)
-		}
-		built[folder] = executable
-		return executable, nil
-	}
-	for _, name := range splitList(f.contestants) {
-		h := helper{name: name}
-		folder := selfDir
-		switch name {
-		case floorName:
-			h.direct, h.about = true, "a TCP connection, no module"
-		case selfName:
-			h.about = "waterproxy/transport, default settings"
-		case peerName:
-			folder, h.about = peerDir, peerModule+", default settings"
-		default:
-			return nil, usageError{fmt.Errorf("no library is called %q", name)}
-		}
-		var err error
-		if h.executable, err = build(folder); err != nil {
-			return nil, err
-		}
-		out = append(out, h)
-	}
-	for _, spec := range f.helpers {
-		name, file, ok := strings.Cut(spec, "=")
-		if !ok || name == "" || file == "" {
-			return nil, usageError{fmt.Errorf("-helper %q is not name=file", spec)}
-		}
-		executable, err := filepath.Abs(file)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, helper{name: name, about: "helper `" + file + "`" + fingerprint(executable), executable: executable})
-	}
-	if len(out) == 0 {
-		return nil, usageError{errors.New("no contestants")}
-	}
-	return out, nil
-}
-
-// copyModfile copies the go.mod and go.sum of a folder and returns the copy's
-// name for -modfile. The requirements of the product's go.mod are part of the
-// peer's and may have moved on: it is the copy that the toolchain brings up to
-// date, not the file in the tree.
-func copyModfile(from, to string) (string, error) {
-	for name, copied := range map[string]string{"go.mod": "peer.mod", "go.sum": "peer.sum"} {
-		b, err := os.ReadFile(filepath.Join(from, name))
-		if err != nil {
-			return "", err
-		}
-		if err := os.WriteFile(filepath.Join(to, copied), b, 0o600); err != nil {
-			return "", err
-		}
-	}
-	return filepath.Join(to, "peer.mod"), nil
-}
-
-// published finds the module files that the peer library publishes, where the
-// toolchain keeps that library.
-func (f *runtimeFlags) published(ctx context.Context) ([]string, error) {
-	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-mod=mod", "-modfile="+f.modfile, "-f", "{{.Dir}}", peerModule)
-	cmd.Dir = filepath.Join(f.source, "bench", peerDir)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	dir, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("find %s: %w: %s", peerModule, err, stderr.Bytes())
-	}
-	var out []string
-	for _, name := range publishedModules {
-		out = append(out, filepath.Join(strings.TrimSpace(string(dir)), filepath.FromSlash(name)))
-	}
-	return out, nil
 }
 
 // runtimeRunner compares the libraries on one module.
@@ -375,8 +218,8 @@ func (r *runtimeRunner) ask(ctx context.Context, h helper, module, test string, 
 		return nil, err
 	}
 	request := oneside.Request{
-		Module: module, Cache: cache, Test: test, Round: round, Options: r.options,
-		Timeout: r.flags.timeout, Result: filepath.Join(r.dir, "result.json"),
+		Module: module, Cache: cache, Variant: h.variant, Test: test, Round: round,
+		Options: r.options, Timeout: r.flags.timeout, Result: filepath.Join(r.dir, "result.json"),
 	}
 	if h.direct {
 		request.Module = ""

@@ -86,8 +86,9 @@ func stateName(name string) string {
 }
 
 // runTest starts every contestant afresh, runs the rounds, and stops them. One
-// that fails a round is started afresh before the next: what a failure leaves
-// behind must not count a second time.
+// that fails a round is started afresh before the next, since what a failure
+// leaves behind must not count a second time; so is every one if the test needs
+// that.
 func (r *runner) runTest(ctx context.Context, t measure.Test, rounds int) error {
 	began := time.Now()
 	sessions := make(map[string]*session)
@@ -121,6 +122,8 @@ func (r *runner) runTest(ctx context.Context, t measure.Test, rounds int) error 
 			r.report.AddSample(c.name, round, sample)
 			if err != nil {
 				r.report.Fail(c.name, t.Name, round, err)
+			}
+			if err != nil || t.Fresh {
 				r.end(sessions, c, t.Name, round)
 			}
 		}

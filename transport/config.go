@@ -62,6 +62,9 @@ type Config struct {
 	// StateDir, if not empty, is a directory in which the module may keep files
 	// of its own; it sees it as /state. It must exist.
 	StateDir string
+	// StateFiles, if not nil, names the only files of StateDir that the module may
+	// see and make, for a directory that it shares with others.
+	StateFiles []string
 	// Args are the arguments of a server (ServerTransportOptions). Those of
 	// outgoing connections are given to Dial.
 	Args Args
@@ -174,7 +177,7 @@ func (c *Config) options(r Role, n *network) (guest.Options, error) {
 		if err != nil {
 			return o, &Error{"open state directory", ErrConfig, err}
 		}
-		o.State = root
+		o.State, o.StateFiles = root, c.StateFiles
 	}
 	return o, nil
 }

@@ -101,6 +101,7 @@ var evil = map[string]struct {
 	"evil_pointers_late":    {lives, nil},
 	"evil_iovecs":           {lives, nil},
 	"evil_poll_odd":         {lives, nil},
+	"evil_many":             {roleless, ErrRole}, // see TestEvilMany
 	"bad_empty":             {refused, ErrModule},
 	"bad_text":              {refused, ErrModule},
 	"bad_magic_only":        {refused, ErrModule},

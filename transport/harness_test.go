@@ -115,7 +115,10 @@ func clientLink(t testing.TB, cfg Config) link {
 // serverLink has a module in the server role against plain TCP.
 func serverLink(t testing.TB, cfg Config) link {
 	t.Helper()
-	l := listen(t, cfg)
+	return acceptLink(t, listen(t, cfg))
+}
+
+func acceptLink(t testing.TB, l *Listener) link {
 	x := exchange(t, l)
 	return func(ctx context.Context) (Conn, duplex, error) {
 		far, err := new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())

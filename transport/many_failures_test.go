@@ -154,6 +154,37 @@ func TestSetUpFails(t *testing.T) {
 	x.check(t, 3) // "hang" does so for ever
 }
 
+// TestDialFails is for a module whose connections the host makes before it tells it.
+func TestDialFails(t *testing.T) {
+	cfg := testConfig(t, "plain"+inOne)
+	never := "192.0.2.1:1"
+	cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if address == never {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	cfg.SetupTimeout = 2 * time.Second
+	d, address := manyDialer(t, cfg), echoServer(t)
+	stop := neighbour(t, dial(t, d, address, nil))
+	before := usage(t)
+	if _, err := d.Dial(t.Context(), "tcp", refusing(t), nil); !errors.Is(err, ErrNetwork) || !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("refused: %v", err)
+	}
+	if _, err := d.Dial(t.Context(), "tcp", never, nil); !errors.Is(err, ErrNetwork) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("too slow: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	if _, err := d.Dial(ctx, "tcp", never, nil); !errors.Is(err, ErrNetwork) || !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	stop()
+	awaitStats(t, d, func(s InstanceStats) bool { return s == InstanceStats{Instances: 1, Connections: 1} })
+	waitForUsage(t, before)
+}
+
 // TestSetUpTimeout: a set-up that takes too long ends as the configuration says.
 func TestSetUpTimeout(t *testing.T) {
 	cfg := testConfig(t, faults+inOne)
@@ -234,6 +265,7 @@ func full(t *testing.T, d Dialer, args Args) (near Conn, far *net.TCPConn) {
 		_, _ = pattern(0).write(w, 1<<30, always(64<<10)) // until the connection is closed
 	}()
 	w.settled(t)
+	l.Close()
 	near.SetWriteDeadline(time.Now())
 	<-wrote
 	near.SetWriteDeadline(time.Time{})
@@ -281,7 +313,7 @@ func TestCloseIgnored(t *testing.T) {
 func TestEnds(t *testing.T) {
 	for _, module := range []string{faults, "plain"} {
 		cfg := testConfig(t, module+inOne)
-		cfg.DrainTimeout = 5 * time.Second
+		cfg.DrainTimeout = 500 * time.Millisecond
 		address := echoServer(t)
 		d := manyDialer(t, cfg)
 		stop := neighbour(t, dial(t, d, address, nil))
@@ -420,4 +452,23 @@ func TestServerFails(t *testing.T) {
 	stop()
 	awaitStats(t, l, func(s InstanceStats) bool { return s == InstanceStats{Instances: 1, Connections: 1} })
 	waitForUsage(t, before)
+}
+
+// TestCloseListenerSetUp: Close ends the set-ups that are under way, and the
+// instance with them.
+func TestCloseListenerSetUp(t *testing.T) {
+	cfg := testConfig(t, faults+inOne)
+	l := listen(t, cfg)
+	var far []*net.TCPConn
+	for _, args := range []Args{fault("setup", "wait"), fault("setup", "hang"), nil} {
+		far = append(far, knock(t, l, args))
+	}
+	awaitStats(t, l, func(s InstanceStats) bool { return s.Connections == len(far) })
+	within(t, 20*time.Second, "Close", func() { l.Close() })
+	for _, c := range far {
+		if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error("a connection is still there")
+		}
+	}
+	awaitStats(t, l, func(s InstanceStats) bool { return s == InstanceStats{} })
 }

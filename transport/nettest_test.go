@@ -11,10 +11,10 @@ import (
 
 // passthroughs have bytes on the wire as they are; one for each way in which the
 // runtime treats modules.
-var passthroughs = []string{"plain", "plain_v0", "plain_v1", "posix_v1"}
+var passthroughs = []string{"plain", "plain_v0", "plain_v1", "posix_v1", "plain" + inOne}
 
-// TestNetConn has x/net's conformance tests of net.Conn run on a RuntimeConn,
-// with a plain TCP connection or another RuntimeConn at its other end.
+// TestNetConn has x/net's conformance tests of net.Conn run on connections through
+// modules, with a plain TCP connection or another of them at the other end.
 func TestNetConn(t *testing.T) {
 	for _, name := range passthroughs {
 		t.Run(name, func(t *testing.T) {

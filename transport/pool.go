@@ -238,7 +238,7 @@ func (p *pool) first(ctx context.Context) (*member, error) {
 }
 
 // open sets up a connection in one of the instances; set does so. callers gets the
-// connections of callers that share it, and must not block.
+// connections of callers that share it, and must not block; nil if none can.
 func (p *pool) open(ctx context.Context, n *network, o guest.ConnOptions, set func(*guest.Conn, context.Context) error, callers func(*session)) (*session, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.cfg.SetupTimeout, errSetupTimeout)
 	defer cancel()
@@ -251,7 +251,9 @@ func (p *pool) open(ctx context.Context, n *network, o guest.ConnOptions, set fu
 		s := newSession(p.cfg, n, p.ledger)
 		o.Host = n
 		o.Ended = func(err error) { go p.finish(m, s, err) }
-		o.Shared = func(c *guest.Conn) { p.caller(m, n, c, callers) }
+		if callers != nil {
+			o.Shared = func(c *guest.Conn) func() { return p.caller(m, n, c, callers) }
+		}
 		c := m.in.NewConn(o)
 		s.use(c, c.App())
 		err = set(c, ctx)
@@ -267,15 +269,16 @@ func (p *pool) open(ctx context.Context, n *network, o guest.ConnOptions, set fu
 	}
 }
 
-// caller takes in a connection that came over one that several callers share.
-func (p *pool) caller(m *member, n *network, c *guest.Conn, callers func(*session)) {
+// caller takes in a connection that came over one that several callers share, and
+// returns what delivers it.
+func (p *pool) caller(m *member, n *network, c *guest.Conn, callers func(*session)) (deliver func()) {
 	p.mu.Lock()
 	m.load++
 	p.mu.Unlock()
 	s := newSession(p.cfg, n, p.ledger)
 	c.SetEnded(func(err error) { go p.finish(m, s, err) })
 	s.use(c, c.App())
-	callers(s)
+	return func() { callers(s) }
 }
 
 // finish lets a session drain and frees its place.

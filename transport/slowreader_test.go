@@ -9,7 +9,7 @@ import (
 )
 
 // careful and posix modules, in C and in Go, with small and with large buffers.
-var bulkModules = []string{"plain", "plain_v0", "plain_16k_v1", "plain_blocking_v1", "posix_v1", "delayed_v1"}
+var bulkModules = []string{"plain", "plain_v0", "plain_16k_v1", "plain_blocking_v1", "posix_v1", "delayed_v1", "plain" + inOne}
 
 // TestSlowReader stops reading in the middle of a large transfer: the writer has
 // to stop too, with little in memory, and everything arrives in the end.
@@ -77,7 +77,7 @@ func TestSlowReader(t *testing.T) {
 // block; reading must then free them.
 func TestBothDirectionsFull(t *testing.T) {
 	const total = 32 << 20
-	for _, name := range []string{"plain", "plain_v0", "plain_16k_v1", "posix_v1", "posix_nomarker_v1"} {
+	for _, name := range []string{"plain", "plain_v0", "plain_16k_v1", "posix_v1", "posix_nomarker_v1", "plain" + inOne} {
 		link := clientLink(t, quietConfig(t, name))
 		t.Run(name, func(t *testing.T) {
 			near, far := link.connect(t)
@@ -115,7 +115,7 @@ func TestBothDirectionsFull(t *testing.T) {
 // works, as it does over plain TCP.
 func TestEchoSmall(t *testing.T) {
 	const total = 256 << 10
-	for _, name := range []string{"plain", "plain_v0", "plain_1k_v1", "posix_v1", "rust_plain_v1"} {
+	for _, name := range []string{"plain", "plain_v0", "plain_1k_v1", "posix_v1", "rust_plain_v1", "plain" + inOne} {
 		t.Run(name, func(t *testing.T) {
 			near, far := clientLink(t, quietConfig(t, name)).connect(t)
 			near.SetDeadline(time.Now().Add(time.Minute))

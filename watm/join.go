@@ -9,57 +9,72 @@ import (
 )
 
 // join carries bytes between a caller and the connection that the transport has
-// made, in both directions, until both have ended or it is told to finish. Only run
-// and abort close the wire: that is the transport's code, which may panic or wait.
+// made, in both directions. ended is called once: when both have ended, or as soon
+// as the connection is of no more use, with the first error that is not the
+// consequence of a close. After an error nobody has been shown an end that would
+// look like a clean one. What is left open is for ended to close.
 type join struct {
-	caller    Conn
-	wire      net.Conn
-	finishing chan struct{} // gets a token when the caller wants no more; nil if never
+	caller Conn
+	wire   net.Conn
+	ended  func(error)
+
+	mu       sync.Mutex
+	sent     bool // all that the caller wrote is on the wire
+	received bool
+	finished bool // the caller wants no more
+	over     bool // ended has been called
+	err      error
 }
 
-func newJoin(caller Conn, wire net.Conn) *join {
-	return &join{caller, wire, make(chan struct{}, 1)}
+// run carries both directions, one of them in a goroutine of its own. It returns
+// with the other one.
+func (j *join) run() {
+	go func() { j.down(guarded(func() error { return pass(j.caller, j.wire) })) }()
+	j.up(guarded(func() error { return pass(j.wire, j.caller) }))
 }
 
-// run returns when both directions have ended, with the first error that is not
-// the consequence of a close, or as soon as the connection is of no more use. After
-// an error nobody has been shown an end that would look like a clean one.
-func (j *join) run() (err error) {
-	up, down := make(chan error, 1), make(chan error, 1)
-	go func() { up <- guarded(func() error { return pass(j.wire, j.caller) }) }()
-	go func() { down <- guarded(func() error { return pass(j.caller, j.wire) }) }()
-	finished, sent, received := false, false, false
-	for !sent || !received {
-		select {
-		case <-j.finishing:
-			finished = true
-		case err = <-up:
-			sent = true
-			if err != nil && !isGone(err) {
-				return err
-			}
-			// What the peer sent before it was gone still arrives.
-		case derr := <-down:
-			received = true
-			if derr != nil && !finished {
-				return ignoreClosed(derr)
-			}
-		}
-		if finished && sent && !received {
-			j.close()
-		}
+// up notes how the way to the wire has ended. When the peer is gone, what it sent
+// before still arrives.
+func (j *join) up(err error) {
+	j.mu.Lock()
+	j.sent, j.err = true, err
+	lost := new(lostError)
+	useless := err != nil && (errors.As(err, &lost) || !isGone(err))
+	j.settle(useless)
+}
+
+// down notes how the way to the caller has ended.
+func (j *join) down(err error) {
+	j.mu.Lock()
+	j.received = true
+	useless := err != nil && !j.finished
+	if useless {
+		j.err = err
 	}
-	if finished {
-		return nil
-	}
-	return ignoreClosed(err)
+	j.settle(useless)
 }
 
 // finish ends the connection once all that the caller has written is on the wire.
 func (j *join) finish() {
-	select {
-	case j.finishing <- struct{}{}:
-	default:
+	j.mu.Lock()
+	j.finished = true
+	j.settle(false)
+}
+
+// settle sees whether the connection is over. It releases the lock.
+func (j *join) settle(useless bool) {
+	over, err := !j.over && (useless || j.sent && j.received), j.err
+	j.over = j.over || over
+	stop := !j.over && j.finished && j.sent
+	if j.finished && !useless {
+		err = nil
+	}
+	j.mu.Unlock()
+	if over {
+		j.ended(ignoreClosed(err))
+	}
+	if stop {
+		go j.close() // it is the transport's code, for which nobody should wait
 	}
 }
 
@@ -116,22 +131,28 @@ func copyConn(dst io.Writer, src net.Conn) error {
 	return copyGrowing(dst, src)
 }
 
+// lostError is a failure of the connection that is read.
+type lostError struct{ error }
+
+func (e *lostError) Unwrap() error { return e.error }
+
 func copyLazily(dst io.Writer, src lazyReader) error {
 	for {
 		buf, n, err := src.readLazily()
+		var werr error
 		if n > 0 {
-			if _, werr := dst.Write(buf[:n]); werr != nil {
-				err = werr
-			}
+			_, werr = dst.Write(buf[:n])
 		}
 		if buf != nil {
 			buffers.Put(buf)
 		}
-		if err == io.EOF {
+		switch {
+		case werr != nil:
+			return werr
+		case err == io.EOF:
 			return nil
-		}
-		if err != nil {
-			return err
+		case err != nil:
+			return &lostError{err}
 		}
 	}
 }

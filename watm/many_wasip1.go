@@ -171,13 +171,16 @@ func (in *instance) forget(fd int32) {
 	in.mu.Unlock()
 }
 
-// send gives the host a record, which takes it at once.
-func (in *instance) send(r control.Record) {
+// send gives the host a record, which takes it at once. An error is a fault of the
+// SDK or of the host, or of a transport that dials a name which is too long.
+func (in *instance) send(r control.Record) error {
 	in.writing.Lock()
 	defer in.writing.Unlock()
-	if _, err := syscall.Write(int(in.fd), r.Append(nil)); err != nil {
-		log.Printf("control record %d: %v", r.Kind, err) // a fault of the SDK or of the host
+	_, err := syscall.Write(int(in.fd), r.Append(nil))
+	if err != nil {
+		log.Printf("control record %d: %v", r.Kind, err)
 	}
+	return err
 }
 
 // ask sends a request; answer is called with its answer, and must not block.
@@ -187,7 +190,12 @@ func (in *instance) ask(r control.Record, answer func(control.Record)) {
 	r.Request = in.last
 	in.requests[r.Request] = answer
 	in.mu.Unlock()
-	in.send(r)
+	if err := in.send(r); err != nil {
+		in.mu.Lock()
+		delete(in.requests, r.Request)
+		in.mu.Unlock()
+		answer(control.Record{ID: r.ID, Value: -errno(err)})
+	}
 }
 
 // finish ends a task once all that its caller has written is on the wire.
@@ -249,16 +257,23 @@ func (in *instance) client(ctx context.Context, t *task, caller, conn *eventConn
 		wire, err = dial(ctx, r)
 		return err
 	})
-	if err == nil {
-		in.send(control.Record{Kind: control.Ready, ID: t.id})
-		err = t.carry(caller, wire)
+	if err != nil {
+		in.end(t, err)
+		return
 	}
-	in.end(t, err)
+	in.send(control.Record{Kind: control.Ready, ID: t.id})
+	in.carry(t, caller, wire, nil)
 }
 
-// carry joins the caller to the wire until the connection has ended.
-func (t *task) carry(caller Conn, wire net.Conn) error {
-	j := newJoin(caller, wire)
+// carry joins the caller to the wire, and ends the task with that. ended, if not
+// nil, is called then.
+func (in *instance) carry(t *task, caller Conn, wire net.Conn, ended func()) {
+	j := &join{caller: caller, wire: wire, ended: func(err error) {
+		in.end(t, err)
+		if ended != nil {
+			ended()
+		}
+	}}
 	t.mu.Lock()
 	t.join = j
 	closed, over := t.closed, t.over
@@ -268,9 +283,8 @@ func (t *task) carry(caller Conn, wire net.Conn) error {
 	}
 	if over {
 		j.close()
-		return nil
 	}
-	return j.run()
+	j.run()
 }
 
 // dial asks the host for a connection.
@@ -324,21 +338,25 @@ func (in *instance) dial(ctx context.Context, t *task, target string, shared boo
 
 // server is the work for one connection from the network.
 func (in *instance) server(ctx context.Context, t *task, conn *eventConn) {
-	err := guarded(func() error {
-		if a, ok := transport.(Acceptor); ok {
-			return in.accept(ctx, t, a, conn)
-		}
-		wire, err := transport.Server(ctx, conn)
-		if err != nil {
-			return err
-		}
-		caller, _, err := in.caller(t, 0)
-		if err != nil {
-			return errors.Join(err, wire.Close())
-		}
-		return t.carry(caller, wire)
+	if a, ok := transport.(Acceptor); ok {
+		in.end(t, guarded(func() error { return in.accept(ctx, t, a, conn) }))
+		return
+	}
+	var wire net.Conn
+	err := guarded(func() (err error) {
+		wire, err = transport.Server(ctx, conn)
+		return err
 	})
-	in.end(t, err)
+	if err != nil {
+		in.end(t, err)
+		return
+	}
+	caller, _, err := in.caller(t, 0)
+	if err != nil {
+		in.end(t, errors.Join(err, guarded(wire.Close)))
+		return
+	}
+	in.carry(t, caller, wire, nil)
 }
 
 // caller asks the host for the caller of a connection that has been set up. With
@@ -374,7 +392,8 @@ func (in *instance) accept(ctx context.Context, t *task, a Acceptor, conn Conn) 
 		if err != nil {
 			return errors.Join(err, wire.Close())
 		}
-		carried.Go(func() { in.end(own, own.carry(caller, wire)) })
+		carried.Add(1)
+		go in.carry(own, caller, wire, carried.Done)
 		return nil
 	})
 	carried.Wait()

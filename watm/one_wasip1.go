@@ -195,7 +195,8 @@ func runOne() int32 {
 		close(exit)
 	}()
 	ended := make(chan error, 1)
-	go func() { ended <- one.join.run() }()
+	one.join.ended = func(err error) { ended <- err }
+	go one.join.run()
 	select {
 	case <-exit:
 		return -ecanceled

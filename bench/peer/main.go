@@ -19,8 +19,8 @@ import (
 func main() { os.Exit(oneside.Main(open)) }
 
 // open needs no cache directory: the library makes one where temporary files are.
-func open(ctx context.Context, wasm []byte, _ string) (oneside.Dialer, error) {
-	config := &water.Config{TransportModuleBin: wasm}
+func open(ctx context.Context, s oneside.Setting) (oneside.Dialer, error) {
+	config := &water.Config{TransportModuleBin: s.Wasm}
 	dialer, err := water.NewDialerWithContext(ctx, config)
 	if errors.Is(err, water.ErrDialerVersionNotFound) {
 		// v0 modules written in Rust lack the export that marks the version.

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds the test modules of modules.list into built/, next to this script.
+# Builds the test modules of modules.list into built/, next to this script, and
+# those on the SDK for Go, one for each folder in go/, into built/go/.
 # Only what is missing or older than its sources is built; the same sources and
 # compiler give the same bytes.
 #
@@ -7,7 +8,7 @@
 #   ./build.sh -f         build everything anew
 #   ./build.sh -n         say what would be built
 #
-# CLANG, WASM_LD, RUSTC and WASI_SYSROOT name others than those found. The Rust
+# CLANG, WASM_LD, RUSTC, GO and WASI_SYSROOT name others than those found. The Rust
 # modules are left out, with a note, where there is no Rust compiler for WASI;
 # REQUIRE_RUST=1 makes that an error.
 set -eu
@@ -19,7 +20,7 @@ case "${1-}" in
 -f) force=1 ;;
 -n) dry=1 ;;
 '') ;;
-*) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 2 ;;
+*) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
 
 fail() {
@@ -91,10 +92,16 @@ libc="--target=wasm32-wasi -std=gnu11 -mexec-model=reactor ${WASI_SYSROOT:+--sys
 rust="--edition=2021 --crate-type=cdylib -O -C panic=abort -C strip=debuginfo -C 'linker=$WASM_LD' \
 '--remap-path-prefix=$PWD=.' -D warnings -A unknown_lints -A unexpected_cfgs"
 
+# The modules of modules.list, and the reference for authors, as it is in watm/c.
+list() {
+	cat modules.list
+	echo "many_c ../../../watm/c/plain.c LIBC"
+}
+
 # Writes one "output<TAB>command" for every module to be built.
 plan() {
-	newest=$(ls -t src/*.h build.sh | head -n 1)
-	while read -r name source flags; do
+	newest=$(ls -t src/*.h ../../watm/c/*.h build.sh | head -n 1)
+	list | while read -r name source flags; do
 		case "$name" in '' | '#'*) continue ;; esac
 		source=src/$source
 		out=built/$name.wasm
@@ -119,7 +126,7 @@ plan() {
 			continue
 		fi
 		printf '%s\t%s\n' "$out" "$cmd"
-	done <modules.list
+	done
 }
 
 todo=$(plan)
@@ -167,5 +174,18 @@ head -c "$half" "$whole" | put bad_truncated
 for f in built/*.wasm; do
 	name=${f#built/} name=${name%.wasm}
 	case "$name" in bad_*) continue ;; esac
-	grep -q "^$name[ 	]" modules.list || rm -f "$f" "$f.cmd"
+	list | grep -q "^$name[ 	]" || rm -f "$f" "$f.cmd"
+done
+
+# Modules on the SDK: the Go command knows by itself what is out of date.
+mkdir -p built/go
+for dir in go/*/; do
+	name=$(basename "$dir")
+	GOOS=wasip1 GOARCH=wasm "${GO:-go}" build -buildmode=c-shared -trimpath -buildvcs=false \
+		-ldflags='-s -w -buildid=' -o "$TMPOUT/$name" "./$dir" || fail "go/$name failed"
+	cmp -s "$TMPOUT/$name" "built/go/$name.wasm" || mv "$TMPOUT/$name" "built/go/$name.wasm"
+done
+for f in built/go/*.wasm; do
+	name=${f#built/go/}
+	[ -d "go/${name%.wasm}" ] || rm -f "$f"
 done

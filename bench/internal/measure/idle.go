@@ -22,7 +22,7 @@ type IdleProcess struct {
 // Idle is the state of both processes with n connections open.
 type Idle struct {
 	Conns  int
-	Rate   float64 // connections opened per second, one at a time
+	Rate   float64 // connections opened per second
 	Client *IdleProcess
 	Server *IdleProcess
 }
@@ -34,7 +34,7 @@ func MeasureIdle(ctx context.Context, p *Path, counts []int, watch time.Duration
 	var out []Idle
 	var links []*Link
 	defer func() { abortAll(links) }()
-	fresh, err := p.usage()
+	fresh, err := p.Usage()
 	if err != nil {
 		return nil, err
 	}
@@ -46,38 +46,50 @@ func MeasureIdle(ctx context.Context, p *Path, counts []int, watch time.Duration
 			return out, fmt.Errorf("with %d open: %w", len(links), err)
 		}
 		rate := float64(len(more)) / time.Since(begin).Seconds()
-		if err := sleep(ctx, min(watch, maxSettle)); err != nil {
-			return out, err
-		}
-		before, err := p.usage()
+		state, err := p.WatchIdle(ctx, n, fresh, watch)
 		if err != nil {
 			return out, err
 		}
-		if err := sleep(ctx, watch); err != nil {
-			return out, err
-		}
-		after, err := p.usage()
-		if err != nil {
-			return out, err
-		}
-		state := Idle{Conns: n, Rate: rate}
-		for i, dst := range []**IdleProcess{&state.Client, &state.Server} {
-			if after[i] == nil {
-				continue
-			}
-			*dst = &IdleProcess{
-				Usage:      *after[i],
-				RSSPerConn: float64(after[i].RSS-fresh[i].RSS) / float64(n),
-				CPUPercent: (after[i].CPU - before[i].CPU).Seconds() / watch.Seconds() * 100,
-			}
-		}
+		state.Rate = rate
 		out = append(out, state)
 	}
 	return out, checkAlive(ctx, links, p.Timeout)
 }
 
-// usage reads both processes, nil for one that the path does not have.
-func (p *Path) usage() ([2]*Usage, error) {
+// WatchIdle watches the path's processes while nothing is sent. fresh is their
+// state before the n connections were opened.
+func (p *Path) WatchIdle(ctx context.Context, n int, fresh [2]*Usage, watch time.Duration) (Idle, error) {
+	state := Idle{Conns: n}
+	if err := sleep(ctx, min(watch, maxSettle)); err != nil {
+		return state, err
+	}
+	before, err := p.Usage()
+	if err != nil {
+		return state, err
+	}
+	if err := sleep(ctx, watch); err != nil {
+		return state, err
+	}
+	after, err := p.Usage()
+	if err != nil {
+		return state, err
+	}
+	for i, dst := range []**IdleProcess{&state.Client, &state.Server} {
+		if after[i] == nil {
+			continue
+		}
+		*dst = &IdleProcess{
+			Usage:      *after[i],
+			RSSPerConn: float64(after[i].RSS-fresh[i].RSS) / float64(n),
+			CPUPercent: (after[i].CPU - before[i].CPU).Seconds() / watch.Seconds() * 100,
+		}
+	}
+	return state, nil
+}
+
+// Usage reads both processes, the client first; nil for one that the path does
+// not have.
+func (p *Path) Usage() ([2]*Usage, error) {
 	var out [2]*Usage
 	for i, proc := range []*Process{p.Client, p.Server} {
 		if proc == nil {
@@ -90,6 +102,37 @@ func (p *Path) usage() ([2]*Usage, error) {
 		out[i] = &u
 	}
 	return out, nil
+}
+
+// IdleMetrics are those of [Idle.Sample]; the processes are named in the labels.
+func IdleMetrics(n int, client, server string) []Metric {
+	key := func(what string) string { return fmt.Sprintf("idle%d_%s", n, what) }
+	about := func(what string) string { return fmt.Sprintf("%d idle connections: %s", n, what) }
+	var out []Metric
+	for _, process := range []struct{ key, label string }{{"client", client}, {"server", server}} {
+		out = append(out,
+			Metric{Key: key(process.key + "_rss"), Label: about("RSS per connection, " + process.label), Unit: "kB", Better: Lower},
+			Metric{Key: key(process.key + "_threads"), Label: about("OS threads, " + process.label), Better: Lower},
+			Metric{Key: key(process.key + "_fds"), Label: about("descriptors, " + process.label)},
+			Metric{Key: key(process.key + "_cpu"), Label: about("CPU while idle, " + process.label), Unit: "%"})
+	}
+	return append(out, Metric{Key: key("rate"), Label: about("opened per second"), Unit: "1/s", Better: Higher})
+}
+
+// Sample returns the state by the keys of [IdleMetrics].
+func (s Idle) Sample() Sample {
+	out := Sample{fmt.Sprintf("idle%d_rate", s.Conns): s.Rate}
+	for side, proc := range map[string]*IdleProcess{"client": s.Client, "server": s.Server} {
+		if proc == nil {
+			continue
+		}
+		key := fmt.Sprintf("idle%d_%s", s.Conns, side)
+		out[key+"_rss"] = proc.RSSPerConn / 1e3
+		out[key+"_threads"] = float64(proc.Threads)
+		out[key+"_fds"] = float64(proc.FDs)
+		out[key+"_cpu"] = proc.CPUPercent
+	}
+	return out
 }
 
 // checkAlive sends one byte each way on every link.

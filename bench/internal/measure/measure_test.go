@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -47,6 +48,7 @@ func tiny() Options {
 	o.Slow = SlowOptions{Size: 1 << 20, Pause: time.Millisecond, Burst: 300_000, Nap: time.Millisecond}
 	o.Idle = []int{2, 3}
 	o.IdleWatch = time.Millisecond
+	o.Stall = StallOptions{Conns: 3, AtOnce: 2, Pings: 20, Turns: 2}
 	return o
 }
 
@@ -135,6 +137,12 @@ func afterOpening(f flaw) func(net.Conn) net.Conn {
 // TestFlawsAreFound gives every test that checks bytes a path that does it wrong.
 func TestFlawsAreFound(t *testing.T) {
 	swallow := func(_ net.Conn, b []byte) (int, error) { return len(b), nil }
+	swallowLarge := func(c net.Conn, b []byte) (int, error) {
+		if len(b) > pingSize {
+			return len(b), nil
+		}
+		return c.Write(b)
+	}
 	flip := func(c net.Conn, b []byte) (int, error) {
 		changed := append([]byte(nil), b...)
 		changed[len(changed)/2] ^= 1
@@ -179,6 +187,14 @@ func TestFlawsAreFound(t *testing.T) {
 			_, err := CheckClosing(ctx, p, Down, 1000, 1)
 			return err
 		}},
+		{"stall finds a changed bit", flaw{read: flipRead}, func(ctx context.Context, p *Path) error {
+			_, err := MeasureStall(ctx, p, o.Stall)
+			return err
+		}},
+		{"stall finds a lack of back pressure", flaw{write: swallowLarge}, func(ctx context.Context, p *Path) error {
+			_, err := MeasureStall(ctx, p, o.Stall)
+			return err
+		}},
 		{"slow reader finds a changed bit", flaw{write: flip}, func(ctx context.Context, p *Path) error {
 			_, err := CheckSlowReader(ctx, p, Up, o.Slow)
 			return err
@@ -208,6 +224,66 @@ func TestBulkStall(t *testing.T) {
 	_, err := MeasureBulk(t.Context(), p, BulkOptions{Up, 2, 1 << 20, time.Second, 1 << 16, 50 * time.Millisecond})
 	if !errors.Is(err, ErrStalled) || !errors.Is(err, ErrLost) {
 		t.Errorf("got %v, want ErrStalled and ErrLost", err)
+	}
+}
+
+// TestStallFindsAQueueForAll: connections that wait for one another must not be
+// waited for.
+func TestStallFindsAQueueForAll(t *testing.T) {
+	t.Parallel()
+	var line sync.Mutex
+	p := newPath(t, afterOpening(flaw{write: func(c net.Conn, b []byte) (int, error) {
+		line.Lock()
+		defer line.Unlock()
+		return c.Write(b)
+	}}))
+	p.Timeout = time.Second
+	if _, err := MeasureStall(t.Context(), p, tiny().Stall); !errors.Is(err, ErrTimeout) {
+		t.Errorf("got %v, want ErrTimeout", err)
+	}
+}
+
+// TestStallTakesTurns: a path that is slow only while a connection is stalled
+// must show it, whichever kind of turn comes first.
+func TestStallTakesTurns(t *testing.T) {
+	t.Parallel()
+	const delay = 20 * time.Millisecond
+	var stalled atomic.Bool
+	p := newPath(t, afterOpening(flaw{write: func(c net.Conn, b []byte) (int, error) {
+		if len(b) > pingSize {
+			stalled.Store(true)
+			n, err := c.Write(b)
+			if err != nil {
+				stalled.Store(false)
+			}
+			return n, err
+		}
+		if stalled.Load() {
+			time.Sleep(delay)
+		}
+		return c.Write(b)
+	}}))
+	s, err := MeasureStall(t.Context(), p, tiny().Stall)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Stalled.P50 < delay || s.Ratio() <= 1 {
+		t.Errorf("got %+v, ratio %v: the delay of %v does not show", s, s.Ratio(), delay)
+	}
+}
+
+// TestSetupsEndInTime: a number of connections that would take for ever is cut
+// off.
+func TestSetupsEndInTime(t *testing.T) {
+	t.Parallel()
+	p := newPath(t, nil)
+	const many, limit = 1 << 40, 20 * time.Millisecond
+	s, err := MeasureSetups(t.Context(), p, many, limit)
+	if err != nil || s.First.P50 < s.Dial.P50 || s.Dial.P50 <= 0 || s.Direct.P50 <= 0 {
+		t.Errorf("got %+v, %v", s, err)
+	}
+	if rate, err := MeasureSetupRate(t.Context(), p, many, 2, limit); err != nil || rate <= 0 {
+		t.Errorf("got a rate of %v, %v", rate, err)
 	}
 }
 
@@ -304,6 +380,7 @@ func TestValidate(t *testing.T) {
 		"burst":      func(o *Options) { o.Slow.Burst = 0 },
 		"idle none":  func(o *Options) { o.Idle = nil },
 		"idle order": func(o *Options) { o.Idle = []int{10, 5} },
+		"turns":      func(o *Options) { o.Stall.Turns = 0 },
 	} {
 		o := DefaultOptions()
 		spoil(&o)

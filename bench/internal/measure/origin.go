@@ -150,6 +150,8 @@ type Path struct {
 type Link struct {
 	Near net.Conn // what Path.Dial returned
 	Far  net.Conn // what the origin accepted for it
+	// Dialed is how long Dial took.
+	Dialed time.Duration
 	// Setup is the time from the call of Dial to the arrival of the first byte
 	// that came from the far end.
 	Setup time.Duration
@@ -193,6 +195,7 @@ func (p *Path) Open(ctx context.Context) (*Link, error) {
 		if err != nil {
 			return nil, err
 		}
+		took := time.Since(begin)
 		dialed <- near
 		if err := ctx.Err(); err != nil { // too late: nobody waits any more
 			near.Close()
@@ -216,7 +219,7 @@ func (p *Path) Open(ctx context.Context) (*Link, error) {
 		}
 		select {
 		case far := <-arrived:
-			return &Link{Near: near, Far: far, Setup: setup}, nil
+			return &Link{Near: near, Far: far, Dialed: took, Setup: setup}, nil
 		case <-ctx.Done():
 			near.Close()
 			return nil, ctx.Err()
@@ -244,6 +247,18 @@ func (p *Path) OpenAll(ctx context.Context, n int) ([]*Link, error) {
 		links = append(links, l)
 	}
 	return links, nil
+}
+
+// direct is a path of plain TCP to the same origin.
+func (p *Path) direct() *Path {
+	return &Path{
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", p.Origin.Addr())
+		},
+		Origin:  p.Origin,
+		Timeout: p.Timeout,
+	}
 }
 
 func abortAll(links []*Link) {

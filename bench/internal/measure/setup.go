@@ -16,36 +16,50 @@ const hangupLimit = 5 * time.Second
 
 // Setups is the outcome of [MeasureSetups].
 type Setups struct {
-	P50, P99 time.Duration
+	First  Spread // from the dial to the first byte from the far end
+	Dial   Spread // of that, the dial
+	Direct Spread // a TCP dial to the same origin, in turn with the others
 }
 
-// MeasureSetups opens n connections one after the other, timing each from the
-// dial to the first byte from the far end. Each is closed at its near end, in no
-// one's time, before the next is opened; it is an error if a far end does not
-// see that.
-func MeasureSetups(ctx context.Context, p *Path, n int) (Setups, error) {
+// MeasureSetups opens n connections one after the other, or as many as it can
+// begin within limit, and one of plain TCP beside each. Each is closed at its
+// near end, in no one's time, before the next is opened; it is an error if a far
+// end does not see that.
+func MeasureSetups(ctx context.Context, p *Path, n int, limit time.Duration) (Setups, error) {
 	var hangups hangupWatch
-	took := make([]float64, 0, n)
-	for i := range n {
-		l, err := p.Open(ctx)
+	var first, dial, direct []time.Duration
+	plain := p.direct()
+	begin := time.Now()
+	for i := 0; i < n && (i == 0 || time.Since(begin) < limit); i++ {
+		l, err := openAndClose(ctx, p, &hangups)
 		if err != nil {
 			return Setups{}, fmt.Errorf("connection %d: %w", i+1, err)
 		}
-		took = append(took, float64(l.Setup))
-		hangups.expect(l)
-		if err := l.CloseNear(ctx); err != nil {
-			return Setups{}, fmt.Errorf("connection %d: %w", i+1, err)
+		first, dial = append(first, l.Setup), append(dial, l.Dialed)
+		if l, err = openAndClose(ctx, plain, &hangups); err != nil {
+			return Setups{}, fmt.Errorf("TCP connection %d: %w", i+1, err)
 		}
+		direct = append(direct, l.Dialed)
 	}
-	s := Setups{P50: time.Duration(Quantile(took, 0.5)), P99: time.Duration(Quantile(took, 0.99))}
-	return s, hangups.wait()
+	return Setups{spread(first), spread(dial), spread(direct)}, hangups.wait()
 }
 
-// MeasureSetupRate has several workers open n connections in all, each closing
-// one before it opens the next, and returns how many that makes in a second.
-func MeasureSetupRate(ctx context.Context, p *Path, n, workers int) (float64, error) {
+// openAndClose opens a link, whose times are good afterwards, and closes it.
+func openAndClose(ctx context.Context, p *Path, hangups *hangupWatch) (*Link, error) {
+	l, err := p.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	hangups.expect(l)
+	return l, l.CloseNear(ctx)
+}
+
+// MeasureSetupRate has several workers open n connections in all, or as many as
+// they can begin within limit, each closing one before it opens the next, and
+// returns how many that makes in a second.
+func MeasureSetupRate(ctx context.Context, p *Path, n, workers int, limit time.Duration) (float64, error) {
 	var hangups hangupWatch
-	var left, failed atomic.Int64
+	var left, done, failed atomic.Int64
 	var firstErr error
 	var once sync.Once
 	var wg sync.WaitGroup
@@ -53,16 +67,12 @@ func MeasureSetupRate(ctx context.Context, p *Path, n, workers int) (float64, er
 	begin := time.Now()
 	for range workers {
 		wg.Go(func() {
-			for left.Add(-1) >= 0 && ctx.Err() == nil {
-				l, err := p.Open(ctx)
-				if err == nil {
-					hangups.expect(l)
-					err = l.CloseNear(ctx)
-				}
-				if err != nil {
+			for left.Add(-1) >= 0 && time.Since(begin) < limit && ctx.Err() == nil {
+				if _, err := openAndClose(ctx, p, &hangups); err != nil {
 					failed.Add(1)
 					once.Do(func() { firstErr = err })
 				}
+				done.Add(1)
 			}
 		})
 	}
@@ -72,9 +82,9 @@ func MeasureSetupRate(ctx context.Context, p *Path, n, workers int) (float64, er
 		return 0, ctx.Err()
 	}
 	if bad := failed.Load(); bad > 0 {
-		return 0, fmt.Errorf("%d of %d connections, %d at a time: %w", bad, n, workers, firstErr)
+		return 0, fmt.Errorf("%d of %d connections, %d at a time: %w", bad, done.Load(), workers, firstErr)
 	}
-	return float64(n) / elapsed.Seconds(), hangups.wait()
+	return float64(done.Load()) / elapsed.Seconds(), hangups.wait()
 }
 
 // hangupWatch checks that every far end is told that its near end was closed.

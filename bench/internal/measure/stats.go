@@ -3,6 +3,7 @@ package measure
 import (
 	"math"
 	"slices"
+	"time"
 )
 
 // Summary is the spread of one measure over the rounds of a run.
@@ -32,6 +33,19 @@ func Summarize(values []float64) Summary {
 // the two nearest ranks, or NaN when there are no values.
 func Quantile(values []float64, q float64) float64 {
 	return quantile(ascending(values), q)
+}
+
+// Spread is the median and the 99th percentile of times.
+type Spread struct {
+	P50, P99 time.Duration
+}
+
+func spread(times []time.Duration) Spread {
+	values := make([]float64, len(times))
+	for i, d := range times {
+		values[i] = float64(d)
+	}
+	return Spread{P50: time.Duration(Quantile(values, 0.5)), P99: time.Duration(Quantile(values, 0.99))}
 }
 
 // Ratios divides value by base, round by round. A round in which either is NaN

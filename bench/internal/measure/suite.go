@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 )
 
@@ -37,99 +38,13 @@ type Test struct {
 	Name  string
 	About string
 	// Once means that repeating it adds time and no knowledge.
-	Once    bool
+	Once bool
+	// Fresh means that what an earlier round leaves behind in a process would
+	// falsify the next one.
+	Fresh   bool
 	Metrics []Metric
 	// Run measures one round. The sample holds what was measured before an error.
 	Run func(ctx context.Context, p *Path, round int) (Sample, error)
-}
-
-// Options sizes the tests.
-type Options struct {
-	Size      int64         `json:"bulk_bytes"`    // most bytes per bulk transfer
-	Limit     time.Duration `json:"bulk_limit_ns"` // longest sending per bulk transfer
-	Chunk     int           `json:"chunk_bytes"`   // bytes per write of bulk transfers
-	Parallel  int           `json:"parallel"`      // connections of the tests upN and downN
-	Setups    int           `json:"setups"`
-	Workers   int           `json:"workers"` // that set up connections at once
-	Pings     int           `json:"pings"`
-	Echo      int           `json:"echo_bytes"` // of the integrity test
-	CloseSize int           `json:"close_bytes"`
-	Tries     int           `json:"close_tries"`
-	Slow      SlowOptions   `json:"slow"`
-	Idle      []int         `json:"idle"` // ascending numbers of idle connections
-	IdleWatch time.Duration `json:"idle_watch_ns"`
-	// OneSided means that path.Client is this very process, and labels it so.
-	OneSided bool `json:"one_sided"`
-}
-
-// DefaultOptions are the sizes of a full run.
-func DefaultOptions() Options {
-	return Options{
-		Size:      512 << 20,
-		Limit:     2 * time.Second,
-		Chunk:     64 << 10,
-		Parallel:  8,
-		Setups:    200,
-		Workers:   8,
-		Pings:     2000,
-		Echo:      16 << 20,
-		CloseSize: 1 << 20,
-		Tries:     10,
-		Slow:      SlowOptions{Size: 64 << 20, Pause: time.Second, Burst: 4 << 20, Nap: 50 * time.Millisecond},
-		Idle:      []int{100, 500},
-		IdleWatch: 3 * time.Second,
-	}
-}
-
-// QuickOptions are the sizes of a smoke check.
-func QuickOptions() Options {
-	o := DefaultOptions()
-	o.Size = 64 << 20
-	o.Limit = 500 * time.Millisecond
-	o.Setups = 40
-	o.Pings = 500
-	o.Echo = 4 << 20
-	o.Slow = SlowOptions{Size: 16 << 20, Pause: 300 * time.Millisecond, Burst: 4 << 20, Nap: 20 * time.Millisecond}
-	o.Idle = []int{50}
-	o.IdleWatch = 500 * time.Millisecond
-	return o
-}
-
-// Validate reports options with which the tests cannot run.
-func (o Options) Validate() error {
-	for _, c := range []struct {
-		what string
-		ok   bool
-	}{
-		{"bulk size", o.Size > 0},
-		{"bulk limit", o.Limit > 0},
-		{"chunk size", o.Chunk > 0},
-		{"number of parallel connections", o.Parallel > 0},
-		{"number of set-ups", o.Setups > 0},
-		{"number of workers", o.Workers > 0},
-		{"number of round trips", o.Pings > 0},
-		{"size of the integrity test", o.Echo > 0},
-		{"size of the closing test", o.CloseSize > 0},
-		{"number of closes", o.Tries > 0},
-		{"size of the slow reader's transfer", o.Slow.Size > 0},
-		{"slow reader's burst", o.Slow.Burst > 0},
-		{"idle watch time", o.IdleWatch > 0},
-	} {
-		if !c.ok {
-			return fmt.Errorf("the %s must be positive", c.what)
-		}
-	}
-	if len(o.Idle) == 0 {
-		return errors.New("no number of idle connections")
-	}
-	last := 0
-	for _, n := range o.Idle {
-		if n <= last {
-			return errors.New("the numbers of idle connections must be positive and ascending")
-		}
-		last = n
-	}
-	return nil
 }
 
 // Suite returns the tests, sized by o, in the order in which they are best run.
@@ -150,6 +65,7 @@ func Suite(o Options) []Test {
 		integrityTest(o),
 		closingTest(o),
 		label.slowTest(o),
+		stallTest(o.Stall),
 		label.idleTest(o),
 	}
 }
@@ -157,17 +73,25 @@ func Suite(o Options) []Test {
 func setupTest(o Options) Test {
 	return Test{
 		Name:  "setup",
-		About: "time from the dial to the first byte from the far end, one connection at a time",
+		About: "time of the dial, and to the first byte from the far end, one connection at a time",
 		Metrics: []Metric{
 			{Key: "setup_p50", Label: "set-up to first byte, p50", Unit: "ms", Better: Lower},
 			{Key: "setup_p99", Label: "set-up to first byte, p99", Unit: "ms", Better: Lower},
+			{Key: "dial_p50", Label: "dial, p50", Unit: "ms", Better: Lower},
+			{Key: "dial_p99", Label: "dial, p99", Unit: "ms", Better: Lower},
+			{Key: "dial_added_p50", Label: "dial, beyond a TCP dial beside it, p50", Unit: "ms"},
+			{Key: "dial_added_p99", Label: "dial, beyond a TCP dial beside it, p99", Unit: "ms"},
 		},
 		Run: func(ctx context.Context, p *Path, _ int) (Sample, error) {
-			s, err := MeasureSetups(ctx, p, o.Setups)
+			s, err := MeasureSetups(ctx, p, o.Setups, o.Limit)
 			if err != nil {
 				return nil, err
 			}
-			return Sample{"setup_p50": ms(s.P50), "setup_p99": ms(s.P99)}, nil
+			return Sample{
+				"setup_p50": ms(s.First.P50), "setup_p99": ms(s.First.P99),
+				"dial_p50": ms(s.Dial.P50), "dial_p99": ms(s.Dial.P99),
+				"dial_added_p50": ms(s.Dial.P50 - s.Direct.P50), "dial_added_p99": ms(s.Dial.P99 - s.Direct.P99),
+			}, nil
 		},
 	}
 }
@@ -180,7 +104,7 @@ func setupRateTest(o Options) Test {
 			{Key: "setup_rate", Label: fmt.Sprintf("set-ups per second, %d workers", o.Workers), Unit: "1/s", Better: Higher},
 		},
 		Run: func(ctx context.Context, p *Path, _ int) (Sample, error) {
-			rate, err := MeasureSetupRate(ctx, p, o.Setups, o.Workers)
+			rate, err := MeasureSetupRate(ctx, p, o.Setups, o.Workers, o.Limit)
 			if err != nil {
 				return nil, err
 			}
@@ -321,40 +245,45 @@ func (l labels) slowTest(o Options) Test {
 	}
 }
 
-func (l labels) idleTest(o Options) Test {
-	t := Test{Name: "idle", About: "what idle connections cost", Once: true}
-	for _, n := range o.Idle {
-		key := func(what string) string { return fmt.Sprintf("idle%d_%s", n, what) }
-		about := func(what string) string { return fmt.Sprintf("%d idle connections: %s", n, what) }
-		for _, who := range []string{l.client, l.server} {
-			side := "client"
-			if who == l.server {
-				side = "server"
+func stallTest(o StallOptions) Test {
+	label := func(what string) string {
+		return fmt.Sprintf("64 B round trip, %d connections, %d at once, %s", o.Conns, o.AtOnce, what)
+	}
+	return Test{
+		Name:  "stall",
+		About: "round trips over many connections, with and without one more that has stalled, in turn",
+		Once:  true,
+		Metrics: []Metric{
+			{Key: "stall_free_p50", Label: label("p50"), Unit: "us", Better: Lower},
+			{Key: "stall_free_p99", Label: label("p99"), Unit: "us", Better: Lower},
+			{Key: "stall_p50", Label: label("beside a stalled one, p50"), Unit: "us", Better: Lower},
+			{Key: "stall_p99", Label: label("beside a stalled one, p99"), Unit: "us", Better: Lower},
+			{Key: "stall_ratio", Label: fmt.Sprintf("p99 beside a stalled connection to p99 without, medians of %d turns", o.Turns)},
+		},
+		Run: func(ctx context.Context, p *Path, _ int) (Sample, error) {
+			s, err := MeasureStall(ctx, p, o)
+			if err != nil {
+				return nil, err
 			}
-			t.Metrics = append(t.Metrics,
-				Metric{Key: key(side + "_rss"), Label: about("RSS per connection, " + who), Unit: "kB", Better: Lower},
-				Metric{Key: key(side + "_threads"), Label: about("OS threads, " + who), Better: Lower},
-				Metric{Key: key(side + "_fds"), Label: about("descriptors, " + who)},
-				Metric{Key: key(side + "_cpu"), Label: about("CPU while idle, " + who), Unit: "%"})
-		}
-		t.Metrics = append(t.Metrics,
-			Metric{Key: key("rate"), Label: about("opened per second"), Unit: "1/s", Better: Higher})
+			return Sample{
+				"stall_free_p50": us(s.Free.P50), "stall_free_p99": us(s.Free.P99),
+				"stall_p50": us(s.Stalled.P50), "stall_p99": us(s.Stalled.P99),
+				"stall_ratio": s.Ratio(),
+			}, nil
+		},
+	}
+}
+
+func (l labels) idleTest(o Options) Test {
+	t := Test{Name: "idle", About: "what idle connections cost", Fresh: true}
+	for _, n := range o.Idle {
+		t.Metrics = append(t.Metrics, IdleMetrics(n, l.client, l.server)...)
 	}
 	t.Run = func(ctx context.Context, p *Path, _ int) (Sample, error) {
 		states, err := MeasureIdle(ctx, p, o.Idle, o.IdleWatch)
 		out := Sample{}
 		for _, s := range states {
-			out[fmt.Sprintf("idle%d_rate", s.Conns)] = s.Rate
-			for side, proc := range map[string]*IdleProcess{"client": s.Client, "server": s.Server} {
-				if proc == nil {
-					continue
-				}
-				key := fmt.Sprintf("idle%d_%s", s.Conns, side)
-				out[key+"_rss"] = proc.RSSPerConn / 1e3
-				out[key+"_threads"] = float64(proc.Threads)
-				out[key+"_fds"] = float64(proc.FDs)
-				out[key+"_cpu"] = proc.CPUPercent
-			}
+			maps.Copy(out, s.Sample())
 		}
 		return out, err
 	}
@@ -363,7 +292,7 @@ func (l labels) idleTest(o Options) Test {
 
 // addPeaks stores the most memory that each process of the path ever held.
 func (p *Path) addPeaks(out Sample, clientKey, serverKey string) error {
-	u, err := p.usage()
+	u, err := p.Usage()
 	if err != nil {
 		return err
 	}

@@ -27,16 +27,24 @@ import (
 // Dialer opens connections through a module.
 type Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
+// Setting is what a library is used with.
+type Setting struct {
+	Wasm []byte // the module
+	// Cache is a directory for compiled code. It is also the process's directory
+	// for temporary files, for libraries that choose a place there themselves.
+	Cache   string
+	Variant string // which of the library's ways to dial; empty for the usual one
+}
+
 // Opener makes a library ready to dial through a module: whatever can be done
-// once for all connections belongs there. It lasts as long as the process. Compiled
-// code may be kept in the cache directory, which is also the process's directory
-// for temporary files, for libraries that choose a place there themselves.
-type Opener func(ctx context.Context, wasm []byte, cache string) (Dialer, error)
+// once for all connections belongs there. It lasts as long as the process.
+type Opener func(ctx context.Context, s Setting) (Dialer, error)
 
 // Request is what a helper is asked to do, given as JSON in its only argument.
 type Request struct {
 	Module  string          `json:"module,omitempty"` // file; empty for plain TCP
 	Cache   string          `json:"cache"`            // directory
+	Variant string          `json:"variant,omitempty"`
 	Test    string          `json:"test"`
 	Round   int             `json:"round"`
 	Options measure.Options `json:"options"`
@@ -123,10 +131,10 @@ func serve(open Opener, args []string) error {
 
 // run makes the one round.
 func (q *Request) run(ctx context.Context, open Opener) (sample measure.Sample, err error) {
-	var wasm []byte
+	setting := Setting{Cache: q.Cache, Variant: q.Variant}
 	if q.Module == "" {
-		open = direct
-	} else if wasm, err = os.ReadFile(q.Module); err != nil {
+		open = Direct
+	} else if setting.Wasm, err = os.ReadFile(q.Module); err != nil {
 		return nil, err
 	}
 	origin, err := measure.NewOrigin()
@@ -135,7 +143,7 @@ func (q *Request) run(ctx context.Context, open Opener) (sample measure.Sample, 
 	}
 	defer func() { err = errors.Join(err, origin.Close()) }()
 	begin := time.Now()
-	dial, err := open(ctx, wasm, q.Cache)
+	dial, err := open(ctx, setting)
 	if err != nil {
 		return nil, fmt.Errorf("make the module ready: %w", err)
 	}
@@ -187,9 +195,9 @@ func compile(ctx context.Context, p *measure.Path, opened time.Duration) (measur
 
 func milliseconds(d time.Duration) float64 { return d.Seconds() * 1e3 }
 
-// direct is the Opener without a library: plain TCP from the same process, the
+// Direct is the Opener without a library: plain TCP from the same process, the
 // floor for the others.
-func direct(context.Context, []byte, string) (Dialer, error) {
+func Direct(context.Context, Setting) (Dialer, error) {
 	var d net.Dialer
 	return d.DialContext, nil
 }

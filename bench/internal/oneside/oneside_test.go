@@ -57,12 +57,12 @@ func TestCompile(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
-	open := func(ctx context.Context, wasm []byte, cache string) (Dialer, error) {
-		got = append(got, string(wasm), cache)
-		return direct(ctx, wasm, cache)
+	open := func(ctx context.Context, s Setting) (Dialer, error) {
+		got = append(got, string(s.Wasm), s.Cache, s.Variant)
+		return Direct(ctx, s)
 	}
-	r := ask(t, open, Request{Module: module, Cache: "c", Test: CompileTest, Round: 1})
-	if r.Error != "" || strings.Join(got, " ") != "wasm c" {
+	r := ask(t, open, Request{Module: module, Cache: "c", Variant: "v", Test: CompileTest, Round: 1})
+	if r.Error != "" || strings.Join(got, " ") != "wasm c v" {
 		t.Fatalf("%+v, opened with %q", r, got)
 	}
 	merged := MergeCompile(r.Sample, r.Sample)
@@ -78,7 +78,7 @@ func TestFailuresAreResults(t *testing.T) {
 	if err := os.WriteFile(module, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	fail := func(context.Context, []byte, string) (Dialer, error) { return nil, errors.New("cannot compile") }
+	fail := func(context.Context, Setting) (Dialer, error) { return nil, errors.New("cannot compile") }
 	if r := ask(t, fail, Request{Module: module, Test: "up1"}); !strings.Contains(r.Error, "cannot compile") {
 		t.Errorf("got %+v", r)
 	}

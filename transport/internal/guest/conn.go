@@ -20,8 +20,10 @@ type ConnOptions struct {
 	// the module; nil is a clean end. It must not block.
 	Ended func(error)
 	// Shared is called for each connection that came over this one, before
-	// anything can happen to it. It sets the new one's Ended and must not block.
-	Shared func(*Conn)
+	// anything can happen to it, and sets the new one's Ended. What it returns is
+	// called once the connection can be used. Neither may block. Nil: no
+	// connection comes over this one.
+	Shared func(*Conn) (deliver func())
 }
 
 // Conn is one connection of a [Many].
@@ -38,14 +40,16 @@ type Conn struct {
 	setUp   chan error    // gets the result of the set-up
 	shared  atomic.Bool   // several callers' connections came over it
 
-	mu      sync.Mutex
-	state   connState
-	caller  *stream.Port
-	ports   []*stream.Port // the caller's and the network's
-	closed  []*stream.Port // those of ports that the module has closed
-	open    int            // descriptors that the module has, and dials under way
-	hostErr error          // why the last dial failed
-	past    Counts         // of ports that are gone
+	mu       sync.Mutex
+	state    connState
+	caller   *stream.Port
+	ports    []*stream.Port // the caller's and the network's
+	closed   []*stream.Port // those of ports that the module has closed
+	draining int            // those of them that are no longer in closed
+	open     int            // descriptors that the module has, and dials under way
+	hostErr  error          // why the last dial failed; nil if it did not
+	told     errno          // what the module was told of that
+	past     Counts         // of ports that are gone
 }
 
 type connState uint8
@@ -75,6 +79,7 @@ func (c *Counts) add(p *stream.Port, isCaller bool) {
 func (c *Conn) Open(ctx context.Context) error {
 	payload := control.OpenPayload(c.o.Target, c.o.Args)
 	if len(c.o.Target)+len(c.o.Args) > control.MaxOpen {
+		c.endLife()
 		return &LimitError{"bytes of arguments", control.MaxOpen}
 	}
 	return c.begin(ctx, func() (r control.Record, err error) {
@@ -113,6 +118,7 @@ func (c *Conn) Incoming(ctx context.Context) error {
 // the result of its set-up.
 func (c *Conn) begin(ctx context.Context, prepare func() (control.Record, error)) error {
 	if err := c.many.admit(c); err != nil {
+		c.endLife()
 		return err
 	}
 	r, err := prepare()
@@ -192,15 +198,16 @@ func (c *Conn) endLocked(cause error, tell bool) {
 func (c *Conn) blame(r control.Record) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.hostErr != nil && int32(toErrno(c.hostErr)) == r.Value {
+	if c.hostErr != nil && int32(c.told) == r.Value {
 		return c.hostErr
 	}
 	return &FailError{r.Value, oneLine(string(r.Payload))}
 }
 
-func (c *Conn) remember(err error) {
+// remember notes why a dial failed, and what the module is told of that.
+func (c *Conn) remember(err error, told errno) {
 	c.mu.Lock()
-	c.hostErr = err
+	c.hostErr, c.told = err, told
 	c.mu.Unlock()
 }
 
@@ -212,16 +219,22 @@ func (c *Conn) reserve() error {
 		return ErrEnded
 	}
 	c.retireClosed()
-	if limit := c.many.o.Limits.Descriptors; c.open+len(c.closed) >= limit {
+	if limit := c.many.o.Limits.Descriptors; c.open+len(c.closed)+c.draining >= limit {
 		return &LimitError{"open descriptors of one connection", limit}
 	}
 	c.open++
 	return nil
 }
 
+// unreserve gives the room back. It may have been the last that kept the
+// connection up.
 func (c *Conn) unreserve() {
 	c.mu.Lock()
 	c.open--
+	if c.open == 0 && c != c.many.Own {
+		c.endLocked(nil, false)
+		return
+	}
 	c.mu.Unlock()
 }
 
@@ -238,13 +251,9 @@ func (c *Conn) attachReserved(s stream.Stream, isCaller bool) (fd int32, err err
 	p := stream.NewPort(s, stream.Posix)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case c.state == over:
+	if c.state == over {
 		err = ErrEnded
-	case isCaller && c.caller != nil:
-		err = errors.New("the connection has a caller already")
-	}
-	if err == nil {
+	} else {
 		ok := false
 		fd, ok = c.many.fds.insertNew(func(fd int32) *descriptor {
 			return &descriptor{port: p, nonblock: true, owner: c, watch: newWatch(&c.many.queue, fd)}
@@ -266,18 +275,23 @@ func (c *Conn) attachReserved(s stream.Stream, isCaller bool) (fd int32, err err
 }
 
 // released notes that the module has closed a port. What it wrote still leaves.
-// With the last one the connection ends.
+// With the last one the connection ends. If it has ended before, its ports are not
+// touched: the user has to learn why before it sees the end of the stream.
 func (c *Conn) released(p *stream.Port) {
-	_ = p.CloseRead()
-	_ = p.CloseWrite() // an error shows when it is drained
 	c.mu.Lock()
 	c.open--
+	if c.state == over {
+		c.mu.Unlock()
+		return
+	}
+	_ = p.CloseRead()
+	_ = p.CloseWrite() // an error shows when it is drained
 	c.closed = append(c.closed, p)
 	switch own := c == c.many.Own; {
-	case own && c.state != over:
+	case own:
 		c.retireClosed()
 		c.mu.Unlock()
-	case c.open == 0 && !own:
+	case c.open == 0:
 		c.endLocked(nil, false)
 	default:
 		c.mu.Unlock()
@@ -288,19 +302,27 @@ func (c *Conn) released(p *stream.Port) {
 // is held.
 func (c *Conn) retireClosed() {
 	for _, p := range c.closed {
-		if p == c.caller {
-			continue // it is needed for the end
+		if p != c.caller { // that one is needed for the end
+			c.draining++
+			go c.retire(p)
 		}
-		go func() {
-			p.Linger(c.many.o.Drain, c.dead)
-			_ = p.Close() // nobody could use the error
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.past.add(p, false)
-			c.ports = slices.DeleteFunc(c.ports, func(q *stream.Port) bool { return p == q })
-		}()
 	}
 	c.closed = slices.DeleteFunc(c.closed, func(p *stream.Port) bool { return p != c.caller })
+}
+
+// retire drains and forgets a port, unless the connection ends before: then the
+// port is drained with the others.
+func (c *Conn) retire(p *stream.Port) {
+	p.Linger(c.many.o.Drain, c.dead)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.draining--
+	if c.state == over {
+		return
+	}
+	_ = p.Close() // nobody could use the error
+	c.past.add(p, false)
+	c.ports = slices.DeleteFunc(c.ports, func(q *stream.Port) bool { return p == q })
 }
 
 // SetEnded sets what is called at the end, before anything can have happened.

@@ -4,6 +4,7 @@ import (
 	"io"
 	"sync"
 	"syscall"
+	"time"
 
 	"waterproxy/internal/control"
 	"waterproxy/transport/internal/stream"
@@ -12,15 +13,25 @@ import (
 // controlQueue is the control descriptor of an instance that serves many
 // connections: a stream of records in both directions. A read returns whole
 // records. A write is carried out before it returns.
+//
+// A module that does not read is of no use to anybody any more: after patience, or
+// when maxUnread bytes wait for it, it is given up.
 type controlQueue struct {
-	handle func(control.Record) error // what the module is told; nil if all is well
+	handle   func(control.Record) error // what the module is told; nil if all is well
+	giveUp   func(why string)
+	patience time.Duration
 
 	mu      sync.Mutex
 	records []byte // for the module
 	read    int    // of records
 	ended   bool
 	waiting stream.Waker // the instance has one thread, so there is one at most
+	watch   *time.Timer  // calls check; nil if nothing waits to be read
+	taken   bool         // the module has read since watch was set
 }
+
+// maxUnread is far more than a module leaves unread that reads at all.
+const maxUnread = 16 << 20
 
 var _ stream.Stream = (*controlQueue)(nil)
 
@@ -33,12 +44,50 @@ func (q *controlQueue) push(r control.Record) {
 			q.read = 0
 		}
 		q.records = r.Append(q.records)
+		if q.watch == nil && q.patience > 0 {
+			q.taken = false
+			q.watch = time.AfterFunc(q.patience, q.check)
+		}
+	}
+	tooMuch := len(q.records)-q.read > maxUnread && !q.ended
+	if tooMuch {
+		q.ended = true
 	}
 	w := q.waiting
 	q.waiting = nil
 	q.mu.Unlock()
 	if w != nil {
 		w.Wake()
+	}
+	if tooMuch {
+		q.giveUp("leaves too much of what it is told unread")
+	}
+}
+
+// check sees whether the module reads.
+func (q *controlQueue) check() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.watch == nil: // the instance has ended
+	case len(q.records) == q.read:
+		q.watch = nil
+	case q.taken:
+		q.taken = false
+		q.watch.Reset(q.patience)
+	default:
+		q.giveUp("does not read what it is told")
+	}
+}
+
+// discard empties the queue for good.
+func (q *controlQueue) discard() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ended, q.records, q.read = true, nil, 0
+	if q.watch != nil {
+		q.watch.Stop()
+		q.watch = nil
 	}
 }
 
@@ -82,12 +131,13 @@ func (q *controlQueue) Read(bufs [][]byte) (n int, err error) {
 		whole += next
 	}
 	if whole == 0 {
-		return 0, syscall.EINVAL
+		return 0, stream.ErrTooSmall
 	}
 	for _, b := range bufs {
 		n += copy(b, pending[n:whole])
 	}
 	q.read += n
+	q.taken = true
 	if q.read == len(q.records) {
 		q.read = 0
 		if q.records = q.records[:0]; cap(q.records) > keptQueue {

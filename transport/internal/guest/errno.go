@@ -53,6 +53,7 @@ var errnos = []struct {
 	no  errno
 }{
 	{stream.ErrWouldBlock, eAgain},
+	{stream.ErrTooSmall, eInval},
 	{net.ErrClosed, eBadf},
 	{io.ErrClosedPipe, ePipe},
 	{syscall.EPIPE, ePipe},

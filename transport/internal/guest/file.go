@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"testing/fstest"
 )
@@ -22,7 +23,13 @@ type tree struct {
 	name string // as the module sees it
 	fs.FS
 	root  *os.Root   // nil if it cannot be written
+	only  []string   // the files that there are for the module; nil is no limit
 	notes *mailboxes // nil if there are none
+}
+
+// has reports whether the module may know of a file.
+func (t *tree) has(name string) bool {
+	return t.only == nil || name == "." || slices.Contains(t.only, name)
 }
 
 // open opens a file below the tree. Flags are those of os.OpenFile.
@@ -94,7 +101,7 @@ func (in *Instance) openStandard() {
 		trees = append(trees, in.configTree())
 	}
 	if in.o.State != nil {
-		trees = append(trees, &tree{name: "/" + StatePath, root: in.o.State})
+		trees = append(trees, &tree{name: "/" + StatePath, root: in.o.State, only: in.o.StateFiles})
 	}
 	in.fds.limit += len(std) + len(trees) // they are not the module's doing
 	for _, d := range std {
@@ -189,7 +196,7 @@ func (f *file) resolve(p string) (string, errno) {
 		return "", eInval
 	}
 	joined := path.Join(f.name, strings.TrimLeft(p, "/"))
-	if !fs.ValidPath(joined) {
+	if !fs.ValidPath(joined) || !f.tree.has(joined) {
 		return "", eNotcapable
 	}
 	return joined, eSuccess
@@ -205,6 +212,7 @@ func (f *file) list() ([]fs.DirEntry, error) {
 		dir = f.tree.root.FS()
 	}
 	entries, err := fs.ReadDir(dir, f.name)
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return !f.tree.has(path.Join(f.name, e.Name())) })
 	f.entries = entries
 	return entries, err
 }

@@ -51,10 +51,12 @@ type Options struct {
 	Host   Host
 	Config []byte   // the module's configuration file; nil for none
 	State  *os.Root // the module's state directory; nil for none
-	Args   string   // of the server, or of the client's one connection; see internal/control
-	Target string   // what DialFixed dials, for the module to know
-	Limits Limits
-	Caller stream.Stream // nil in the relay role, and for many connections
+	// StateFiles are all that there is of State for the module; nil is no limit.
+	StateFiles []string
+	Args       string // of the server, or of the client's one connection; see internal/control
+	Target     string // what DialFixed dials, for the module to know
+	Limits     Limits
+	Caller     stream.Stream // nil in the relay role, and for many connections
 	// Drain is how long a connection that the module of many connections has
 	// closed may go without moving a byte while it still has some to deliver.
 	Drain time.Duration

@@ -40,7 +40,8 @@ var ErrEnded = errors.New("the instance is at its end")
 func StartMany(ctx context.Context, m *Module, o Options) (*Many, error) {
 	in := newInstance(ctx, m, o)
 	n := &Many{Instance: in, conns: map[uint32]*Conn{}}
-	n.queue.handle = n.handle
+	n.queue.handle, n.queue.patience = n.handle, o.DialTimeout
+	n.queue.giveUp = func(why string) { in.Kill(&BrokenError{m.shape.ABI.many[o.Role].name, why}) }
 	in.many, in.mode = n, stream.Posix
 	// Each connection has a limit of its own.
 	in.fds.limit = o.Limits.Descriptors * (1 + o.Limits.Conns)
@@ -59,6 +60,7 @@ func (m *Many) Run() error {
 	f := m.shape.ABI.many[m.o.Role]
 	fd, _ := m.fds.insert(&descriptor{port: stream.NewPort(&m.queue, stream.Posix)})
 	r, err := m.invoke(f, uint64(uint32(fd)))
+	m.queue.discard()
 	m.mu.Lock()
 	if err == nil && !m.ending {
 		err = &BrokenError{f.name, "returned before it was told to"}
@@ -153,7 +155,7 @@ func (m *Many) handle(r control.Record) error {
 	c := m.conn(r.ID)
 	switch r.Kind {
 	case control.Ready:
-		if c != nil {
+		if c != nil && c.Caller() != nil { // an incoming one is ready with its caller
 			c.ready()
 			runtime.Gosched() // who waits for it need not wait for what the module does next
 		}
@@ -194,9 +196,12 @@ func (m *Many) dial(c *Conn, r control.Record) {
 	if owner == m.Own { // no connection's set-up bounds it
 		timeout = m.o.DialTimeout
 	}
+	refuse := func(err error, told errno) {
+		c.remember(err, told)
+		m.answer(control.Dialed, r, -int32(told))
+	}
 	if err := owner.reserve(); err != nil {
-		c.remember(err)
-		m.answer(control.Dialed, r, -int32(eMfile))
+		refuse(err, eMfile)
 		return
 	}
 	target := string(r.Payload)
@@ -218,8 +223,7 @@ func (m *Many) dial(c *Conn, r control.Record) {
 		conn, err := dial(ctx)
 		if err != nil {
 			owner.unreserve()
-			c.remember(err)
-			m.answer(control.Dialed, r, -int32(toErrno(err)))
+			refuse(err, toErrno(err))
 			return
 		}
 		fd, err := owner.attachReserved(stream.Open(conn), false)
@@ -227,17 +231,23 @@ func (m *Many) dial(c *Conn, r control.Record) {
 			m.answer(control.Dialed, r, -int32(eCanceled))
 			return
 		}
+		c.remember(nil, eSuccess)
 		m.answer(control.Dialed, r, fd)
 	}()
 }
 
 // accept gives an incoming connection its caller.
 func (m *Many) accept(c *Conn, r control.Record) {
-	to := c
-	if r.Flags&control.Shared != 0 {
+	to, deliver := c, func() {}
+	shared := r.Flags&control.Shared != 0
+	if shared && c.o.Shared == nil || !shared && c.Caller() != nil {
+		m.answer(control.Caller, r, -int32(eInval))
+		return
+	}
+	if shared {
 		to = m.NewConn(ConnOptions{Host: c.o.Host})
 		to.state = up
-		c.o.Shared(to)
+		deliver = c.o.Shared(to)
 		c.shared.Store(true)
 		if err := m.admit(to); err != nil {
 			to.end(err, false)
@@ -252,5 +262,6 @@ func (m *Many) accept(c *Conn, r control.Record) {
 		return
 	}
 	m.queue.push(control.Record{Kind: control.Caller, ID: to.id, Request: r.Request, Value: fd})
+	deliver()
 	c.ready()
 }

@@ -98,7 +98,7 @@ func (p *Port) Read(bufs [][]byte) (int, error) {
 // read reads from the stream and notes its end. The lock is held.
 func (p *Port) read(bufs [][]byte) (int, error) {
 	n, err := p.s.Read(bufs)
-	if err != nil && err != ErrWouldBlock {
+	if err != nil && err != ErrWouldBlock && err != ErrTooSmall {
 		p.ended, p.endErr = true, err
 		return n, p.end()
 	}

@@ -17,6 +17,10 @@ import (
 // ErrWouldBlock is returned by a Stream that cannot do anything right now.
 var ErrWouldBlock = errors.New("operation would block")
 
+// ErrTooSmall is returned by a Stream whose next message does not fit into the
+// buffers of a read. It is still there for a larger read.
+var ErrTooSmall = errors.New("the buffer is too small")
+
 // Direction tells which half of a stream an operation is about.
 type Direction uint8
 

@@ -1,0 +1,264 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// anywhere grants every loopback address.
+func anywhere(t *testing.T) []AddressRule {
+	t.Helper()
+	r, err := ParseAddressRule("127.0.0.0/8:*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []AddressRule{r}
+}
+
+// TestConnectTwice: a transport may have several network connections for one
+// caller. They are counted with it, and end with it.
+func TestConnectTwice(t *testing.T) {
+	x := newTroubled(t, testConfig(t, faults+inOne))
+	l := loopback(t)
+	near := dial(t, x, l.Addr().String(), fault("connect", "twice"))
+	var far [2]*net.TCPConn // to write to, to read from
+	for i := range far {
+		c, err := l.AcceptTCP()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(20 * time.Second))
+		far[i] = c
+	}
+	up, down := pattern(1), pattern(2)
+	const sent, got = 300_000, 500_000
+	err := together(func() error {
+		_, err := up.write(near, sent, always(5000))
+		return errors.Join(err, near.CloseWrite())
+	}, func() error {
+		n, err := up.check(far[0], -1, always(5000))
+		return complete(n, sent, err)
+	}, func() error {
+		_, err := down.write(far[1], got, always(5000))
+		return errors.Join(err, far[1].CloseWrite())
+	}, func() error {
+		n, err := down.check(near, -1, always(5000))
+		return complete(n, got, err)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if st, want := near.Stats(), (Stats{FromCaller: sent, ToCaller: got, FromNetwork: got, ToNetwork: sent}); st != want {
+		t.Errorf("%+v, want %+v", st, want)
+	}
+	far[0].Close()
+	within(t, 20*time.Second, "the end", func() { near.Close(); <-near.Done() })
+	for _, c := range far {
+		if n, err := io.Copy(io.Discard, c); n > 0 || errors.Is(err, net.ErrClosed) == (c != far[0]) {
+			t.Errorf("%d bytes and %v at the end", n, err)
+		}
+		c.Close()
+	}
+	l.Close()
+	x.check(t, 0)
+}
+
+// TestConnectNowhere: a transport need not connect to anything.
+func TestConnectNowhere(t *testing.T) {
+	cfg := testConfig(t, faults+inOne)
+	x := newTroubled(t, cfg)
+	near := dial(t, x, "192.0.2.1:1", fault("connect", "none"))
+	if err := roundTrip(near, "hello"); err != nil {
+		t.Error(err)
+	}
+	if got := near.RemoteAddr(); got.Network() != "tcp" || got.String() != "192.0.2.1:1" {
+		t.Errorf("the remote address is %v, want what was dialed", got)
+	}
+	if got := near.LocalAddr().String(); got != "" {
+		t.Errorf("the local address is %q", got)
+	}
+	if st, want := near.Stats(), (Stats{FromCaller: 5, ToCaller: 5}); st != want {
+		t.Errorf("%+v, want %+v", st, want)
+	}
+	near.Close()
+	within(t, 20*time.Second, "the end", func() { <-near.Done() })
+	x.check(t, 0)
+}
+
+// TestConnectTo: a transport dials addresses of its own choice if they are granted,
+// in an instance that others share as in one of its own.
+func TestConnectTo(t *testing.T) {
+	address := echoServer(t)
+	for _, module := range []string{faults, faults + inOne} {
+		cfg := testConfig(t, module)
+		d := newDialer(t, cfg)
+		to := fault("connect", "to", "address", address)
+		if c, err := d.Dial(t.Context(), "tcp", "192.0.2.1:1", to); !errors.Is(err, ErrPolicy) {
+			t.Errorf("%s: without a grant: %v, %v", module, c, err)
+		}
+		cfg.Allow = anywhere(t)
+		d = newDialer(t, cfg)
+		for _, target := range []string{"192.0.2.1:1", ""} { // "": the host gives none
+			near := dial(t, d, target, to)
+			if err := roundTrip(near, "hello"); err != nil {
+				t.Errorf("%s: %v", module, err)
+			}
+			if got := near.RemoteAddr().String(); got != address {
+				t.Errorf("%s: the remote address is %v, want %v", module, got, address)
+			}
+		}
+		for _, wrong := range []Args{
+			fault("connect", "to", "address", ""),
+			fault("connect", "to", "address", "127.0.0.1"),
+			fault("connect", "to", "address", "127.0.0.1:99999"),
+			fault("connect", "far"),
+		} {
+			if c, err := d.Dial(t.Context(), "tcp", "192.0.2.1:1", wrong); !errors.Is(err, ErrModule) {
+				t.Errorf("%s: %v: %v, %v", module, wrong, c, err)
+			}
+		}
+	}
+}
+
+// TestMaxDescriptors: what one connection has too much is refused to it alone, also
+// if it closes what it has had.
+func TestMaxDescriptors(t *testing.T) {
+	cfg := testConfig(t, faults+inOne)
+	cfg.MaxDescriptors = 5
+	var counted connCounter
+	cfg.Dial = counted.dial
+	x := newTroubled(t, cfg)
+	before := counted.open.Load()
+	silent := loopback(t).Addr().String() // so that nothing is drained soon
+	x.before = usage(t)
+	for _, how := range []string{"hoard", "spend"} {
+		counted.most.Store(before)
+		_, err := x.Dial(t.Context(), "tcp", silent, fault("connect", how))
+		if !errors.Is(err, ErrLimit) {
+			t.Errorf("%s: %v", how, err)
+		}
+		if n := counted.most.Load() - before; n > int64(cfg.MaxDescriptors) {
+			t.Errorf("%s: %d connections were there at once, with a limit of %d", how, n, cfg.MaxDescriptors)
+		}
+	}
+	x.check(t, 0)
+}
+
+// connCounter counts the connections that it has dialed.
+type connCounter struct{ open, most atomic.Int64 }
+
+func (c *connCounter) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	n := c.open.Add(1)
+	for most := c.most.Load(); n > most && !c.most.CompareAndSwap(most, n); most = c.most.Load() {
+	}
+	return countedConn{conn.(*net.TCPConn), sync.OnceFunc(func() { c.open.Add(-1) })}, nil
+}
+
+type countedConn struct {
+	*net.TCPConn
+	closed func()
+}
+
+func (c countedConn) Close() error {
+	c.closed()
+	return c.TCPConn.Close()
+}
+
+// TestCloseBefore: what a transport has written to a connection that it has closed
+// arrives, even if its caller's connection ends first.
+func TestCloseBefore(t *testing.T) {
+	cfg := testConfig(t, faults+inOne)
+	wires := make(chan net.Conn, 2)
+	cfg.Dial = func(context.Context, string, string) (net.Conn, error) {
+		inner, outer := net.Pipe() // nothing leaves before it is read
+		wires <- outer
+		return inner, nil
+	}
+	d := manyDialer(t, cfg)
+	near := dial(t, d, "192.0.2.1:1", fault("connect", "relay"))
+	first, second := <-wires, <-wires
+	second.Close()
+	near.Close()
+	first.SetDeadline(time.Now().Add(20 * time.Second))
+	if n, err := io.Copy(io.Discard, first); n != 30_000 || err != nil {
+		t.Errorf("%d of 30000 bytes arrived: %v", n, err)
+	}
+	within(t, 20*time.Second, "the end", func() { <-near.Done() })
+}
+
+// TestShared: a network connection that callers share outlives the first of them,
+// takes its bytes from nobody's account but the dialer's, and is drained at the end.
+func TestShared(t *testing.T) {
+	cfg := quietConfig(t, "mux"+inOne)
+	l := listen(t, cfg)
+	serveEcho(t, l)
+	dials := 0
+	cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		dials++
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	d := manyDialer(t, cfg)
+	address := l.Addr().String()
+	first, second := dial(t, d, address, nil), dial(t, d, address, nil)
+	stop := neighbour(t, second)
+	if err := roundTrip(first, "hello"); err != nil {
+		t.Error(err)
+	}
+	first.Abort()
+	for range 5 {
+		if err := roundTrip(dial(t, d, address, nil), "hello"); err != nil {
+			t.Error(err)
+		}
+	}
+	stop()
+	if dials != 1 {
+		t.Errorf("%d network connections", dials)
+	}
+	if st := second.Stats(); st.FromNetwork != 0 || st.ToNetwork != 0 || st.FromCaller == 0 || st.FromCaller != st.ToCaller {
+		t.Errorf("a caller's connection has %+v", st)
+	}
+	const size = 1 << 20
+	p := pattern(1)
+	if err := together(func() error {
+		_, err := p.write(second, size, always(9000))
+		return errors.Join(err, second.CloseWrite())
+	}, func() error {
+		n, err := p.check(second, -1, always(9000))
+		return complete(n, size, err)
+	}); err != nil {
+		t.Error(err)
+	}
+	if st := d.Stats(); st.ToNetwork < size || st.FromNetwork < size || st.ToNetwork < st.FromCaller || st.FromCaller < size {
+		t.Errorf("the dialer has %+v", st)
+	}
+	// Together the two sides have counted the same bytes.
+	d.Close()
+	for _, s := range d.sessions() {
+		if s.app != nil {
+			s.app.Close()
+			s.close()
+		}
+	}
+	awaitStats(t, d, func(s InstanceStats) bool { return s == InstanceStats{} })
+	awaitStats(t, l, func(s InstanceStats) bool { return s.Connections == 0 })
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		out, in := d.Stats(), l.Stats()
+		if len(d.sessions()) == 0 && out.ToNetwork == in.FromNetwork && out.FromNetwork == in.ToNetwork {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the dialer has %+v, the listener %+v", out, in)
+		}
+	}
+}

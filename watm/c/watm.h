@@ -1,0 +1,81 @@
+// For transport modules in C, with wasi-libc: the host's functions, and the records
+// by which host and module talk in an instance that serves many connections.
+// docs/abi.md says what they mean; plain.c is a whole module.
+#ifndef WATM_H
+#define WATM_H
+
+#include <errno.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/uio.h>
+
+// WATM_EXPORT gives a function the name by which the host calls it.
+#define WATM_EXPORT(name) __attribute__((export_name(name), used))
+
+// What a record on the control descriptor begins with; size bytes follow.
+struct watm_record {
+  uint16_t kind;
+  uint16_t flags;
+  uint32_t id;       // the connection
+  uint32_t request;  // links an answer to what was asked
+  int32_t value;     // a descriptor, or an error number
+  uint32_t size;     // of the payload
+};
+_Static_assert(sizeof(struct watm_record) == 20, "the layout of a record");
+
+// A buffer of this size holds any record with its payload.
+enum { WATM_MAX_RECORD = 4096 };
+
+// Records from the host.
+enum {
+  WATM_OPEN = 1,
+  WATM_INCOMING,
+  WATM_DIALED,
+  WATM_CALLER,
+  WATM_READABLE,
+  WATM_WRITABLE,
+  WATM_CLOSE,
+  WATM_ABORT,
+  WATM_END,
+};
+
+// Records from the module.
+enum {
+  WATM_READY = 16,
+  WATM_FAIL,
+  WATM_DIAL,
+  WATM_ACCEPT,
+  WATM_CONNECT,
+};
+
+// A flag of WATM_DIAL and WATM_ACCEPT.
+enum { WATM_SHARED = 1 };
+
+// watm_send gives the host a record, which takes it at once. It returns 0 or an
+// error number.
+static inline int watm_send(int control, struct watm_record r, const void *payload) {
+  struct iovec parts[2] = {{&r, sizeof r}, {(void *)payload, r.size}};
+  return writev(control, parts, r.size > 0 ? 2 : 1) < 0 ? errno : 0;
+}
+
+// watm_next takes the first record from what was read, which is *at up to end. It
+// returns the payload, or NULL if no record is left.
+static inline const char *watm_next(const char **at, const char *end, struct watm_record *r) {
+  size_t left = end - *at;
+  if (left < sizeof *r) return NULL;
+  memcpy(r, *at, sizeof *r);
+  if (r->size > left - sizeof *r) return NULL;
+  const char *payload = *at + sizeof *r;
+  *at = payload + r->size;
+  return payload;
+}
+
+// What a module in an instance of its own for each connection imports. Where an
+// instance serves many, these return -ENOTSUP.
+#define WATM_IMPORT(name) __attribute__((import_module("env"), import_name(#name))) int32_t name
+WATM_IMPORT(water_dial)(const struct iovec *network, int32_t networks,
+                        const struct iovec *address, int32_t addresses);
+WATM_IMPORT(water_dial_fixed)(void);
+WATM_IMPORT(water_accept)(void);
+
+#endif
