@@ -82,7 +82,7 @@ func TestVersionNamesModules(t *testing.T) {
 func TestInspect(t *testing.T) {
 	for name, want := range map[string][]string{
 		"plain_v0":          {"v0", "half-close", "water_dial|host_dial", "memory"},
-		"plain_v1":          {"v1", "by the host"},
+		"plain_v1":          {"v1", "by the host", "one connection    client, fixed client, server, relay\n", "many connections  none"},
 		"posix_v1":          {"v1", "by the module itself"},
 		"plain_dialonly_v1": {"no server: ", "no relay: "},
 		"evil_stdio_pt_v1":  {"v1"},
@@ -95,6 +95,9 @@ func TestInspect(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if strings.Contains(text, "single instance") {
+				t.Errorf("the report says that there must be a single instance:\n%s", text)
+			}
 			for _, want := range append(want, digest(wasm), fmt.Sprintf("%d bytes", len(wasm))) {
 				found := false
 				for alternative := range strings.SplitSeq(want, "|") {
@@ -105,6 +108,19 @@ func TestInspect(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// One instance of this module carries many connections, and there must be only one.
+func TestInspectMany(t *testing.T) {
+	var out strings.Builder
+	if err := inspect(&out, filepath.Join("modules", "built", "mux.wasm")); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"many connections  client, fixed client, server\n", " single instance: "} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the report lacks %q:\n%s", want, &out)
+		}
 	}
 }
 

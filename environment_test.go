@@ -60,6 +60,9 @@ func TestMalformedEnvironment(t *testing.T) {
 		"module with a bad name":    {env: client, args: []string{"-module", "a-b=/x"}, want: "ENV-ERROR the plugin's command line: "},
 		"module twice":              {env: client, args: []string{"-module", "x=/x", "-module", "x=/y"}, want: "ENV-ERROR the plugin's command line: "},
 		"configuration for nothing": {env: client, args: []string{"-module-config", "x=/x"}, want: "ENV-ERROR the plugin's command line: "},
+		"instances of nothing":      {env: client, args: []string{"-module-instances", "x=1"}, want: "ENV-ERROR the plugin's command line: "},
+		"no instances":              {env: client, args: []string{"-module-instances", "plain=0"}, want: "ENV-ERROR the plugin's command line: "},
+		"state of nothing":          {env: server, args: []string{"-module-state", "x"}, want: "ENV-ERROR the plugin's command line: "},
 		"log level":                 {env: client, args: []string{"-log-level", "loud"}, want: "ENV-ERROR the plugin's command line: "},
 		"metrics for everybody":     {env: client, args: []string{"-metrics", "0.0.0.0:0"}, want: "ENV-ERROR metrics: "},
 		"metrics by name":           {env: client, args: []string{"-metrics", "localhost:0"}, want: "ENV-ERROR metrics: "},
@@ -138,6 +141,43 @@ func TestState(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A module that may keep state finds it again in the next process; nobody else can
+// look into it.
+func TestModuleState(t *testing.T) {
+	env := serverVariables("kept", "127.0.0.1:1")
+	flags := append(module("kept", argtest), "-module-state", "kept")
+	published := func() string {
+		p := launch(t, env, flags...)
+		return p.line(`^SMETHOD kept 127\.0\.0\.1:\d+ ARGS:key=([0-9a-f]{16})$`)[1]
+	}
+	first := published()
+	if again := published(); again != first {
+		t.Errorf("the module's key was %s and is %s", first, again)
+	}
+	dir := filepath.Join(stateDir, "modules", "kept")
+	info, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode() != os.ModeDir|0o700 {
+		t.Errorf("the module's directory has mode %v, want drwx------", info.Mode())
+	}
+	if kept := files(t, dir); len(kept) != 1 {
+		t.Errorf("it has the files %v, want one", kept)
+	}
+
+	// Without a place for it, it is an error for that transport alone.
+	flags = append(flags, module("other", "plain_v1")...)
+	for keyword, env := range map[string]variables{
+		"CMETHOD": clientVariables("kept,other"),
+		"SMETHOD": serverVariables("kept,other", "127.0.0.1:1"),
+	} {
+		p := launch(t, env.without("TOR_PT_STATE_LOCATION"), flags...)
+		p.address("other")
+		p.line(`^` + keyword + `-ERROR kept .*TOR_PT_STATE_LOCATION`)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -53,11 +54,15 @@ func inspect(w io.Writer, file string) error {
 	}
 	defer m.Close()
 	row("ABI", "%s", m.ABI())
-	row("roles", "%s", list(m.Roles()))
+	row("roles, one connection", "%s", list(m.Roles()))
 	for _, r := range []transport.Role{transport.RoleClient, transport.RoleFixedClient, transport.RoleServer, transport.RoleRelay} {
-		if err := m.CheckRole(r); err != nil {
+		if err := m.CheckRole(r); err != nil && !slices.Contains(m.ManyRoles(), r) {
 			row("", "no %v: %v", r, reason(err))
 		}
+	}
+	row("roles, many connections", "%s", list(m.ManyRoles()))
+	if m.SingleInstance() {
+		row("", "single instance: one carries all connections")
 	}
 	least, most := m.Memory()
 	if most == 0 || most > transport.DefaultMaxMemory {
@@ -71,10 +76,13 @@ func inspect(w io.Writer, file string) error {
 	}
 	row("granted", "its configuration, as /conf/watm.cfg (v1) or by pull_config (v0)")
 	row("", "clocks and random numbers")
-	row("", "at most %s of memory, %d open descriptors and %d instances",
+	if m.HalfClose() || len(m.ManyRoles()) > 0 {
+		row("", "its role and arguments, as files below /watm")
+	}
+	row("", "at most %s of memory, %d open descriptors for a connection and %d instances",
 		mebibytes(transport.DefaultMaxMemory), transport.DefaultMaxDescriptors, transport.DefaultMaxInstances)
 	row("not granted", "other files, the environment, standard input and output (what it prints is logged)")
-	row("", "addresses of its own choice, unless the operator allows some")
+	row("", "addresses of its own choice and a directory for state, unless the operator grants them")
 	return t.Flush()
 }
 

@@ -85,6 +85,8 @@ func (m *managed) parse(args []string) error {
 	fs.Func("module", "run the transport NAME with the module in FILE, as NAME=FILE; repeatable", m.catalog.AddModule)
 	fs.Func("module-config", "give NAME's module the configuration in FILE, as NAME=FILE; repeatable", m.catalog.AddConfig)
 	fs.Func("module-allow", "let NAME's module dial addresses by itself, as NAME=[NETWORK/]HOST:PORT; repeatable", m.catalog.AddAllow)
+	fs.Func("module-instances", "share N instances of NAME's module among its connections, as NAME=N, or give each its own, as NAME=each; repeatable", m.catalog.AddInstances)
+	fs.Func("module-state", "give the module of the transport NAME a directory of its own in the state directory; repeatable", m.catalog.AddState)
 	fs.StringVar(&m.metrics, "metrics", "", "serve Prometheus metrics at unix:PATH or a loopback HOST:PORT")
 	fs.TextVar(&m.level, "log-level", &m.level, "least severity of log lines: debug, info, warn or error")
 	if err := fs.Parse(args); err != nil {
@@ -96,8 +98,7 @@ func (m *managed) parse(args []string) error {
 	return m.catalog.Check()
 }
 
-// useState makes the state directory, if tor named one, and keeps compiled
-// modules there.
+// useState makes the state directory, if tor named one.
 func (m *managed) useState() error {
 	if os.Getenv("TOR_PT_STATE_LOCATION") == "" {
 		return nil
@@ -107,7 +108,7 @@ func (m *managed) useState() error {
 		ptlog.EnvError("cannot make the state directory: %v", err)
 		return err
 	}
-	m.catalog.CacheDir = catalog.CacheIn(dir)
+	m.catalog.StateDir = dir
 	return nil
 }
 

@@ -34,7 +34,7 @@ var ptLine = regexp.MustCompile(`^(` + strings.Join([]string{
 	`VERSION-ERROR no-version`,
 	`(ENV|PROXY)-ERROR [ -~]+`,
 	`CMETHOD [A-Za-z_]\w* socks5 127\.0\.0\.1:\d+`,
-	`SMETHOD [A-Za-z_]\w* (\d+\.\d+\.\d+\.\d+|\[[0-9a-f:]+\]):\d+`,
+	`SMETHOD [A-Za-z_]\w* (\d+\.\d+\.\d+\.\d+|\[[0-9a-f:]+\]):\d+( ARGS:[!-~]+)?`,
 	`[CS]METHOD-ERROR [A-Za-z_]\w* [ -~]+`,
 	`[CS]METHODS DONE`,
 	`LOG SEVERITY=(error|warning|notice|info|debug) MESSAGE="([ !#-\[\]-~]|\\[0-7]{3})*"`,
@@ -230,7 +230,7 @@ func (p *process) line(pattern string) []string {
 func (p *process) address(name string) string {
 	p.t.Helper()
 	p.ready()
-	return p.line(`^(?:CMETHOD ` + name + ` socks5|SMETHOD ` + name + `) (\S+)$`)[1]
+	return p.line(`^(?:CMETHOD ` + name + ` socks5|SMETHOD ` + name + `) (\S+)( ARGS:\S+)?$`)[1]
 }
 
 // lines collects what a process writes.

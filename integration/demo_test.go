@@ -119,7 +119,7 @@ func TestDemo(t *testing.T) {
 	ctx := testContext(t)
 	d := startDemo(ctx, t, "--keep")
 	address := d.waitFor(ctx, t, `SOCKS proxy: (\S+)`)[1]
-	d.checkTable(t)
+	d.checkTable(t, "plain")
 	if processes, err := tornet.ProcessesWith(demoVariable, d.temporary); err != nil || len(processes) != 7 {
 		t.Errorf("it consists of %v (%v), want itself, 4 tors and 2 transports", processes, err)
 	}
@@ -140,11 +140,15 @@ func TestDemo(t *testing.T) {
 
 // TestDemoNoTor runs the demonstration without tor.
 func TestDemoNoTor(t *testing.T) {
-	d := startDemo(testContext(t), t, "--no-tor")
-	if err := d.wait(t); err != nil {
-		t.Fatalf("it ended with %v:\n%s", err, d.said())
+	for _, transport := range []string{"plain", "reverse", "mux"} {
+		t.Run(transport, func(t *testing.T) {
+			d := startDemo(testContext(t), t, "--no-tor", "--transport", transport)
+			if err := d.wait(t); err != nil {
+				t.Fatalf("it ended with %v:\n%s", err, d.said())
+			}
+			d.checkTable(t, transport)
+		})
 	}
-	d.checkTable(t)
 }
 
 // TestDemoInterrupted interrupts the demonstration while it starts.
@@ -167,14 +171,14 @@ func TestDemoInterrupted(t *testing.T) {
 }
 
 // checkTable checks the table at the end.
-func (d *demonstration) checkTable(t *testing.T) {
+func (d *demonstration) checkTable(t *testing.T, transport string) {
 	t.Helper()
-	module, err := os.ReadFile(builtFile(t, filepath.Join("..", "modules", "built", "plain.wasm")))
+	module, err := os.ReadFile(builtFile(t, filepath.Join("..", "modules", "built", transport+".wasm")))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, row := range []string{
-		`transport +plain`,
+		`transport +` + transport,
 		fmt.Sprintf(`module's SHA-256 +%x`, sha256.Sum256(module)),
 		`fetched +16777216 bytes, SHA-256 [0-9a-f]{64} as served`,
 		`module to network +\d+ bytes`,

@@ -23,8 +23,7 @@ type Listener struct {
 // Listen starts an instance, to see that the module starts with this
 // configuration and what arguments it wants its clients to have, and then to
 // accept connections from inner, which belongs to the Listener from now on.
-// (Modules of others, which publish nothing, are started with the first
-// connection only.) Set-ups run concurrently, so that a slow or hostile peer
+// Set-ups run concurrently, so that a slow or hostile peer
 // delays nobody else; one that fails is logged and its connection closed. ctx
 // bounds Listen itself.
 func Listen(ctx context.Context, cfg Config, inner net.Listener) (*Listener, error) {
@@ -63,9 +62,7 @@ func (l *Listener) probe(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	l.ledger = newLedger()
-	if cfg.Module.HalfClose() { // others have no way to publish anything
-		l.args, err = cfg.Probe(ctx, RoleServer)
-	}
+	l.args, err = cfg.Probe(ctx, RoleServer)
 	return err
 }
 

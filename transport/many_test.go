@@ -339,7 +339,7 @@ func TestCloseIdleDialer(t *testing.T) {
 	d = manyDialer(t, cfg)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := d.Start(ctx); !errors.Is(err, context.Canceled) {
+	if err := d.Start(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		t.Errorf("a cancelled Start: %v", err)
 	}
 	d.Close()

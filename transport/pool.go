@@ -43,6 +43,8 @@ type pool struct {
 	closed   bool
 	ending   chan struct{} // closed with closed
 	restarts int
+	// published is what the first instance has told clients, nil before.
+	published *string
 }
 
 // member is an instance of a pool.
@@ -132,12 +134,23 @@ func (p *pool) begin() {
 			m.stop()
 			fallthrough
 		default:
+			p.checkPublished(m.in.Published())
 			p.members = append(p.members, m)
 			go p.run(m)
 		}
 		p.mu.Unlock()
 		close(s.done)
 	}()
+}
+
+// checkPublished warns of an instance whose clients would need other arguments than
+// they have been told. The lock is held.
+func (p *pool) checkPublished(text string) {
+	if p.published == nil {
+		p.published = &text
+	} else if *p.published != text {
+		p.cfg.Logger.Warn("another instance of the module wants other arguments of its clients than the first; it needs a state directory to keep them in")
+	}
 }
 
 func (p *pool) startMember(wait time.Duration) (*member, error) {

@@ -35,6 +35,7 @@ package watm
 
 import (
 	"context"
+	"fmt"
 	"net"
 )
 
@@ -142,10 +143,22 @@ type Env struct {
 	publish func(text string) error
 }
 
+// maxPublished bounds what Publish takes, in bytes.
+const maxPublished = 4096
+
 // Publish tells the host which arguments clients need (SMETHOD ARGS), which tor
-// writes into the bridge line. It is of use in Start only, and on a server. A host
-// that has no way to tell anybody returns an error.
-func (e *Env) Publish(args Args) error { return e.publish(args.String()) }
+// writes into the bridge line. It is of use in Start only, and on a server. Values
+// must be printable ASCII without spaces; commas, equals signs and backslashes in
+// them do not survive tor. Every instance of the module, also one that is started
+// after a failure, has to publish the same: what they are made of belongs into
+// StateDir. A host that has no way to tell anybody returns an error.
+func (e *Env) Publish(args Args) error {
+	text := args.String()
+	if len(text) > maxPublished {
+		return fmt.Errorf("the arguments to publish are %d bytes long; %d are possible", len(text), maxPublished)
+	}
+	return e.publish(text)
+}
 
 // transport is the one given to Run.
 var transport Transport

@@ -5,9 +5,12 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"waterproxy/modules"
@@ -18,21 +21,25 @@ import (
 var ErrUnknown = errors.New("no such transport")
 
 // Catalog finds modules by transport name: those that the user named come
-// before the built-in ones. It is not safe for concurrent use.
+// before the built-in ones. Once it is filled, it is safe for concurrent use.
 type Catalog struct {
-	// CacheDir is where compiled modules are kept; see transport.CompileOptions.
-	CacheDir string
+	// StateDir is where compiled modules are kept (see transport.CompileOptions),
+	// and what modules keep themselves. Empty: neither is.
+	StateDir string
 
-	files   map[string]string // transport name to module file
-	configs map[string]string // transport name to configuration file
-	allowed map[string][]transport.AddressRule
+	// By transport name.
+	files     map[string]string // module files
+	configs   map[string]string // configuration files
+	allowed   map[string][]transport.AddressRule
+	instances map[string]int // for transport.Config.Instances
+	stateful  map[string]bool
 }
 
 // AddModule maps a transport name to a module file, given as NAME=FILE.
-func (c *Catalog) AddModule(arg string) error { return add(&c.files, arg) }
+func (c *Catalog) AddModule(arg string) error { return addFile(&c.files, arg) }
 
 // AddConfig gives a transport's module a configuration file, as NAME=FILE.
-func (c *Catalog) AddConfig(arg string) error { return add(&c.configs, arg) }
+func (c *Catalog) AddConfig(arg string) error { return addFile(&c.configs, arg) }
 
 // AddAllow grants a transport's module addresses, as NAME=RULE; see
 // transport.ParseAddressRule.
@@ -52,6 +59,32 @@ func (c *Catalog) AddAllow(arg string) error {
 	return nil
 }
 
+// AddInstances says how many instances of a transport's module share its
+// connections, as NAME=N, or, as NAME=each, that each connection has its own.
+func (c *Catalog) AddInstances(arg string) error {
+	name, text, err := split(arg, "N|each")
+	if err != nil {
+		return err
+	}
+	if text == "each" {
+		return add(&c.instances, name, transport.InstancePerConn)
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return fmt.Errorf("%q is no number of instances: it is 1 or more, or each", text)
+	}
+	return add(&c.instances, name, n)
+}
+
+// AddState grants the module of the transport NAME a directory of its own below
+// StateDir.
+func (c *Catalog) AddState(name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	return add(&c.stateful, name, true)
+}
+
 // split parts NAME=VALUE.
 func split(arg, what string) (name, value string, err error) {
 	name, value, ok := strings.Cut(arg, "=")
@@ -61,18 +94,22 @@ func split(arg, what string) (name, value string, err error) {
 	return name, value, checkName(name)
 }
 
-func add(m *map[string]string, arg string) error {
+func addFile(m *map[string]string, arg string) error {
 	name, file, err := split(arg, "FILE")
 	if err != nil {
 		return err
 	}
+	return add(m, name, file)
+}
+
+func add[V any](m *map[string]V, name string, value V) error {
 	if _, twice := (*m)[name]; twice {
 		return fmt.Errorf("%s is given twice", name)
 	}
 	if *m == nil {
-		*m = map[string]string{}
+		*m = map[string]V{}
 	}
-	(*m)[name] = file
+	(*m)[name] = value
 	return nil
 }
 
@@ -93,14 +130,16 @@ func checkName(name string) error {
 
 // Check reports settings that no transport would use, by name.
 func (c *Catalog) Check() error {
-	for name := range c.configs {
-		if !c.has(name) {
-			return fmt.Errorf("a configuration is given for %s, which is no transport here", name)
-		}
-	}
-	for name := range c.allowed {
-		if !c.has(name) {
-			return fmt.Errorf("addresses are granted to %s, which is no transport here", name)
+	for what, names := range map[string]iter.Seq[string]{
+		"a configuration is given":         maps.Keys(c.configs),
+		"addresses are granted":            maps.Keys(c.allowed),
+		"a number of instances is given":   maps.Keys(c.instances),
+		"a directory for state is granted": maps.Keys(c.stateful),
+	} {
+		for name := range names {
+			if !c.has(name) {
+				return fmt.Errorf("%s to %s, which is no transport here", what, name)
+			}
 		}
 	}
 	return nil
@@ -116,7 +155,7 @@ func (c *Catalog) has(name string) bool {
 // Load compiles the module of a transport and returns the configuration to run
 // it with. The error is an ErrUnknown if there is no such transport.
 func (c *Catalog) Load(name string) (transport.Config, error) {
-	var cfg transport.Config
+	cfg := transport.Config{Allow: c.allowed[name], Instances: c.instances[name]}
 	wasm, err := c.wasm(name)
 	if err != nil {
 		return cfg, err
@@ -126,9 +165,29 @@ func (c *Catalog) Load(name string) (transport.Config, error) {
 			return cfg, fmt.Errorf("read the module's configuration: %w", err)
 		}
 	}
-	cfg.Allow = c.allowed[name]
-	cfg.Module, err = transport.Compile(wasm, transport.CompileOptions{CacheDir: c.CacheDir})
+	if c.stateful[name] {
+		if cfg.StateDir, err = c.moduleState(name); err != nil {
+			return cfg, err
+		}
+	}
+	var o transport.CompileOptions
+	if c.StateDir != "" {
+		o.CacheDir = filepath.Join(c.StateDir, "compiled")
+	}
+	cfg.Module, err = transport.Compile(wasm, o)
 	return cfg, err
+}
+
+// moduleState makes the state directory of a transport's module.
+func (c *Catalog) moduleState(name string) (string, error) {
+	if c.StateDir == "" {
+		return "", errors.New("its module is to keep state, but tor names no directory for it (TOR_PT_STATE_LOCATION)")
+	}
+	dir := filepath.Join(c.StateDir, "modules", name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make the module's state directory: %w", err)
+	}
+	return dir, nil
 }
 
 // Sum returns the SHA-256 of a transport's module file.
@@ -163,6 +222,3 @@ func builtIn() string {
 	}
 	return "built in: " + strings.Join(names, ", ")
 }
-
-// CacheIn returns the directory for compiled modules below a state directory.
-func CacheIn(state string) string { return filepath.Join(state, "compiled") }

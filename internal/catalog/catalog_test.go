@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 
 	"waterproxy/modules"
@@ -19,8 +21,13 @@ func TestNames(t *testing.T) {
 		"plain": true, "_": true, "a1": true, "A_b": true,
 		"": false, "1a": false, "a-b": false, "a.b": false, "a b": false, "é": false, "*": false, "a,b": false, "a\n": false,
 	} {
-		for kind, add := range map[string]func(*Catalog, string) error{"module": (*Catalog).AddModule, "config": (*Catalog).AddConfig} {
-			if err := add(new(Catalog), name+"=/x"); (err == nil) != ok {
+		for kind, err := range map[string]error{
+			"module":    new(Catalog).AddModule(name + "=/x"),
+			"config":    new(Catalog).AddConfig(name + "=/x"),
+			"instances": new(Catalog).AddInstances(name + "=1"),
+			"state":     new(Catalog).AddState(name),
+		} {
+			if (err == nil) != ok {
 				t.Errorf("%s %q: %v", kind, name, err)
 			}
 		}
@@ -34,16 +41,101 @@ func TestNames(t *testing.T) {
 
 func TestTwice(t *testing.T) {
 	var c Catalog
-	for _, add := range []func(string) error{c.AddModule, c.AddConfig} {
-		if err := add("a=/x"); err != nil {
-			t.Error(err)
+	for _, test := range []struct {
+		add      func(string) error
+		a, b, a2 string
+	}{
+		{c.AddModule, "a=/x", "b=/x", "a=/y"},
+		{c.AddConfig, "a=/x", "b=/x", "a=/y"},
+		{c.AddInstances, "a=1", "b=1", "a=each"},
+		{c.AddState, "a", "b", "a"},
+	} {
+		for _, arg := range []string{test.a, test.b} {
+			if err := test.add(arg); err != nil {
+				t.Error(err)
+			}
 		}
-		if err := add("b=/x"); err != nil {
-			t.Error(err)
+		if err := test.add(test.a2); err == nil {
+			t.Errorf("%s replaced %s", test.a2, test.a)
 		}
-		if err := add("a=/y"); err == nil {
-			t.Error("a second setting for a replaced the first")
+	}
+}
+
+func TestInstances(t *testing.T) {
+	for text, want := range map[string]int{"1": 1, "3": 3, "each": transport.InstancePerConn} {
+		var c Catalog
+		if err := errors.Join(c.AddModule("t="+testmodules.Path("plain_v1")), c.AddInstances("t="+text)); err != nil {
+			t.Fatal(err)
 		}
+		cfg, err := c.Load("t")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cfg.Module.Close()
+		if cfg.Instances != want {
+			t.Errorf("%s: %d instances, want %d", text, cfg.Instances, want)
+		}
+	}
+	for _, text := range []string{"0", "-1", "x", "1.5", "Each", "9999999999999999999", ""} {
+		if err := new(Catalog).AddInstances("t=" + text); err == nil {
+			t.Errorf("%q was taken for a number of instances", text)
+		}
+	}
+}
+
+// Only the module that is to keep state gets a directory, which only its user can
+// look into, and finds it again.
+func TestState(t *testing.T) {
+	c := Catalog{StateDir: filepath.Join(t.TempDir(), "state")}
+	for _, name := range []string{"with", "without"} {
+		if err := c.AddModule(name + "=" + testmodules.Path("plain_v1")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.AddState("with"); err != nil {
+		t.Fatal(err)
+	}
+	load := func(name string) string {
+		t.Helper()
+		cfg, err := c.Load(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cfg.Module.Close()
+		return cfg.StateDir
+	}
+	dir := load("with")
+	if want := filepath.Join(c.StateDir, "modules", "with"); dir != want {
+		t.Errorf("the directory is %q, want %q", dir, want)
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode() != fs.ModeDir|0o700 {
+		t.Errorf("the directory has mode %v, want drwx------", info.Mode())
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if again := load("with"); again != dir {
+		t.Errorf("the second time it is %q", again)
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Error(err)
+	}
+	if other := load("without"); other != "" {
+		t.Errorf("a module that is to keep no state has %q", other)
+	}
+
+	c.StateDir = ""
+	if _, err := c.Load("with"); err == nil || !strings.Contains(err.Error(), "TOR_PT_STATE_LOCATION") {
+		t.Errorf("without a place for it: %v", err)
+	}
+	c.StateDir = file // where no directory can be made
+	if _, err := c.Load("with"); !errors.Is(err, syscall.ENOTDIR) {
+		t.Errorf("below a file: %v", err)
 	}
 }
 
@@ -67,29 +159,30 @@ func TestEqualsSign(t *testing.T) {
 func TestCheck(t *testing.T) {
 	builtIn := modules.Names()[0]
 	for name, test := range map[string]struct {
-		modules, configs []string
-		ok               bool
+		add func(c *Catalog) error
+		ok  bool
 	}{
-		"nothing":                      {ok: true},
-		"configuration of a file":      {[]string{"a=/x"}, []string{"a=/y"}, true},
-		"configuration of a built-in":  {nil, []string{builtIn + "=/y"}, true},
-		"configuration of nothing":     {nil, []string{"a=/y"}, false},
-		"configuration of another":     {[]string{"a=/x"}, []string{"b=/y"}, false},
-		"files that are not looked at": {[]string{"a=/nowhere"}, nil, true},
+		"nothing":                     {func(*Catalog) error { return nil }, true},
+		"configuration of a file":     {func(c *Catalog) error { return c.AddConfig("a=/y") }, true},
+		"configuration of a built-in": {func(c *Catalog) error { return c.AddConfig(builtIn + "=/y") }, true},
+		"configuration of nothing":    {func(c *Catalog) error { return c.AddConfig("b=/y") }, false},
+		"addresses for a file":        {func(c *Catalog) error { return c.AddAllow("a=*:443") }, true},
+		"addresses for nothing":       {func(c *Catalog) error { return c.AddAllow("b=*:443") }, false},
+		"instances of a built-in":     {func(c *Catalog) error { return c.AddInstances(builtIn + "=1") }, true},
+		"instances of nothing":        {func(c *Catalog) error { return c.AddInstances("b=1") }, false},
+		"state of a file":             {func(c *Catalog) error { return c.AddState("a") }, true},
+		"state of nothing":            {func(c *Catalog) error { return c.AddState("b") }, false},
 	} {
 		var c Catalog
-		for _, arg := range test.modules {
-			if err := c.AddModule(arg); err != nil {
-				t.Fatal(err)
-			}
+		if err := errors.Join(c.AddModule("a=/nowhere"), test.add(&c)); err != nil {
+			t.Fatal(err)
 		}
-		for _, arg := range test.configs {
-			if err := c.AddConfig(arg); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := c.Check(); (err == nil) != test.ok {
+		err := c.Check()
+		if (err == nil) != test.ok {
 			t.Errorf("%s: %v", name, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), " b,") {
+			t.Errorf("%s: the error does not name the transport: %v", name, err)
 		}
 	}
 }
@@ -100,7 +193,7 @@ func TestLoad(t *testing.T) {
 	if err := os.WriteFile(config, []byte("key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := Catalog{CacheDir: CacheIn(dir)}
+	c := Catalog{StateDir: dir}
 	for _, arg := range []string{"good=" + testmodules.Path("plain_v1"), "bad=" + testmodules.Path("bad_text"), "missing=" + dir + "/x", "plain=" + testmodules.Path("plain_v0"), "unconfigured=" + testmodules.Path("plain_v1")} {
 		if err := c.AddModule(arg); err != nil {
 			t.Fatal(err)

@@ -1,0 +1,155 @@
+package integration
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"waterproxy/integration/tornet"
+	"waterproxy/transport/testmodules"
+)
+
+// argtest returns flags that make the test module argtest a transport of that name.
+// A client's bridge line must have the bridge's key for it.
+func argtest(t *testing.T) []string {
+	return []string{"-module", "argtest=" + builtFile(t, testmodules.Path("go/argtest"))}
+}
+
+// TestModules fetches a file through modules that were made with the SDK, by the
+// bridge line that the bridge's tor wrote.
+func TestModules(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, transport string
+		flags           []string
+		options         string // of the bridge, and in the bridge line
+	}{
+		{"plain, an instance for each connection", "plain", []string{"-module-instances", "plain=each"}, ""},
+		{"reverse", "reverse", nil, ""},
+		{"mux", "mux", nil, ""},
+		{"arguments", "argtest", argtest(t), "key=Zm9vYmFy:/+;x mode=0"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			ctx := testContext(t)
+			web := startWeb(t, 1<<20)
+			plugins := []tornet.Plugin{{
+				Transports: []string{test.transport},
+				Exec:       append([]string{waterproxy(t)}, test.flags...),
+			}}
+			bridge := startBridge(ctx, t, tornet.BridgeOptions{
+				Plugins:          plugins,
+				TransportOptions: map[string]string{test.transport: test.options},
+			})
+			line, err := bridge.Line(test.transport)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, args, _ := strings.Cut(line, bridgeFingerprint(t, line)); strings.TrimSpace(args) != test.options {
+				t.Errorf("the bridge line has the arguments %q, want %q: %s", args, test.options, line)
+			}
+			client := startClient(ctx, t, tornet.ClientOptions{Plugins: plugins, BridgeLines: []string{line}})
+			fetch(ctx, t, web, client)
+		})
+	}
+}
+
+// startArgtest starts a bridge whose module draws its key itself, and keeps it.
+func startArgtest(ctx context.Context, t *testing.T) (*tornet.Bridge, []tornet.Plugin) {
+	t.Helper()
+	exec := append([]string{waterproxy(t), "-module-state", "argtest"}, argtest(t)...)
+	plugins := []tornet.Plugin{{Transports: []string{"argtest"}, Exec: exec}}
+	return startBridge(ctx, t, tornet.BridgeOptions{Plugins: plugins}), plugins
+}
+
+// key matches the end of the bridge line of such a bridge.
+var key = regexp.MustCompile(` key=[0-9a-f]{16}$`)
+
+// TestRefusedByModule uses bridge lines without the key that the module needs, and
+// with a wrong one: the module at one end refuses, and tor's log has its words.
+func TestRefusedByModule(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	bridge, plugins := startArgtest(ctx, t)
+	line, err := bridge.Line("argtest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// refused returns tor's log of the transport of a client that does not get there.
+	refused := func(line string) string {
+		ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
+		defer cancel()
+		core := startedCore(ctx, t)
+		_, err := core.StartClient(ctx, tornet.ClientOptions{Plugins: plugins, BridgeLines: []string{line}})
+		var failed *tornet.NodeError
+		if !errors.As(err, &failed) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("a client with the line %q: %v", line, err)
+		}
+		text, err := os.ReadFile(filepath.Join(core.Dir(), failed.Node, "pt.log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	const noKey, wrongKey = "the module says: the bridge line has no key", "the module says: the client has another key"
+	if log := refused(key.ReplaceAllString(line, "")); !strings.Contains(log, noKey) {
+		t.Errorf("the client's log does not say that the key is missing:\n%s", log)
+	}
+	refused(key.ReplaceAllString(line, " key=0123456789abcdef"))
+	if log, err := bridge.Log("pt.log"); err != nil || !strings.Contains(log, wrongKey) {
+		t.Errorf("the bridge's log does not say that the key is wrong: %v\n%s", err, log)
+	}
+}
+
+// TestModuleCrash lets the bridge's module crash under a living client: in the same
+// process the next instance has the key that the first one left, and the client
+// finds its way back.
+func TestModuleCrash(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	web := startWeb(t, 1<<20)
+	bridge, plugins := startArgtest(ctx, t)
+	line, err := bridge.Line("argtest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := startClient(ctx, t, tornet.ClientOptions{Plugins: plugins, BridgeLines: []string{line}})
+	fetch(ctx, t, web, client)
+	before := transportProcess(t, bridge.Node)
+
+	crash(t, bridge.Address("argtest"))
+	if _, err := bridge.WaitLog(ctx, "pt.log", regexp.MustCompile(`an instance that carried connections has failed`)); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	fetch(ctx, t, web, client)
+	t.Logf("the client was back %v after the crash", time.Since(begin).Round(time.Millisecond))
+	if after := transportProcess(t, bridge.Node); after != before {
+		t.Errorf("the bridge's transport was %v and is %v: it did not live through the crash", before, after)
+	}
+}
+
+// crash makes the instance of an argtest at a bridge crash, and waits for that.
+func crash(t *testing.T, address string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	const arguments = "crash=server"
+	if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(arguments))), arguments...)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(io.Discard, conn); n > 0 {
+		t.Errorf("the bridge sent %d bytes, and %v", n, err)
+	}
+}
