@@ -31,6 +31,16 @@ func Names() (names []string) {
 	return names
 }
 
+// sharedState names files in tor's state directory which a built-in module shares
+// with other implementations of its transport, so that an operator can exchange
+// one for the other.
+var sharedState = map[string][]string{
+	"obfs4": {"obfs4_state.json", "obfs4_bridgeline.txt"},
+}
+
+// SharedState returns the names of those files for a built-in transport.
+func SharedState(name string) []string { return sharedState[name] }
+
 // Load returns a built-in module's file. The error is an fs.ErrNotExist if there
 // is none of that name.
 func Load(name string) ([]byte, error) {

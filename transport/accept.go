@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// maxPending bounds the connections of one listener whose set-up is under way.
-// Further ones wait in the kernel's queue.
+// maxPending bounds the connections of one listener whose set-up is under way, if
+// each has an instance of its own. Further ones wait in the kernel's queue.
 const maxPending = 256
 
 // acceptor accepts connections and sets each up in a goroutine of its own, so
@@ -27,10 +27,10 @@ type acceptor struct {
 	err     error // why accepting ended; set before ctx ends
 }
 
-// accept starts to accept. setUp owns its connection; it calls ready once the
-// set-up is over, and may go on after that.
-func accept(inner net.Listener, log *slog.Logger, setUp func(ctx context.Context, conn net.Conn, ready func())) *acceptor {
-	a := &acceptor{inner: inner, log: log, setUp: setUp, pending: make(chan struct{}, maxPending)}
+// accept starts to accept, with at most so many set-ups at once. setUp owns its
+// connection; it calls ready once the set-up is over, and may go on after that.
+func accept(inner net.Listener, log *slog.Logger, pending int, setUp func(ctx context.Context, conn net.Conn, ready func())) *acceptor {
+	a := &acceptor{inner: inner, log: log, setUp: setUp, pending: make(chan struct{}, pending)}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.running.Go(a.loop)
 	return a

@@ -3,8 +3,10 @@ package transport
 import (
 	"context"
 	"net"
+	"time"
 
 	"waterproxy/transport/internal/guest"
+	"waterproxy/transport/internal/stream"
 )
 
 // Listener accepts connections and carries them through a module in the server
@@ -37,7 +39,11 @@ func Listen(ctx context.Context, cfg Config, inner net.Listener) (*Listener, err
 	if err != nil {
 		return nil, err
 	}
-	l.a = accept(inner, l.cfg.Logger, l.setUp)
+	pending := maxPending
+	if l.pool != nil {
+		pending = l.cfg.MaxConns * l.cfg.Instances
+	}
+	l.a = accept(inner, l.cfg.Logger, pending, l.setUp)
 	return l, nil
 }
 
@@ -142,12 +148,26 @@ func (l *Listener) setUp(ctx context.Context, conn net.Conn, ready func()) {
 // over which several callers' connections come: those are delivered by
 // themselves.
 func (l *Listener) incoming(ctx context.Context, n *network) (*session, error) {
-	defer n.closeUnused()
-	s, err := l.pool.open(ctx, n, guest.ConnOptions{}, (*guest.Conn).Incoming, func(s *session) { go l.deliver(ctx, s) })
+	began := time.Now()
+	o := guest.ConnOptions{Hold: func(p *stream.Port) { l.hold(p, began) }}
+	s, err := l.pool.open(ctx, n, o, (*guest.Conn).Incoming, func(s *session) { go l.deliver(ctx, s) })
+	if conn := n.takeUnused(); conn != nil {
+		l.hold(stream.NewPort(stream.Open(conn), stream.Posix), began)
+	}
 	if err != nil || s.in.(*guest.Conn).IsShared() {
 		return nil, err
 	}
 	return s, nil
+}
+
+// hold closes a connection that failed through no fault of its peer, as late as the
+// module wants it: a prober is not to learn that there was a failure. Connections
+// of a listener that is closed are not held.
+func (l *Listener) hold(p *stream.Port, began time.Time) {
+	l.a.running.Go(func() {
+		p.Discard(began.Add(l.pool.hold()), l.a.ctx.Done())
+		_ = p.Close() // nobody could use the error
+	})
 }
 
 // deliver hands a connection to AcceptRuntime.

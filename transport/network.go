@@ -83,10 +83,16 @@ func (n *network) remember(conn net.Conn) {
 
 // closeUnused closes an inbound connection that the module never took.
 func (n *network) closeUnused() {
+	if conn := n.takeUnused(); conn != nil {
+		_ = conn.Close() // nobody has used it
+	}
+}
+
+// takeUnused returns that connection, nil if there is none.
+func (n *network) takeUnused() net.Conn {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.inbound != nil {
-		_ = n.inbound.Close()
-		n.inbound = nil
-	}
+	conn := n.inbound
+	n.inbound = nil
+	return conn
 }

@@ -43,6 +43,7 @@ type pool struct {
 	closed   bool
 	ending   chan struct{} // closed with closed
 	restarts int
+	held     time.Duration // what an instance that has ended wanted; see hold
 	// published is what the first instance has told clients, nil before.
 	published *string
 }
@@ -194,6 +195,7 @@ func (p *pool) run(m *member) {
 	err := m.in.Run()
 	p.mu.Lock()
 	p.members = slices.DeleteFunc(p.members, func(o *member) bool { return o == m })
+	p.held = max(p.held, m.in.Hold())
 	if err != nil && !errors.Is(err, guest.ErrKilled) {
 		err = wrap("carry", err)
 		if time.Since(began) >= longEnough {
@@ -206,6 +208,18 @@ func (p *pool) run(m *member) {
 	p.mu.Unlock()
 	m.in.Release()
 	close(m.done)
+}
+
+// hold returns how long an incoming connection whose set-up fails is to be held
+// open from its beginning.
+func (p *pool) hold() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	longest := p.held
+	for _, m := range p.members {
+		longest = max(longest, m.in.Hold())
+	}
+	return longest
 }
 
 // release takes a connection from an instance.

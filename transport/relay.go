@@ -25,7 +25,7 @@ func NewRelay(cfg Config, inner net.Listener, network, address string) (*Relay, 
 		return nil, err
 	}
 	r := &Relay{cfg: cfg, network: network, address: address, ledger: newLedger()}
-	r.a = accept(inner, cfg.Logger, r.carry)
+	r.a = accept(inner, cfg.Logger, maxPending, r.carry)
 	return r, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math"
 	"net"
 	"sync"
 	"syscall"
@@ -62,6 +63,9 @@ func runMany(fd int32, server bool) int32 {
 	}
 	if _, dials := transport.(Dialer); !dials && !server {
 		in.send(control.Record{Kind: control.Connect})
+	}
+	if keepOpen > 0 {
+		in.send(control.Record{Kind: control.Hold, Value: int32(min(keepOpen.Milliseconds(), math.MaxInt32))})
 	}
 	buf := make([]byte, 4*control.MaxRecord)
 	for {

@@ -37,6 +37,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"time"
 )
 
 // Conn is a connection that the host has made: a net.Conn that can be closed one
@@ -142,6 +143,16 @@ type Env struct {
 
 	publish func(text string) error
 }
+
+// keepOpen is what KeepOpen was given.
+var keepOpen time.Duration
+
+// KeepOpen says how long, from its beginning, a client's connection stays open that
+// fails before Server has returned, if not by Server's own decision: because the
+// instance ends, or a limit is reached. The host then reads from it and says
+// nothing, as a transport does after a bad handshake, so that a prober cannot tell
+// the two apart. It is of use in Start only, and on a server.
+func (e *Env) KeepOpen(d time.Duration) { keepOpen = d }
 
 // maxPublished bounds what Publish takes, in bytes.
 const maxPublished = 4096

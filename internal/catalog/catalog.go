@@ -165,7 +165,9 @@ func (c *Catalog) Load(name string) (transport.Config, error) {
 			return cfg, fmt.Errorf("read the module's configuration: %w", err)
 		}
 	}
-	if c.stateful[name] {
+	if files := modules.SharedState(name); files != nil && c.files[name] == "" && c.StateDir != "" {
+		cfg.StateDir, cfg.StateFiles = c.StateDir, files
+	} else if c.stateful[name] {
 		if cfg.StateDir, err = c.moduleState(name); err != nil {
 			return cfg, err
 		}

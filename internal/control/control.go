@@ -56,6 +56,11 @@ const (
 	// Connect: from now on the host connects to the target of each Open that has
 	// one before it tells the module, and fails the connection if it can't.
 	Connect
+	// Hold: an incoming connection whose set-up fails, but not by a Fail or because
+	// the module closed it, is read from by the host and closed only Value
+	// milliseconds after it came. It holds for the transport, also when the
+	// instance has ended.
+	Hold
 )
 
 // Shared is a flag of Dial and Accept: the network connection does not belong to

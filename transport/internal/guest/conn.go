@@ -19,6 +19,9 @@ type ConnOptions struct {
 	// Ended is called once when the connection, after it was set up, is over for
 	// the module; nil is a clean end. It must not block.
 	Ended func(error)
+	// Hold, if not nil, takes over a network connection whose set-up has failed, and
+	// not by the module's decision. It must not block.
+	Hold func(*stream.Port)
 	// Shared is called for each connection that came over this one, before
 	// anything can happen to it, and sets the new one's Ended. What it returns is
 	// called once the connection can be used. Neither may block. Nil: no
@@ -184,8 +187,13 @@ func (c *Conn) endLocked(cause error, tell bool) {
 		c.o.Ended(cause)
 		return
 	}
+	decided := cause == nil || errors.As(cause, new(*FailError))
 	for _, p := range ports {
-		_ = p.Close() // nobody has used them
+		if c.o.Hold != nil && !decided && p != c.caller {
+			c.o.Hold(p)
+		} else {
+			_ = p.Close() // nobody has used it
+		}
 	}
 	if cause == nil {
 		cause = errClosedEarly

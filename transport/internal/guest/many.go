@@ -23,6 +23,7 @@ type Many struct {
 	queue controlQueue
 	// connects: the module wants connections to be made before it hears of them.
 	connects atomic.Bool
+	hold     atomic.Int32 // milliseconds; see control.Hold
 
 	mu     sync.Mutex
 	conns  map[uint32]*Conn
@@ -93,6 +94,10 @@ func (m *Many) Stop() {
 	m.queue.push(control.Record{Kind: control.End})
 	m.queue.end()
 }
+
+// Hold returns how long an incoming connection whose set-up fails is to be held
+// open from its beginning, as the module wants it; 0 for not at all.
+func (m *Many) Hold() time.Duration { return time.Duration(m.hold.Load()) * time.Millisecond }
 
 // Load returns the number of connections.
 func (m *Many) Load() int {
@@ -177,6 +182,8 @@ func (m *Many) handle(r control.Record) error {
 		m.accept(c, r)
 	case control.Connect:
 		m.connects.Store(true)
+	case control.Hold:
+		m.hold.Store(max(r.Value, 0))
 	default:
 		return syscall.EINVAL
 	}

@@ -61,6 +61,21 @@ func (p *Port) Linger(patience time.Duration, cancel <-chan struct{}) bool {
 	return true
 }
 
+// Discard throws away what arrives until a time has come, the peer has ended its
+// half or cancel is closed.
+func (p *Port) Discard(until time.Time, cancel <-chan struct{}) {
+	l := &lingering{wake: NewSignal(), cancel: cancel, timer: time.NewTimer(time.Until(until))}
+	defer l.timer.Stop()
+	s := p.stream()
+	var waste [2 << 10]byte
+	for !l.cancelled() && time.Now().Before(until) {
+		_, err := s.Read([][]byte{waste[:]})
+		if err != nil && (err != ErrWouldBlock || !s.Await(In, l.wake) && !l.wait()) {
+			return
+		}
+	}
+}
+
 // lingering is the waiting that Linger does; timer is nil to wait for ever.
 type lingering struct {
 	wake   Signal

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"waterproxy/watm"
+)
+
+// The library's errors quote values. What follows names the argument alone, since
+// it ends up in logs.
+
+// Lengths in bytes (obfs4 specification, and the library's certificate).
+const (
+	nodeIDLength = 20
+	keyLength    = 32
+	seedLength   = 24
+	certLength   = nodeIDLength + keyLength
+)
+
+// errUnusableKey is about a value of the right form.
+var errUnusableKey = errors.New("the key in the bridge line's arguments is not usable")
+
+// checkClientArgs checks the arguments of a bridge line.
+func checkClientArgs(args watm.Args) error {
+	if cert, ok := args.Get("cert"); ok {
+		raw, err := base64.RawStdEncoding.DecodeString(cert)
+		switch {
+		case err != nil:
+			return errors.New("the argument cert is not base64")
+		case len(raw) != certLength:
+			return fmt.Errorf("the argument cert is %d bytes long, not %d: is it complete?", len(raw), certLength)
+		}
+	} else {
+		if _, ok := args.Get("node-id"); !ok {
+			return errors.New("the argument cert is missing; the bridge line must have cert=... and iat-mode=...")
+		}
+		if err := checkHex(args, "node-id", nodeIDLength); err != nil {
+			return err
+		}
+		if err := checkHex(args, "public-key", keyLength); err != nil {
+			return err
+		}
+	}
+	if _, ok := args.Get("iat-mode"); !ok {
+		return errors.New("the argument iat-mode is missing")
+	}
+	return checkIATMode(args)
+}
+
+// checkServerArgs checks ServerTransportOptions. The keys are given together, or
+// kept in the state directory.
+func checkServerArgs(args watm.Args) error {
+	lengths := map[string]int{"node-id": nodeIDLength, "private-key": keyLength, "drbg-seed": seedLength}
+	given := 0
+	for name := range lengths {
+		if _, ok := args.Get(name); ok {
+			given++
+		}
+	}
+	if given > 0 {
+		for _, name := range []string{"node-id", "private-key", "drbg-seed"} {
+			if err := checkHex(args, name, lengths[name]); err != nil {
+				return err
+			}
+		}
+	}
+	return checkIATMode(args)
+}
+
+func checkHex(args watm.Args, name string, length int) error {
+	value, ok := args.Get(name)
+	if !ok {
+		return fmt.Errorf("the argument %s is missing", name)
+	}
+	raw, err := hex.DecodeString(value)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the argument %s is not hexadecimal", name)
+	case len(raw) != length:
+		return fmt.Errorf("the argument %s is %d bytes long, not %d", name, len(raw), length)
+	}
+	return nil
+}
+
+func checkIATMode(args watm.Args) error {
+	if mode, ok := args.Get("iat-mode"); ok && mode != "0" && mode != "1" && mode != "2" {
+		return errors.New("the argument iat-mode is none of 0, 1 and 2")
+	}
+	return nil
+}
