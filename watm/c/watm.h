@@ -46,6 +46,7 @@ enum {
   WATM_DIAL,
   WATM_ACCEPT,
   WATM_CONNECT,
+  WATM_HOLD,
 };
 
 // A flag of WATM_DIAL and WATM_ACCEPT.
