@@ -119,8 +119,13 @@ func waterproxyPair(name, variant, exe string) (*contestant, error) {
 	if instances != "" {
 		command += " -module-instances " + transport + "=" + instances
 	}
-	return managedPair(pairSpec{name: name, client: command, server: command, transport: transport})
+	return managedPair(pairSpec{
+		name: name, client: command, server: command, transport: transport, serverArgs: requiredArgs[transport],
+	})
 }
+
+// requiredArgs are the server options without which a transport does not start.
+var requiredArgs = map[string]arguments{"shadowsocks": {{"password", "benchmark"}}}
 
 func orElse(s, instead string) string {
 	if s == "" {

@@ -108,7 +108,7 @@ func (w *workshop) helper(ctx context.Context, name string) (helper, error) {
 	case library == connName:
 		h.about = "waterproxy/transport, an instance for each connection"
 	case library == dialerName:
-		h.about = "waterproxy/transport, one instance for all connections"
+		h.about = "waterproxy/transport, shared instances"
 	default:
 		return h, usageError{fmt.Errorf("no library is called %q", name)}
 	}

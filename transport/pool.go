@@ -69,6 +69,7 @@ func newPool(cfg *Config, role Role) *pool {
 // acquire returns the least loaded instance, with one connection more. ctx
 // bounds waiting for one to start.
 func (p *pool) acquire(ctx context.Context) (*member, error) {
+	waited := false
 	for {
 		p.mu.Lock()
 		if p.closed {
@@ -77,21 +78,25 @@ func (p *pool) acquire(ctx context.Context) (*member, error) {
 		}
 		m := p.least()
 		full := m == nil || m.load >= p.cfg.MaxConns
-		if (full || m.load >= growAt) && len(p.members) < p.cfg.Instances {
+		grow := (full || m.load >= growAt) && len(p.members) < p.cfg.Instances
+		if grow {
 			p.begin()
 		}
-		// If all are there and full, the instance itself says so: connections that
-		// are drained do not count for it.
-		if !full || m != nil && p.starting == nil {
+		// Another instance is worth a moment, so that connections which come all at
+		// once do not end up in the first one; but not the time after a failure. If
+		// all are there and full, the instance itself says so: connections that are
+		// drained do not count for it.
+		if !grow || !full && (waited || time.Now().Before(p.notNow)) {
 			m.load++
 			p.mu.Unlock()
 			return m, nil
 		}
+		waited = true
 		s, lastErr, notNow := p.starting, p.lastErr, p.notNow
 		p.mu.Unlock()
 		select {
 		case <-s.done:
-			if s.err != nil {
+			if s.err != nil && m == nil {
 				return nil, s.err
 			}
 		case <-ctx.Done():

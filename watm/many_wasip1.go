@@ -8,6 +8,7 @@ import (
 	"log"
 	"math"
 	"net"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -87,6 +88,9 @@ func runMany(fd int32, server bool) int32 {
 		if err != nil {
 			return fail(err)
 		}
+		// What has been woken may bring new records about before it waits for them
+		// again, which costs more than to look.
+		runtime.Gosched()
 	}
 }
 

@@ -87,7 +87,7 @@ func listen(ctx context.Context, s oneside.Setting, inner net.Listener) (net.Lis
 
 func config(s oneside.Setting) (transport.Config, error) {
 	module, err := transport.Compile(s.Wasm, transport.CompileOptions{CacheDir: s.Cache})
-	return transport.Config{Module: module, Instances: 1}, err
+	return transport.Config{Module: module}, err
 }
 
 func unknown(variant string) error { return fmt.Errorf("the library has no variant %q", variant) }
