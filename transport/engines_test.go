@@ -15,7 +15,7 @@ func TestEngines(t *testing.T) {
 			cfg := quietConfig(t, name)
 			cfg.Module = compile(t, name, true)
 			compiled := quietConfig(t, name)
-			if cfg.Module.CheckRole(RoleClient) != nil {
+			if !offers(cfg, RoleClient) {
 				compareServers(t, cfg)
 				return
 			}
@@ -30,7 +30,7 @@ func TestEngines(t *testing.T) {
 
 func compareServers(t *testing.T, cfg Config) {
 	switch {
-	case cfg.Module.CheckRole(RoleServer) == nil:
+	case offers(cfg, RoleServer):
 		compare(t, serverLink(t, cfg))
 	case cfg.Module.CheckRole(RoleRelay) == nil:
 		near, far, err := relayLink(t, cfg)(t.Context())

@@ -29,6 +29,7 @@ type compileKey struct {
 // compile returns a test module or a built-in one, compiled once per run.
 func compile(t testing.TB, name string, interpreter bool) *Module {
 	t.Helper()
+	name = strings.TrimSuffix(name, inOne)
 	wasm, err := modules.Load(name)
 	if err != nil {
 		wasm = testmodules.Load(t, name)
