@@ -36,7 +36,11 @@ type Listener struct {
 func Listen(ctx context.Context, name string, cfg transport.Config, addr *net.TCPAddr, or *pt.ServerInfo, log *slog.Logger, m *meter.Meter) (*Listener, error) {
 	log = log.With("transport", name)
 	cfg.Logger = log
-	inner, err := net.ListenTCP("tcp", addr)
+	network := "tcp"
+	if addr.IP.To4() != nil { // Go would listen on IPv6 too for 0.0.0.0
+		network = "tcp4"
+	}
+	inner, err := net.ListenTCP(network, addr)
 	if err != nil {
 		return nil, err
 	}

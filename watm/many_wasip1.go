@@ -8,7 +8,6 @@ import (
 	"log"
 	"math"
 	"net"
-	"runtime"
 	"sync"
 	"syscall"
 
@@ -68,9 +67,13 @@ func runMany(fd int32, server bool) int32 {
 	if keepOpen > 0 {
 		in.send(control.Record{Kind: control.Hold, Value: int32(min(keepOpen.Milliseconds(), math.MaxInt32))})
 	}
+	raw, err := records.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return fail(err)
+	}
 	buf := make([]byte, 4*control.MaxRecord)
 	for {
-		n, err := records.Read(buf)
+		n, err := waitAndRead(raw, buf)
 		for rest := buf[:n]; len(rest) > 0; {
 			var r control.Record
 			var perr error
@@ -88,10 +91,25 @@ func runMany(fd int32, server bool) int32 {
 		if err != nil {
 			return fail(err)
 		}
-		// What has been woken may bring new records about before it waits for them
-		// again, which costs more than to look.
-		runtime.Gosched()
 	}
+}
+
+// waitAndRead reads once there is something. It does not try before it waits, since
+// that would mostly be in vain.
+func waitAndRead(raw syscall.RawConn, buf []byte) (n int, err error) {
+	tried := false
+	werr := raw.Read(func(fd uintptr) bool {
+		if !tried {
+			tried = true
+			return false
+		}
+		n, err = syscall.Read(int(fd), buf)
+		return err != syscall.EAGAIN
+	})
+	if werr != nil {
+		return 0, werr
+	}
+	return max(n, 0), readError(n, err)
 }
 
 func (in *instance) handle(r control.Record) {

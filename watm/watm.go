@@ -4,11 +4,11 @@
 //	type transport struct{}
 //
 //	func (transport) Client(ctx context.Context, conn watm.Conn, args watm.Args) (net.Conn, error) {
-//		return tls.Client(conn, config(args)), nil
+//		return scramble(conn), nil
 //	}
 //
 //	func (transport) Server(ctx context.Context, conn watm.Conn) (net.Conn, error) {
-//		return tls.Server(conn, serverConfig), nil
+//		return scramble(conn), nil
 //	}
 //
 //	func main() { watm.Run(transport{}) }
@@ -26,6 +26,12 @@
 // standard log package prints, and anything else on standard output or standard
 // error, goes to the host's log at the level debug.
 //
+// A transport may also implement [Starter], for what comes before the first
+// connection and to tell tor which arguments clients need; [Dialer], if it makes its
+// connections itself; and [Acceptor], if it multiplexes. The package compiles
+// natively as well, so that transports can be tested like other Go code: their
+// methods take any connection.
+//
 // A panic in a call of the SDK (a method of the transport or of a connection that
 // it returned) ends that connection. One in a goroutine that the transport has
 // started itself ends the instance, and all of its connections.
@@ -35,9 +41,12 @@ package watm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"time"
+
+	"waterproxy/internal/control"
 )
 
 // Conn is a connection that the host has made: a net.Conn that can be closed one
@@ -66,29 +75,30 @@ type Conn interface {
 type Transport interface {
 	// Client wraps a connection to the server, after a handshake if there is one.
 	// The arguments are those of the bridge line. ctx ends when the caller has
-	// given up.
+	// given up; conn is closed then, too.
 	Client(ctx context.Context, conn Conn, args Args) (net.Conn, error)
 	// Server wraps a connection that a client has made. ctx ends when the host has
-	// given it up.
+	// given it up; conn is closed then, too.
 	Server(ctx context.Context, conn Conn) (net.Conn, error)
 }
 
 // Starter is a Transport that has something to do before the first connection.
 type Starter interface {
-	// Start is called once, before all other methods. An error fails the
-	// transport as a whole; tor's log shows its text.
+	// Start is called once in each instance, before all other methods. An error
+	// fails the transport as a whole; tor's log shows its text.
 	Start(env *Env) error
 }
 
 // Dialer is a Transport that decides itself which connections it makes: several
 // for one caller, none because callers share one, or to addresses of its own.
-// The SDK calls Dial instead of Client.
+// The SDK calls Dial instead of Client, which must be there and is not used.
 type Dialer interface {
 	Dial(ctx context.Context, r *Request) (net.Conn, error)
 }
 
 // Acceptor is a Transport over each of whose network connections several callers'
-// connections come. The SDK calls Accept instead of Server.
+// connections come. The SDK calls Accept instead of Server, which must be there and
+// is not used.
 type Acceptor interface {
 	// Accept calls deliver for each of them, and returns when no more will come.
 	// deliver waits for the host to take the connection; an error says that it
@@ -108,6 +118,16 @@ type Request struct {
 
 	dial   func(ctx context.Context, target string, shared bool) (Conn, error)
 	shared bool
+}
+
+// NewRequest returns a request whose connections are made by dial, for tests of a
+// Dialer. The address that dial gets is empty for Connect. shared says whether the
+// request was made by Shared.
+func NewRequest(args Args, network, address string, dial func(ctx context.Context, network, address string, shared bool) (Conn, error)) *Request {
+	return &Request{Args: args, Network: network, Address: address, dial: func(ctx context.Context, target string, shared bool) (Conn, error) {
+		network, address := control.SplitTarget(target)
+		return dial(ctx, network, address, shared)
+	}}
 }
 
 // Connect dials the address of the request. The connection belongs to the caller's
@@ -164,6 +184,9 @@ const maxPublished = 4096
 // after a failure, has to publish the same: what they are made of belongs into
 // StateDir. A host that has no way to tell anybody returns an error.
 func (e *Env) Publish(args Args) error {
+	if e.publish == nil {
+		return errors.New("there is no host to publish arguments")
+	}
 	text := args.String()
 	if len(text) > maxPublished {
 		return fmt.Errorf("the arguments to publish are %d bytes long; %d are possible", len(text), maxPublished)

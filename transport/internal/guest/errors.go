@@ -18,13 +18,14 @@ func (e *RoleError) Error() string {
 // TrapError says that a module's code failed.
 type TrapError struct {
 	Where string // the export that was running
+	Said  string // what the module printed about it, as the end of a message
 	Err   error  // wazero's description, with the module's stack
 }
 
 // Error gives the first line of the description; the stack is in Err.
 func (e *TrapError) Error() string {
 	first, _, _ := strings.Cut(e.Err.Error(), "\n")
-	return fmt.Sprintf("the module failed in %s: %s", e.Where, first)
+	return fmt.Sprintf("the module failed in %s: %s%s", e.Where, first, e.Said)
 }
 
 func (e *TrapError) Unwrap() error { return e.Err }

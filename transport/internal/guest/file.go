@@ -93,8 +93,8 @@ func (in *Instance) configTree() *tree {
 func (in *Instance) openStandard() {
 	std := []*descriptor{
 		{},
-		{output: newLineLogger(in.o.Logger, "stdout")},
-		{output: newLineLogger(in.o.Logger, "stderr")},
+		{output: newLineLogger(in.o.Logger, "stdout", in.died)},
+		{output: newLineLogger(in.o.Logger, "stderr", in.died)},
 	}
 	trees := []*tree{}
 	if in.o.Config != nil || in.readsNotes() {

@@ -89,17 +89,19 @@ type Instance struct {
 	portsMu sync.Mutex
 	ports   []*stream.Port // caller and network, in the order they came
 
-	life     context.Context // ends with Kill; bounds what the host does for the module
-	endLife  context.CancelFunc
-	hostErr  atomic.Pointer[error]
-	stop     atomic.Pointer[api.MutableGlobal]
-	counted  *atomic.Int64 // the module's count of instances, this one included
-	dead     chan struct{}
-	deadOnce sync.Once
-	cause    error // set before dead is closed
-	closing  atomic.Bool
-	activity atomic.Uint64 // counts what could give the module reason to write
-	goodbye  sync.Once
+	life    context.Context // ends with Kill; bounds what the host does for the module
+	endLife context.CancelFunc
+	hostErr atomic.Pointer[error]
+	// lastWords is what its runtime printed when it gave up, as Go's and Rust's do.
+	lastWords atomic.Pointer[string]
+	stop      atomic.Pointer[api.MutableGlobal]
+	counted   *atomic.Int64 // the module's count of instances, this one included
+	dead      chan struct{}
+	deadOnce  sync.Once
+	cause     error // set before dead is closed
+	closing   atomic.Bool
+	activity  atomic.Uint64 // counts what could give the module reason to write
+	goodbye   sync.Once
 }
 
 // thread is one line of execution inside an instance, with what a host call
@@ -320,11 +322,26 @@ func (in *Instance) failure(where string, err error) error {
 	if dead := in.alive(); dead != nil {
 		return dead
 	}
+	said := in.said()
 	var exit *sys.ExitError
 	if errors.As(err, &exit) {
-		return &BrokenError{where, fmt.Sprintf("exited with status %d", exit.ExitCode())}
+		return &BrokenError{where, fmt.Sprintf("exited with status %d%s", exit.ExitCode(), said)}
 	}
-	return &TrapError{where, err}
+	return &TrapError{where, said, err}
+}
+
+// died notes what the module's runtime printed when it gave up.
+func (in *Instance) died(line string) {
+	line = oneLine(line)
+	in.lastWords.CompareAndSwap(nil, &line)
+}
+
+// said returns that as the end of an error message.
+func (in *Instance) said() string {
+	if line := in.lastWords.Load(); line != nil {
+		return fmt.Sprintf(" (it said %q)", *line)
+	}
+	return ""
 }
 
 // Kill stops the instance wherever it is: in its own code or in a host call. The

@@ -20,6 +20,8 @@ const (
 type lineLogger struct {
 	log  *slog.Logger
 	name string
+	// died gets the line in which a runtime says why it gives up.
+	died func(line string)
 
 	mu      sync.Mutex
 	line    []byte
@@ -29,18 +31,17 @@ type lineLogger struct {
 	dropped int
 }
 
-func newLineLogger(log *slog.Logger, name string) *lineLogger {
-	return &lineLogger{log: log, name: name, tokens: linesAtOnce, last: time.Now()}
+func newLineLogger(log *slog.Logger, name string, died func(line string)) *lineLogger {
+	return &lineLogger{log: log, name: name, died: died, tokens: linesAtOnce, last: time.Now()}
 }
 
 // write takes everything.
 func (l *lineLogger) write(bufs [][]byte) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	quiet := !l.log.Enabled(context.Background(), outputLevel)
 	for _, b := range bufs {
 		n += len(b)
-		for !quiet && len(b) > 0 {
+		for len(b) > 0 {
 			head, rest, ended := bytes.Cut(b, []byte("\n"))
 			if room := maxLine - len(l.line); len(head) > room {
 				head, l.cut = head[:room], true
@@ -68,8 +69,20 @@ func (l *lineLogger) flush() {
 	}
 }
 
-// emit logs the line, if the rate allows it. The lock is held.
+// lastWords are how the lines begin in which runtimes say why they give up (Go, Rust).
+var lastWords = []string{"panic: ", "fatal error: ", "thread '"}
+
+// emit logs the line, if the level and the rate allow it. The lock is held.
 func (l *lineLogger) emit() {
+	for _, words := range lastWords {
+		if bytes.HasPrefix(l.line, []byte(words)) {
+			l.died(string(l.line))
+		}
+	}
+	if !l.log.Enabled(context.Background(), outputLevel) {
+		l.line, l.cut = l.line[:0], false
+		return
+	}
 	now := time.Now()
 	l.tokens = min(linesAtOnce, l.tokens+now.Sub(l.last).Seconds()*linesPerSec)
 	l.last = now
