@@ -2,7 +2,7 @@
 
 GO      ?= go
 SHELL   := /bin/bash
-MODULES := plain reverse mux obfs4
+MODULES := plain reverse mux obfs4 shadowsocks
 WASM    := $(MODULES:%=modules/built/%.wasm)
 
 # The same source and toolchain give the same bytes, whoever builds them where.
@@ -55,7 +55,7 @@ need-tor:
 	scripts/install tor
 
 need-test-tools:
-	scripts/install tor obfs4proxy clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32
+	scripts/install tor obfs4proxy shadowsocks-libev clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32
 
 clean:
 	rm -rf waterproxy modules/built/*.wasm transport/testmodules/built

@@ -38,6 +38,9 @@ const (
 	// has memory of its own.
 	mostInstances = 8
 
+	// mostConns is more than an instance has memory for.
+	mostConns = 1 << 20
+
 	maxMemory = 1 << 32 // what a 32-bit module can address
 )
 
@@ -112,7 +115,7 @@ func (c Config) Validate() error {
 		err = fmt.Errorf("MaxDescriptors is %d", c.MaxDescriptors)
 	case c.Instances < InstancePerConn:
 		err = fmt.Errorf("Instances is %d", c.Instances)
-	case c.MaxConns < 0:
+	case c.MaxConns < 0 || c.MaxConns > mostConns:
 		err = fmt.Errorf("MaxConns is %d", c.MaxConns)
 	case c.MaxInstances < 0:
 		err = fmt.Errorf("MaxInstances is %d", c.MaxInstances)

@@ -171,7 +171,7 @@ func listen(t testing.TB, cfg Config) *Listener {
 func dialLink(t testing.TB, d Dialer, l net.Listener) link {
 	x := exchange(t, l)
 	return func(ctx context.Context) (Conn, duplex, error) {
-		near, err := d.Dial(ctx, "tcp", l.Addr().String(), nil)
+		near, err := dialClient(ctx, d, l.Addr().String())
 		if err != nil {
 			return nil, nil, err
 		}
@@ -459,4 +459,17 @@ func (p *progress) settled(t testing.TB) int64 {
 	}
 	t.Fatal("the writer does not come to rest")
 	return 0
+}
+
+// dialClient dials in the client role, and in no other.
+func dialClient(ctx context.Context, d Dialer, address string) (Conn, error) {
+	one, ok := d.(*RuntimeConnDialer)
+	if !ok {
+		return d.Dial(ctx, "tcp", address, nil)
+	}
+	c, err := one.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }

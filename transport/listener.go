@@ -126,48 +126,48 @@ func (l *Listener) Addr() net.Addr { return l.a.inner.Addr() }
 
 // setUp runs one connection's handshake and hands it to AcceptRuntime.
 func (l *Listener) setUp(ctx context.Context, conn net.Conn, ready func()) {
+	began := time.Now()
 	n := &network{cfg: &l.cfg, inbound: conn}
 	var s *session
+	var failed *stream.Port
 	var err error
 	if l.pool != nil {
-		s, err = l.incoming(ctx, n)
+		s, failed, err = l.incoming(ctx, n)
 	} else {
 		s, err = start(ctx, &l.cfg, RoleServer, n, l.ledger)
 	}
 	ready()
 	if err != nil {
 		logRefused(ctx, &l.cfg, err)
-		return
-	}
-	if s != nil {
+	} else if s != nil {
 		l.deliver(ctx, s)
+	}
+	if failed != nil {
+		l.hold(ctx, failed, began)
 	}
 }
 
-// incoming gives a connection to a shared instance. It returns nil if it is one
-// over which several callers' connections come: those are delivered by
-// themselves.
-func (l *Listener) incoming(ctx context.Context, n *network) (*session, error) {
-	began := time.Now()
-	o := guest.ConnOptions{Hold: func(p *stream.Port) { l.hold(p, began) }}
-	s, err := l.pool.open(ctx, n, o, (*guest.Conn).Incoming, func(s *session) { go l.deliver(ctx, s) })
+// incoming gives a connection to a shared instance. It returns no session if it is
+// one over which several callers' connections come: those are delivered by
+// themselves. failed is the connection if it has failed through no fault of its peer.
+func (l *Listener) incoming(ctx context.Context, n *network) (s *session, failed *stream.Port, err error) {
+	o := guest.ConnOptions{Hold: func(p *stream.Port) { failed = p }} // before open returns
+	s, err = l.pool.open(ctx, n, o, (*guest.Conn).Incoming, func(s *session) { go l.deliver(ctx, s) })
 	if conn := n.takeUnused(); conn != nil {
-		l.hold(stream.NewPort(stream.Open(conn), stream.Posix), began)
+		failed = stream.NewPort(stream.Open(conn), stream.Posix)
 	}
 	if err != nil || s.in.(*guest.Conn).IsShared() {
-		return nil, err
+		return nil, failed, err
 	}
-	return s, nil
+	return s, failed, nil
 }
 
 // hold closes a connection that failed through no fault of its peer, as late as the
-// module wants it: a prober is not to learn that there was a failure. Connections
-// of a listener that is closed are not held.
-func (l *Listener) hold(p *stream.Port, began time.Time) {
-	l.a.running.Go(func() {
-		p.Discard(began.Add(l.pool.hold()), l.a.ctx.Done())
-		_ = p.Close() // nobody could use the error
-	})
+// module wants it: a prober is not to learn that there was a failure. ctx ends with
+// the listener, and connections of one that is closed are not held.
+func (l *Listener) hold(ctx context.Context, p *stream.Port, began time.Time) {
+	p.Discard(began.Add(l.pool.hold()), ctx.Done())
+	_ = p.Close() // nobody could use the error
 }
 
 // deliver hands a connection to AcceptRuntime.

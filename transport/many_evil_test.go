@@ -56,8 +56,8 @@ func TestEvilMany(t *testing.T) {
 	stop := witness(t)
 	defer stop()
 	for way, want := range map[string]struct {
-		fate   fate // refused: it fails while it is set up
-		layer  error
+		fate   fate  // lives, or unborn, or hangs: it is up, and need not do anything
+		layer  error // of what is unborn; nil if it depends on who comes first
 		report string
 	}{
 		"none":            {fate: lives},

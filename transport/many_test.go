@@ -273,8 +273,8 @@ func TestMaxConns(t *testing.T) {
 // TestMaxInstances: instances that are shared count as others do.
 func TestMaxInstances(t *testing.T) {
 	cfg := quietConfig(t, "plain")
-	cfg.MaxInstances = cfg.Module.Instances() + 1
-	cfg.Instances = 1
+	awaitInstances(t, cfg.Module, 0) // of earlier tests
+	cfg.Instances, cfg.MaxInstances = 1, 1
 	address := echoServer(t)
 	d, other := manyDialer(t, cfg), manyDialer(t, cfg)
 	stop := neighbour(t, dial(t, d, address, nil))
@@ -287,7 +287,7 @@ func TestMaxInstances(t *testing.T) {
 // TestCloseDialer: what is up goes on, and the instance goes with the last of it.
 func TestCloseDialer(t *testing.T) {
 	cfg := testConfig(t, "plain"+inOne)
-	before := cfg.Module.Instances()
+	awaitInstances(t, cfg.Module, 0) // of earlier tests
 	address := echoServer(t)
 	d := manyDialer(t, cfg)
 	a, b := dial(t, d, address, nil), dial(t, d, address, nil)
@@ -304,11 +304,11 @@ func TestCloseDialer(t *testing.T) {
 	if err := roundTrip(b, "still there"); err != nil {
 		t.Error(err)
 	}
-	if n := cfg.Module.Instances(); n != before+1 {
-		t.Errorf("%d instances while a connection is up, want %d", n, before+1)
+	if n := cfg.Module.Instances(); n != 1 {
+		t.Errorf("%d instances while a connection is up, want 1", n)
 	}
 	b.Close()
-	awaitInstances(t, cfg.Module, before)
+	awaitInstances(t, cfg.Module, 0)
 	if err := d.Close(); err != nil {
 		t.Errorf("the second Close: %v", err)
 	}
@@ -328,13 +328,13 @@ func awaitInstances(t testing.TB, m *Module, n int) {
 // is being started is not used.
 func TestCloseIdleDialer(t *testing.T) {
 	cfg := testConfig(t, "plain"+inOne)
-	before := cfg.Module.Instances()
+	awaitInstances(t, cfg.Module, 0) // of earlier tests
 	d := manyDialer(t, cfg)
 	if err := d.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	d.Close()
-	awaitInstances(t, cfg.Module, before)
+	awaitInstances(t, cfg.Module, 0)
 
 	d = manyDialer(t, cfg)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -344,13 +344,13 @@ func TestCloseIdleDialer(t *testing.T) {
 	}
 	d.Close()
 	d.settle(t)
-	awaitInstances(t, cfg.Module, before)
+	awaitInstances(t, cfg.Module, 0)
 }
 
 // TestCloseListener is TestCloseDialer for the other side.
 func TestCloseListener(t *testing.T) {
 	cfg := testConfig(t, "plain"+inOne)
-	before := cfg.Module.Instances()
+	awaitInstances(t, cfg.Module, 0) // of earlier tests
 	l, err := Listen(t.Context(), cfg, loopback(t))
 	if err != nil {
 		t.Fatal(err)
@@ -374,11 +374,11 @@ func TestCloseListener(t *testing.T) {
 	if err := roundTrip(near, "still there"); err != nil {
 		t.Error(err)
 	}
-	if n := cfg.Module.Instances(); n != before+1 {
-		t.Errorf("%d instances while a connection is up, want %d", n, before+1)
+	if n := cfg.Module.Instances(); n != 1 {
+		t.Errorf("%d instances while a connection is up, want 1", n)
 	}
 	near.Close()
-	awaitInstances(t, cfg.Module, before)
+	awaitInstances(t, cfg.Module, 0)
 }
 
 // TestBulkNeighbour: a large transfer does not hold up the others of its instance.

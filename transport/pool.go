@@ -16,6 +16,9 @@ const (
 	// growAt is how many connections the least loaded instance has when another
 	// one is started.
 	growAt = 4
+	// growWait is how long a connection waits for that, though another instance has
+	// room.
+	growWait = 100 * time.Millisecond
 
 	// After a failure the next instance is started later and later, until one has
 	// lived for longEnough.
@@ -91,14 +94,19 @@ func (p *pool) acquire(ctx context.Context) (*member, error) {
 			p.mu.Unlock()
 			return m, nil
 		}
-		waited = true
 		s, lastErr, notNow := p.starting, p.lastErr, p.notNow
 		p.mu.Unlock()
+		var enough <-chan time.Time
+		if !full {
+			waited = true
+			enough = time.After(growWait)
+		}
 		select {
 		case <-s.done:
 			if s.err != nil && m == nil {
 				return nil, s.err
 			}
+		case <-enough:
 		case <-ctx.Done():
 			if wait := time.Until(notNow); lastErr != nil && wait > 0 {
 				return nil, fmt.Errorf("the next start is due in %v, after a failure: %w", wait.Round(time.Millisecond), lastErr)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"sync"
 	"time"
@@ -68,11 +69,11 @@ func (s *session) serve(end func(), deliver func(net.Conn) error) error {
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		if err == nil {
-			err = deliver(s.stream(inner))
-		}
 		if err != nil {
 			return err
+		}
+		if err := deliver(s.stream(inner)); err != nil {
+			log.Print("a stream was refused: ", err) // deliver has closed it; the others go on
 		}
 	}
 }

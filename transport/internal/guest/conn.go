@@ -19,8 +19,8 @@ type ConnOptions struct {
 	// Ended is called once when the connection, after it was set up, is over for
 	// the module; nil is a clean end. It must not block.
 	Ended func(error)
-	// Hold, if not nil, takes over a network connection whose set-up has failed, and
-	// not by the module's decision. It must not block.
+	// Hold, if not nil, takes over the connection that came from the network if its
+	// set-up has failed, and not by the module's decision. It must not block.
 	Hold func(*stream.Port)
 	// Shared is called for each connection that came over this one, before
 	// anything can happen to it, and sets the new one's Ended. What it returns is
@@ -46,6 +46,7 @@ type Conn struct {
 	mu       sync.Mutex
 	state    connState
 	caller   *stream.Port
+	peer     *stream.Port   // the network's, if the connection came from there
 	ports    []*stream.Port // the caller's and the network's
 	closed   []*stream.Port // those of ports that the module has closed
 	draining int            // those of them that are no longer in closed
@@ -77,6 +78,8 @@ func (c *Counts) add(p *stream.Port, isCaller bool) {
 	}
 }
 
+func newPort(s stream.Stream) *stream.Port { return stream.NewPort(s, stream.Posix) }
+
 // Open hands an outgoing connection to the module and waits until it is ready.
 // After an error nothing is left of it.
 func (c *Conn) Open(ctx context.Context) error {
@@ -88,17 +91,20 @@ func (c *Conn) Open(ctx context.Context) error {
 	return c.begin(ctx, func() (r control.Record, err error) {
 		r = control.Record{Kind: control.Open, Payload: payload}
 		if c.many.connects.Load() && c.o.Target != "" {
-			conn, err := c.o.Host.DialFixed(ctx)
+			dialing, cancel := context.WithCancel(ctx)
+			defer cancel()
+			defer context.AfterFunc(c.life, cancel)() // the instance may end meanwhile
+			conn, err := c.o.Host.DialFixed(dialing)
 			if err != nil {
 				return r, err
 			}
-			fd, err := c.attach(stream.Open(conn), false)
+			fd, err := c.attach(newPort(stream.Open(conn)), false)
 			if err != nil {
 				return r, err
 			}
 			r.Request = uint32(fd)
 		}
-		r.Value, err = c.attach(c.near, true)
+		r.Value, err = c.attach(newPort(c.near), true)
 		return r, err
 	})
 }
@@ -112,7 +118,11 @@ func (c *Conn) Incoming(ctx context.Context) error {
 		if err != nil {
 			return r, err
 		}
-		fd, err := c.attach(stream.Open(conn), false)
+		peer := newPort(stream.Open(conn))
+		c.mu.Lock()
+		c.peer = peer
+		c.mu.Unlock()
+		fd, err := c.attach(peer, false)
 		return control.Record{Kind: control.Incoming, Value: fd}, err
 	})
 }
@@ -189,10 +199,10 @@ func (c *Conn) endLocked(cause error, tell bool) {
 	}
 	decided := cause == nil || errors.As(cause, new(*FailError))
 	for _, p := range ports {
-		if c.o.Hold != nil && !decided && p != c.caller {
-			c.o.Hold(p)
-		} else {
+		if decided {
 			_ = p.Close() // nobody has used it
+		} else {
+			c.abandon(p)
 		}
 	}
 	if cause == nil {
@@ -246,35 +256,36 @@ func (c *Conn) unreserve() {
 	c.mu.Unlock()
 }
 
-// attach gives the module a descriptor for s, which belongs to the connection.
-func (c *Conn) attach(s stream.Stream, isCaller bool) (int32, error) {
+// attach gives the module a descriptor for p, which belongs to the connection.
+func (c *Conn) attach(p *stream.Port, isCaller bool) (int32, error) {
 	if err := c.reserve(); err != nil {
-		_ = s.Close()
+		c.abandon(p)
 		return 0, err
 	}
-	return c.attachReserved(s, isCaller)
+	return c.attachReserved(p, isCaller)
 }
 
-func (c *Conn) attachReserved(s stream.Stream, isCaller bool) (fd int32, err error) {
-	p := stream.NewPort(s, stream.Posix)
+// abandon closes a port that the module does not get or keep, or has it held if its
+// peer is not to notice.
+func (c *Conn) abandon(p *stream.Port) {
+	if p == c.peer && c.o.Hold != nil {
+		c.o.Hold(p)
+	} else {
+		_ = p.Close() // nobody has used it
+	}
+}
+
+func (c *Conn) attachReserved(p *stream.Port, isCaller bool) (fd int32, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state == over {
-		err = ErrEnded
-	} else {
-		ok := false
-		fd, ok = c.many.fds.insertNew(func(fd int32) *descriptor {
-			return &descriptor{port: p, nonblock: true, owner: c, watch: newWatch(&c.many.queue, fd)}
-		})
-		if !ok {
-			err = &LimitError{"open descriptors", c.many.fds.limit}
-		}
-	}
-	if err != nil {
 		c.open--
-		_ = p.Close()
-		return 0, err
+		c.abandon(p)
+		return 0, ErrEnded
 	}
+	fd = c.many.fds.insertOwned(func(fd int32) *descriptor {
+		return &descriptor{port: p, nonblock: true, owner: c, watch: newWatch(&c.many.queue, fd)}
+	})
 	if isCaller {
 		c.caller = p
 	}

@@ -48,7 +48,7 @@ func TestControlQueueReads(t *testing.T) {
 	default:
 		t.Error("nobody was woken")
 	}
-	if _, err := readRecords(t, q, 19); err != syscall.EINVAL {
+	if _, err := readRecords(t, q, 19); toErrno(err) != eInval {
 		t.Errorf("a buffer in which no record fits: %v", err)
 	}
 	var next uint32

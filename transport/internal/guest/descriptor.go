@@ -33,34 +33,49 @@ func (d *descriptor) watched(dir stream.Direction) bool {
 // first, as POSIX does.
 type descriptors struct {
 	mu    sync.Mutex
-	limit int
+	limit int // of those that belong to no connection of a Many, which bounds its own
 	slots []*descriptor
-	used  int
+	used  int // of those that count for limit
 	low   int // no slot below is free
 }
 
 // insert returns the number of d, or false if the table is full.
 func (t *descriptors) insert(d *descriptor) (int32, bool) {
-	return t.insertNew(func(int32) *descriptor { return d })
-}
-
-// insertNew is insert for a descriptor that has to know its number.
-func (t *descriptors) insertNew(d func(fd int32) *descriptor) (int32, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.used >= t.limit {
 		return 0, false
 	}
 	t.used++
+	return t.place(func(int32) *descriptor { return d }), true
+}
+
+// insertOwned is insert for a descriptor of a connection, which has to know its
+// number. The connection has counted it.
+func (t *descriptors) insertOwned(d func(fd int32) *descriptor) int32 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.place(d)
+}
+
+// place puts a descriptor into the lowest free slot. The lock is held.
+func (t *descriptors) place(d func(fd int32) *descriptor) int32 {
 	for ; t.low < len(t.slots); t.low++ {
 		if t.slots[t.low] == nil {
 			t.slots[t.low] = d(int32(t.low))
-			return int32(t.low), true
+			return int32(t.low)
 		}
 	}
 	t.slots = append(t.slots, d(int32(t.low)))
 	t.low = len(t.slots)
-	return int32(t.low - 1), true
+	return int32(t.low - 1)
+}
+
+// taken notes that a descriptor is no longer in the table. The lock is held.
+func (t *descriptors) taken(d *descriptor) {
+	if d.owner == nil {
+		t.used--
+	}
 }
 
 // get returns nil for a number that is not in use.
@@ -82,7 +97,7 @@ func (t *descriptors) remove(fd uint32) *descriptor {
 	}
 	d := t.slots[fd]
 	t.slots[fd] = nil
-	t.used--
+	t.taken(d)
 	t.low = min(t.low, int(fd))
 	return d
 }
@@ -100,7 +115,7 @@ func (t *descriptors) renumber(from, to uint32) (replaced *descriptor, ok bool) 
 	}
 	replaced = t.slots[to]
 	t.slots[to], t.slots[from] = t.slots[from], nil
-	t.used--
+	t.taken(replaced)
 	t.low = min(t.low, int(from))
 	return replaced, true
 }

@@ -44,8 +44,6 @@ func StartMany(ctx context.Context, m *Module, o Options) (*Many, error) {
 	n.queue.handle, n.queue.patience = n.handle, o.DialTimeout
 	n.queue.giveUp = func(why string) { in.Kill(&BrokenError{m.shape.ABI.many[o.Role].name, why}) }
 	in.many, in.mode = n, stream.Posix
-	// Each connection has a limit of its own.
-	in.fds.limit = o.Limits.Descriptors * (1 + o.Limits.Conns)
 	n.Own = n.newConn(ConnOptions{Host: o.Host})
 	n.Own.state = up
 	if err := in.bounded(ctx, func() error { return in.initialise(m) }); err != nil {
@@ -233,7 +231,7 @@ func (m *Many) dial(c *Conn, r control.Record) {
 			refuse(err, toErrno(err))
 			return
 		}
-		fd, err := owner.attachReserved(stream.Open(conn), false)
+		fd, err := owner.attachReserved(newPort(stream.Open(conn)), false)
 		if err != nil {
 			m.answer(control.Dialed, r, -int32(eCanceled))
 			return
@@ -262,7 +260,7 @@ func (m *Many) accept(c *Conn, r control.Record) {
 			return
 		}
 	}
-	fd, err := to.attach(to.near, true)
+	fd, err := to.attach(newPort(to.near), true)
 	if err != nil {
 		to.end(err, false)
 		m.answer(control.Caller, r, -int32(eInval))

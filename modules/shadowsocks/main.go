@@ -1,0 +1,155 @@
+// Command shadowsocks is the transport of that name, with the AEAD ciphers of its
+// SIP004, client and server. It works with shadowsocks-libev and others on the other
+// side.
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"math"
+	mathrand "math/rand/v2"
+	"net"
+	"time"
+
+	library "github.com/Jigsaw-Code/outline-sdk/transport/shadowsocks"
+	"github.com/shadowsocks/go-shadowsocks2/socks"
+	"gitlab.com/yawning/obfs4.git/common/replayfilter"
+
+	"waterproxy/watm"
+	_ "waterproxy/watm/singleinstance" // a second instance would not know of the first one's salts
+)
+
+// A connection that is not a client's stays open for a time that differs from
+// server to server, so that it does not tell which program this is.
+const (
+	minSilence = 30 * time.Second
+	maxSilence = 90 * time.Second
+)
+
+// headerDelay is how long a client's header waits for the first payload, to leave
+// together with it.
+const headerDelay = 50 * time.Millisecond
+
+var (
+	errHandshake = errors.New("the client is none of ours: it has another password or cipher, or is a prober")
+	errReplay    = errors.New("the client's salt has been used before: somebody replays a recorded connection")
+)
+
+// shadowsocks is the transport. Its fields are a server's.
+type shadowsocks struct {
+	key *library.EncryptionKey
+	// salts has those of the clients whose handshake was good, and our own, which
+	// could come back as a client's. They have no date that would let them expire,
+	// so none is forgotten before the filter is full: at 102,400 salts, the last
+	// 51,200 connections. They are lost with the process.
+	salts   *replayfilter.ReplayFilter
+	silence time.Duration
+}
+
+// Start implements watm.Starter.
+func (t *shadowsocks) Start(env *watm.Env) error {
+	if !env.Server {
+		return nil
+	}
+	args, err := serverArgs(env)
+	if err != nil {
+		return err
+	}
+	if err := t.configure(args); err != nil {
+		return err
+	}
+	env.KeepOpen(t.silence)
+	return env.Publish(args)
+}
+
+// configure makes the transport a server's.
+func (t *shadowsocks) configure(args watm.Args) (err error) {
+	if t.key, err = newKey(args); err != nil {
+		return err
+	}
+	t.silence = minSilence + mathrand.N(maxSilence-minSilence)
+	t.salts, err = replayfilter.New(math.MaxInt64)
+	return err
+}
+
+// Client implements watm.Transport. It has nothing to wait for: the server does not
+// answer the header.
+func (*shadowsocks) Client(_ context.Context, wire watm.Conn, args watm.Args) (net.Conn, error) {
+	key, err := newKey(args)
+	if err != nil {
+		return nil, err
+	}
+	header, err := clientHeader(args)
+	if err != nil {
+		return nil, err
+	}
+	out, err := newWriter(wire, key, newSalt(key))
+	if err != nil {
+		return nil, err
+	}
+	out.delay(header, headerDelay)
+	return &conn{Conn: wire, in: library.NewReader(wire, key), out: out}, nil
+}
+
+// Server implements watm.Transport. After a bad handshake it reads on and says
+// nothing for as long as it would wait for a handshake: a prober sees the same
+// whatever it sends, and however much.
+func (t *shadowsocks) Server(ctx context.Context, wire watm.Conn) (net.Conn, error) {
+	defer context.AfterFunc(ctx, func() { wire.Close() })()
+	if err := wire.SetReadDeadline(time.Now().Add(t.silence)); err != nil {
+		return nil, err
+	}
+	c, err := t.handshake(wire)
+	if err != nil {
+		log.Print(err)                   // the host may only say later that the time was up
+		_, _ = io.Copy(io.Discard, wire) // how it ends does not matter any more
+		return nil, err
+	}
+	return c, wire.SetReadDeadline(time.Time{})
+}
+
+// handshake reads what a client begins with, and ignores where it wants to go.
+func (t *shadowsocks) handshake(wire watm.Conn) (net.Conn, error) {
+	salt := make([]byte, t.key.SaltSize())
+	if _, err := io.ReadFull(wire, salt); err != nil {
+		return nil, handshakeError(err)
+	}
+	in := library.NewReader(io.MultiReader(bytes.NewReader(salt), wire), t.key)
+	if _, err := socks.ReadAddr(in); err != nil {
+		return nil, handshakeError(err)
+	}
+	if t.salts.TestAndSet(time.Now(), salt) {
+		return nil, errReplay
+	}
+	salt = newSalt(t.key)
+	t.salts.TestAndSet(time.Now(), salt) // it is new: it was drawn just now
+	out, err := newWriter(wire, t.key, salt)
+	if err != nil {
+		return nil, err
+	}
+	return &conn{Conn: wire, in: in, out: out}, nil
+}
+
+// handshakeError tells a connection that broke or said too little from one that
+// said the wrong thing.
+func handshakeError(err error) error {
+	var failed net.Error
+	if errors.As(err, &failed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("the client's handshake is not complete: %w", err)
+	}
+	return errHandshake
+}
+
+// newSalt draws a salt.
+func newSalt(key *library.EncryptionKey) []byte {
+	salt := make([]byte, key.SaltSize())
+	rand.Read(salt) // it never fails
+	return salt
+}
+
+func main() { watm.Run(&shadowsocks{}) }
