@@ -79,8 +79,8 @@ func inspect(w io.Writer, file string) error {
 	if m.HalfClose() || len(m.ManyRoles()) > 0 {
 		row("", "its role and arguments, as files below /watm")
 	}
-	row("", "at most %s of memory, %d open descriptors for a connection and %d instances",
-		mebibytes(transport.DefaultMaxMemory), transport.DefaultMaxDescriptors, transport.DefaultMaxInstances)
+	row("", "at most %s of memory (%s for many connections), %d open descriptors for a connection and %d instances",
+		mebibytes(transport.DefaultMaxMemory), mebibytes(transport.DefaultSharedMemory), transport.DefaultMaxDescriptors, transport.DefaultMaxInstances)
 	row("not granted", "other files, the environment, standard input and output (what it prints is logged)")
 	row("", "addresses of its own choice and a directory for state, unless the operator grants them")
 	return t.Flush()

@@ -271,5 +271,5 @@ const crowd = 200
 // the connections of a crowd.
 func failingObfs4(t *testing.T, lab *obfs4Lab, keys string) *transport.Listener {
 	t.Helper()
-	return listenObfs4(t, lab, transport.Config{MaxMemory: 12 << 20, Args: parseKeys(keys)})
+	return listenObfs4(t, lab, transport.Config{MaxMemory: 8 << 20, Args: parseKeys(keys)})
 }

@@ -20,7 +20,8 @@ import (
 
 // Defaults of a [Config].
 const (
-	DefaultMaxMemory      = 256 << 20
+	DefaultMaxMemory      = 256 << 20 // of an instance for one connection
+	DefaultSharedMemory   = 2 << 30   // of an instance for many
 	DefaultMaxDescriptors = 64
 	DefaultMaxInstances   = 16384
 	DefaultMaxConns       = 16384
@@ -81,7 +82,8 @@ type Config struct {
 	// MaxConns bounds the connections of one instance. 0 means DefaultMaxConns.
 	MaxConns int
 	// MaxMemory bounds the linear memory of one instance, in bytes. 0 means
-	// DefaultMaxMemory.
+	// DefaultMaxMemory for an instance that carries one connection, and
+	// DefaultSharedMemory for one that carries many.
 	MaxMemory uint64
 	// MaxDescriptors bounds what one connection has open at once, and what an
 	// instance has besides its connections. 0 means DefaultMaxDescriptors.
@@ -148,7 +150,6 @@ func (c Config) prepare(check func(Role) error, roles ...Role) (Config, error) {
 	if c.Resolve == nil {
 		c.Resolve = resolve
 	}
-	c.MaxMemory = cmp.Or(c.MaxMemory, DefaultMaxMemory)
 	c.MaxDescriptors = cmp.Or(c.MaxDescriptors, DefaultMaxDescriptors)
 	c.MaxInstances = cmp.Or(c.MaxInstances, DefaultMaxInstances)
 	c.MaxConns = cmp.Or(c.MaxConns, DefaultMaxConns)
@@ -171,7 +172,7 @@ func (c *Config) options(r Role, n *network) (guest.Options, error) {
 		Role: r, Host: n, Config: c.ModuleConfig, Logger: c.Logger,
 		Args: c.Args.String(), Target: control.Target(n.network, n.address),
 		Limits: guest.Limits{
-			Memory: c.MaxMemory, Descriptors: c.MaxDescriptors, Instances: c.MaxInstances, Conns: c.MaxConns,
+			Memory: cmp.Or(c.MaxMemory, DefaultMaxMemory), Descriptors: c.MaxDescriptors, Instances: c.MaxInstances, Conns: c.MaxConns,
 		},
 		Drain: c.DrainTimeout, DialTimeout: c.SetupTimeout,
 	}

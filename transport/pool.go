@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -184,6 +185,7 @@ func (p *pool) startMember(wait time.Duration) (*member, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.Limits.Memory = cmp.Or(p.cfg.MaxMemory, DefaultSharedMemory)
 	in, err := guest.StartMany(ctx, p.cfg.Module.m, o)
 	if err != nil {
 		return nil, wrap("start module", err)

@@ -79,11 +79,27 @@ func (t *obfs4) Client(ctx context.Context, conn watm.Conn, args watm.Args) (net
 // stays open.
 func (t *obfs4) Server(ctx context.Context, conn watm.Conn) (net.Conn, error) {
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	carried, err := t.server.WrapConn(conn)
+	wire := &lentConn{Conn: conn}
+	carried, err := t.server.WrapConn(wire)
 	if err != nil {
 		return nil, fmt.Errorf("obfs4 handshake: %w", err)
 	}
+	wire.given = true
 	return halfCloser{carried, conn}, nil
+}
+
+// lentConn is closed by its user only once it has been given away: the host is to
+// learn why a handshake failed before the connection ends.
+type lentConn struct {
+	watm.Conn
+	given bool
+}
+
+func (c *lentConn) Close() error {
+	if !c.given {
+		return nil
+	}
+	return c.Conn.Close()
 }
 
 // halfCloser adds the end of one direction to the library's connection: every Write

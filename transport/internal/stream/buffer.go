@@ -6,18 +6,30 @@ import (
 	"syscall"
 )
 
-// bufferSize is how much one direction of a pipe holds: enough for a bulk
-// transfer to run at memory speed, small enough that thousands of stalled
-// connections are affordable.
+// bufferSize is that of buffers which are held for a short time.
 const bufferSize = 64 << 10
 
 var bufferPool = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
+// One direction of a pipe holds up to largeRing bytes: enough for a bulk transfer to
+// run at memory speed, small enough that thousands of stalled connections are
+// affordable. As long as smallRing is enough it takes no more, for those where a few
+// bytes wait to be read.
+const (
+	smallRing = 4 << 10
+	largeRing = 128 << 10
+)
+
+var (
+	smallRings = sync.Pool{New: func() any { return new([smallRing]byte) }}
+	largeRings = sync.Pool{New: func() any { return new([largeRing]byte) }}
+)
 
 // buffer is one direction of a pipe: a bounded FIFO of bytes. Memory is held
 // only while there are bytes in it.
 type buffer struct {
 	mu       sync.Mutex
-	ring     *[bufferSize]byte // nil while empty
+	ring     []byte // nil while empty
 	start, n int
 	ended    bool  // no more writes; readers see the end after the last byte
 	err      error // what readers get at the end; io.EOF unless the stream broke
@@ -41,8 +53,8 @@ func (b *buffer) read(bufs [][]byte) (n int, err error) {
 	}
 	for _, p := range bufs {
 		for len(p) > 0 && b.n > 0 {
-			k := copy(p, b.ring[b.start:min(b.start+b.n, bufferSize)])
-			b.start = (b.start + k) % bufferSize
+			k := copy(p, b.ring[b.start:min(b.start+b.n, len(b.ring))])
+			b.start = (b.start + k) % len(b.ring)
 			b.n -= k
 			n += k
 			p = p[k:]
@@ -65,13 +77,12 @@ func (b *buffer) write(bufs [][]byte) (n int, err error) {
 		b.mu.Unlock()
 		return size(bufs), nil
 	}
+	all := size(bufs)
+	b.makeRoom(all)
 	for _, p := range bufs {
-		for len(p) > 0 && b.n < bufferSize {
-			if b.ring == nil {
-				b.ring = bufferPool.Get().(*[bufferSize]byte)
-			}
-			at := (b.start + b.n) % bufferSize
-			end := bufferSize
+		for len(p) > 0 && b.n < len(b.ring) {
+			at := (b.start + b.n) % len(b.ring)
+			end := len(b.ring)
 			if at < b.start {
 				end = b.start
 			}
@@ -81,7 +92,7 @@ func (b *buffer) write(bufs [][]byte) (n int, err error) {
 			p = p[k:]
 		}
 	}
-	if n == 0 && size(bufs) > 0 {
+	if n == 0 && all > 0 {
 		b.mu.Unlock()
 		return 0, ErrWouldBlock
 	}
@@ -91,12 +102,46 @@ func (b *buffer) write(bufs [][]byte) (n int, err error) {
 	return n, nil
 }
 
+// makeRoom takes a ring for k more bytes, or as many as there may be. The lock is
+// held.
+func (b *buffer) makeRoom(k int) {
+	switch {
+	case k == 0 || b.n+k <= len(b.ring) || len(b.ring) == largeRing:
+	case b.n+k <= smallRing:
+		b.ring = smallRings.Get().(*[smallRing]byte)[:]
+	default:
+		ring := largeRings.Get().(*[largeRing]byte)[:]
+		n := 0
+		for _, p := range b.pieces() {
+			n += copy(ring[n:], p)
+		}
+		b.free()
+		b.ring, b.start, b.n = ring, 0, n
+	}
+}
+
+// pieces returns the bytes in the ring. The lock is held.
+func (b *buffer) pieces() [2][]byte {
+	end := min(b.start+b.n, len(b.ring))
+	return [2][]byte{b.ring[b.start:end], b.ring[:b.n-(end-b.start)]}
+}
+
 // release gives the ring back when it holds nothing. The lock is held.
 func (b *buffer) release() {
-	if b.n == 0 && b.ring != nil {
-		bufferPool.Put(b.ring)
-		b.ring, b.start = nil, 0
+	if b.n == 0 {
+		b.free()
 	}
+}
+
+// free gives the ring back. The lock is held.
+func (b *buffer) free() {
+	switch len(b.ring) {
+	case smallRing:
+		smallRings.Put((*[smallRing]byte)(b.ring))
+	case largeRing:
+		largeRings.Put((*[largeRing]byte)(b.ring))
+	}
+	b.ring, b.start = nil, 0
 }
 
 // awaitRead and awaitWrite report readiness or remember w.
@@ -113,7 +158,7 @@ func (b *buffer) awaitRead(w Waker) bool {
 func (b *buffer) awaitWrite(w Waker) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.n < bufferSize || b.ended || b.dropped || b.discard {
+	if b.n < largeRing || b.ended || b.dropped || b.discard {
 		return true
 	}
 	b.writers.add(w)
@@ -156,13 +201,11 @@ func (b *buffer) change(f func()) {
 func (b *buffer) takeAll() (all []byte, ws wakers) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.n > 0 {
-		end := min(b.start+b.n, bufferSize)
-		all = append(all, b.ring[b.start:end]...)
-		all = append(all, b.ring[:b.n-(end-b.start)]...)
-		b.n = 0
-		b.release()
+	for _, p := range b.pieces() {
+		all = append(all, p...)
 	}
+	b.n = 0
+	b.release()
 	return all, b.writers.take()
 }
 

@@ -19,9 +19,9 @@ func TestBufferAgainstModel(t *testing.T) {
 		written := 0
 		for range 400 {
 			if rng.IntN(2) == 0 {
-				data := numbers(written, rng.IntN(bufferSize/3))
+				data := numbers(written, rng.IntN(largeRing/3))
 				n, err := b.write(pieces(data, rng.IntN(100), 0, rng.IntN(5000)))
-				want := min(len(data), bufferSize-len(model))
+				want := min(len(data), largeRing-len(model))
 				if n != want || (err == ErrWouldBlock) != (want == 0 && len(data) > 0) {
 					t.Fatalf("seed %d: wrote %d of %d into %d: %v", seed, n, len(data), len(model), err)
 				}
@@ -29,7 +29,7 @@ func TestBufferAgainstModel(t *testing.T) {
 				written += n
 				continue
 			}
-			out := make([]byte, rng.IntN(bufferSize/3))
+			out := make([]byte, rng.IntN(largeRing/3))
 			n, err := b.read(pieces(out, 0, rng.IntN(300)))
 			want := min(len(out), len(model))
 			if n != want || (err == ErrWouldBlock) != (len(model) == 0) {
@@ -117,7 +117,7 @@ func TestBufferWakes(t *testing.T) {
 		"swallow": func(b *buffer) { b.swallow() },
 	} {
 		b, s := new(buffer), NewSignal()
-		b.write([][]byte{make([]byte, bufferSize)})
+		b.write([][]byte{make([]byte, largeRing)})
 		if b.awaitWrite(s) {
 			t.Fatal("a full buffer is ready")
 		}
@@ -147,7 +147,7 @@ func TestQueue(t *testing.T) {
 		pushed, popped := 0, 0
 		for range 300 {
 			if rng.IntN(2) == 0 {
-				n := rng.IntN(3 * bufferSize / 2)
+				n := rng.IntN(3 * largeRing / 2)
 				q.push(pieces(numbers(pushed, n), 0, rng.IntN(10)))
 				pushed += n
 			} else if q.size > 0 {

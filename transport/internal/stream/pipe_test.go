@@ -105,7 +105,7 @@ func TestPipeConnCloseUnblocks(t *testing.T) {
 		}
 	})
 	blocked.Go(func() {
-		if n, err := app.Write(make([]byte, 2*bufferSize)); err != net.ErrClosed || n != bufferSize {
+		if n, err := app.Write(make([]byte, 2*largeRing)); err != net.ErrClosed || n != largeRing {
 			t.Errorf("write: %d, %v", n, err)
 		}
 	})
@@ -207,7 +207,7 @@ func TestPipeDeadlineExceeded(t *testing.T) {
 		t.Errorf("read: %v", err)
 	}
 	app.SetWriteDeadline(time.Now().Add(time.Millisecond))
-	if n, err := app.Write(make([]byte, bufferSize+1)); !errors.Is(err, os.ErrDeadlineExceeded) || n != bufferSize {
+	if n, err := app.Write(make([]byte, largeRing+1)); !errors.Is(err, os.ErrDeadlineExceeded) || n != largeRing {
 		t.Errorf("write: %d, %v", n, err)
 	}
 	if len(app.in.readers)+len(app.out.writers) > 0 {

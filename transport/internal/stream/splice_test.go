@@ -14,7 +14,7 @@ func TestSpliceDoesNotWait(t *testing.T) {
 	for _, mode := range []Mode{Posix, Careful} {
 		near, app := NewPipe()
 		p := NewPort(near, mode)
-		sent := bytes.Repeat([]byte("left in the pipe"), bufferSize/16)
+		sent := bytes.Repeat([]byte("left in the pipe"), largeRing/16)
 		if mode == Careful { // more than fits, so that the port waits for the pipe
 			sent = bytes.Repeat(sent, 3)
 		}
