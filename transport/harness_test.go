@@ -26,14 +26,21 @@ type compileKey struct {
 	interpreter bool
 }
 
-// compile returns a test module or a built-in one, compiled once per run.
-func compile(t testing.TB, name string, interpreter bool) *Module {
+// wasmOf returns the file of a built-in module or a test module.
+func wasmOf(t testing.TB, name string) []byte {
 	t.Helper()
-	name = strings.TrimSuffix(name, inOne)
 	wasm, err := modules.Load(name)
 	if err != nil {
 		wasm = testmodules.Load(t, name)
 	}
+	return wasm
+}
+
+// compile returns a test module or a built-in one, compiled once per run.
+func compile(t testing.TB, name string, interpreter bool) *Module {
+	t.Helper()
+	name = strings.TrimSuffix(name, inOne)
+	wasm := wasmOf(t, name)
 	once, _ := compiledModules.LoadOrStore(compileKey{name, interpreter}, sync.OnceValues(func() (*Module, error) {
 		return Compile(wasm, CompileOptions{CacheDir: cacheDir, Interpreter: interpreter})
 	}))

@@ -1,5 +1,3 @@
-//go:build wasip1
-
 // Command mux is a transport that carries all connections to a bridge over one
 // network connection, so that a censor sees one long-lived stream. It hides
 // nothing else.

@@ -1,5 +1,3 @@
-//go:build wasip1
-
 // Command plain is a passthrough transport: bytes are on the wire as they are.
 // It hides nothing, and is here to test and to measure what carries it.
 package main

@@ -1,5 +1,3 @@
-//go:build wasip1
-
 // Command reverse sends each write as a frame: two bytes of length, and the bytes in
 // reverse order. It is there to learn from, and hides nothing.
 package main
