@@ -2,6 +2,7 @@ package guest
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,7 +18,22 @@ import (
 
 // engine is a wazero runtime with the host modules in it. A process has one for
 // each way of compiling that it asks for, which is one in all but tests.
-type engine struct{ rt wazero.Runtime }
+type engine struct {
+	rt wazero.Runtime
+
+	// compiling has a *sync.Mutex for each module, by its hash. wazero shows a
+	// module that it found in its cache to others before it is complete, so the
+	// same bytes must not be compiled by two at once.
+	compiling sync.Map
+}
+
+// compile is CompileModule, safe for concurrent use.
+func (e *engine) compile(ctx context.Context, wasm []byte) (wazero.CompiledModule, error) {
+	mu, _ := e.compiling.LoadOrStore(sha256.Sum256(wasm), new(sync.Mutex))
+	mu.(*sync.Mutex).Lock()
+	defer mu.(*sync.Mutex).Unlock()
+	return e.rt.CompileModule(ctx, wasm)
+}
 
 // engineKey is what engines differ in.
 type engineKey struct {
@@ -53,7 +69,7 @@ func getEngine(k engineKey) (*engine, error) {
 		cfg = cfg.WithCompilationCache(cache)
 	}
 	ctx := context.Background()
-	e := &engine{wazero.NewRuntimeWithConfig(ctx, cfg)}
+	e := &engine{rt: wazero.NewRuntimeWithConfig(ctx, cfg)}
 	if err := instantiateHost(ctx, e.rt); err != nil {
 		return nil, err
 	}
@@ -82,7 +98,7 @@ func Compile(ctx context.Context, wasm []byte, interpreter bool, cacheDir string
 	if refused != nil {
 		rewritten = wasm // wazero says better what is wrong with a broken file
 	}
-	c, err := e.rt.CompileModule(ctx, rewritten)
+	c, err := e.compile(ctx, rewritten)
 	if err == nil && refused != nil {
 		err = errors.Join(refused, c.Close(ctx))
 	}
