@@ -121,6 +121,7 @@ func TestStop(t *testing.T) {
 func FuzzAddStop(f *testing.F) {
 	f.Add(endless)
 	f.Add(endless[:20])
+	f.Add(counting)
 	ctx := context.Background()
 	rt := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter())
 	f.Fuzz(func(t *testing.T, wasm []byte) {
