@@ -9,16 +9,16 @@ import (
 	"iter"
 	"log/slog"
 	"os"
-	"os/signal"
 	"strings"
 	"sync"
-	"syscall"
+	"time"
 
 	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
 
 	"waterproxy/client"
 	"waterproxy/internal/catalog"
 	"waterproxy/internal/meter"
+	"waterproxy/internal/outbound"
 	"waterproxy/internal/ptlog"
 	"waterproxy/server"
 	"waterproxy/transport"
@@ -27,12 +27,14 @@ import (
 // managed is the program as tor started it. What goes wrong is told to tor on
 // standard output, in the words of the specification.
 type managed struct {
-	catalog catalog.Catalog
-	metrics string
-	level   slog.LevelVar
-	log     *slog.Logger
-	meter   *meter.Meter
-	running []listener
+	catalog    catalog.Catalog
+	metrics    string
+	level      slog.LevelVar
+	drainLimit time.Duration
+	log        *slog.Logger
+	meter      *meter.Meter
+	outbound   outbound.Dialer
+	running    []listener
 }
 
 // listener is what a transport's client and server side have in common.
@@ -60,21 +62,17 @@ func runManaged(args []string) int {
 		}
 		defer stop()
 	}
-	ctx, cancel := untilEnd()
-	defer cancel()
+	end, stop := watchEnd(m.log)
+	defer stop()
 	start := m.startServer
 	if _, ok := os.LookupEnv("TOR_PT_CLIENT_TRANSPORTS"); ok {
 		start = m.startClient
 	}
-	if err := start(ctx); err != nil {
+	if err := start(end.asked); err != nil {
 		return exitFailure // the line that says why has been printed
 	}
-	<-ctx.Done()
-	for _, l := range m.running {
-		if err := l.Close(); err != nil {
-			m.log.Warn("cannot stop listening", "error", err)
-		}
-	}
+	<-end.asked.Done()
+	m.drain(end)
 	return 0
 }
 
@@ -88,6 +86,7 @@ func (m *managed) parse(args []string) error {
 	fs.Func("module-instances", "share N instances of NAME's module among its connections, as NAME=N, or give each its own, as NAME=each; repeatable", m.catalog.AddInstances)
 	fs.Func("module-state", "give the module of the transport NAME a directory of its own in the state directory; repeatable", m.catalog.AddState)
 	fs.StringVar(&m.metrics, "metrics", "", "serve Prometheus metrics at unix:PATH or a loopback HOST:PORT")
+	fs.DurationVar(&m.drainLimit, "drain", 30*time.Second, "how long connections may go on after a signal")
 	fs.TextVar(&m.level, "log-level", &m.level, "least severity of log lines: debug, info, warn or error")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -109,6 +108,34 @@ func (m *managed) useState() error {
 		return err
 	}
 	m.catalog.StateDir = dir
+	if err := reportCrash(dir, m.log); err != nil {
+		m.log.Warn("a crash would not be reported", "error", err)
+	}
+	return nil
+}
+
+// useSources reads the addresses that connections are to come from.
+func (m *managed) useSources() (err error) {
+	const v4, v6 = "TOR_PT_OUTBOUND_BIND_ADDRESS_V4", "TOR_PT_OUTBOUND_BIND_ADDRESS_V6"
+	if m.outbound.Source4, err = outbound.ParseSource4(os.Getenv(v4)); err != nil {
+		ptlog.EnvError("%s: %v", v4, err)
+		return err
+	}
+	if m.outbound.Source6, err = outbound.ParseSource6(os.Getenv(v6)); err != nil {
+		ptlog.EnvError("%s: %v", v6, err)
+	}
+	return err
+}
+
+// useProxy takes note of the upstream proxy, if there is one (pt-spec 3.3.2).
+func (m *managed) useProxy(text string) (err error) {
+	if text == "" {
+		return nil
+	}
+	if m.outbound.Proxy, err = outbound.ParseProxy(text); err != nil {
+		return pt.ProxyError("TOR_PT_PROXY: " + err.Error())
+	}
+	pt.ProxyDone()
 	return nil
 }
 
@@ -119,14 +146,18 @@ func (m *managed) startClient(ctx context.Context) error {
 	// fails without a line.
 	proxy := os.Getenv("TOR_PT_PROXY")
 	if err := os.Unsetenv("TOR_PT_PROXY"); err != nil {
+		ptlog.EnvError("TOR_PT_PROXY: %v", err)
 		return err
 	}
 	info, err := pt.ClientSetup(nil)
 	if err != nil {
 		return err
 	}
-	if proxy != "" {
-		return pt.ProxyError("waterproxy cannot connect through a proxy yet; remove the proxy from torrc or use another transport")
+	if err := m.useSources(); err != nil {
+		return err
+	}
+	if err := m.useProxy(proxy); err != nil {
+		return err
 	}
 	if err := m.useState(); err != nil {
 		return err
@@ -163,8 +194,17 @@ func startAll[I, T any](items []I, start func(I) (T, error)) iter.Seq2[I, func()
 	}
 }
 
-func (m *managed) startProxy(ctx context.Context, name string) (*client.Proxy, error) {
+// load returns the configuration of a transport. Whatever its module connects to,
+// it does so by way of m.outbound.
+func (m *managed) load(name string) (transport.Config, error) {
 	cfg, err := m.catalog.Load(name)
+	cfg.Dial = m.outbound.DialContext
+	cfg.DialNames = m.outbound.Proxy != nil
+	return cfg, err
+}
+
+func (m *managed) startProxy(ctx context.Context, name string) (*client.Proxy, error) {
+	cfg, err := m.load(name)
 	if err != nil {
 		return nil, err
 	}
@@ -179,6 +219,9 @@ func (m *managed) startServer(ctx context.Context) error {
 	}
 	info, err := pt.ServerSetup(nil)
 	if err != nil {
+		return err
+	}
+	if err := m.useSources(); err != nil {
 		return err
 	}
 	if err := m.useState(); err != nil {
@@ -209,27 +252,21 @@ func announce(name string, l *server.Listener) {
 }
 
 func (m *managed) startListener(ctx context.Context, bind pt.Bindaddr, info *pt.ServerInfo) (*server.Listener, error) {
-	cfg, err := m.catalog.Load(bind.MethodName)
+	cfg, err := m.load(bind.MethodName)
 	if err != nil {
 		return nil, err
 	}
 	cfg.Args = transport.Args(bind.Options)
-	return server.Listen(ctx, bind.MethodName, cfg, bind.Addr, info, m.log, m.meter)
+	return server.Listen(ctx, bind.MethodName, cfg, bind.Addr, m.orPort(info), m.log, m.meter)
 }
 
-// untilEnd returns a context that is done when tor wants the end: by a signal,
-// or, if it said so, by closing standard input, which also happens when tor dies
-// (pt-spec 3.4). It may come while transports are still being started.
-func untilEnd() (context.Context, context.CancelFunc) {
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	if os.Getenv("TOR_PT_EXIT_ON_STDIN_CLOSE") == "1" {
-		go func() {
-			// An error means as much as the end.
-			_, _ = io.Copy(io.Discard, os.Stdin)
-			cancel()
-		}()
+// orPort says where tor is, and how to get there.
+func (m *managed) orPort(info *pt.ServerInfo) server.ORPort {
+	addr := info.OrAddr
+	if info.ExtendedOrAddr != nil {
+		addr = info.ExtendedOrAddr
 	}
-	return ctx, cancel
+	return server.ORPort{ServerInfo: info, LocalAddr: m.outbound.LocalAddr("tcp", addr.AddrPort().Addr())}
 }
 
 // checkASCII makes up for goptlib, which panics where it would quote one of

@@ -20,11 +20,17 @@ import (
 // orTimeout bounds connecting to tor, which is on this machine or near it.
 const orTimeout = 10 * time.Second
 
+// ORPort is where tor is: its ORPort, or its Extended ORPort if it has one.
+type ORPort struct {
+	*pt.ServerInfo
+	LocalAddr net.Addr // that connections to it come from; nil for the system's choice
+}
+
 // Listener carries one transport's connections to tor.
 type Listener struct {
 	name  string
 	ln    *transport.Listener
-	or    *pt.ServerInfo
+	or    ORPort
 	log   *slog.Logger
 	meter *meter.Meter
 	conns sync.WaitGroup
@@ -33,7 +39,7 @@ type Listener struct {
 // Listen starts to listen at an address for clients of a transport. The module
 // must offer the server role, and is started to see that it does start. or says
 // where tor is.
-func Listen(ctx context.Context, name string, cfg transport.Config, addr *net.TCPAddr, or *pt.ServerInfo, log *slog.Logger, m *meter.Meter) (*Listener, error) {
+func Listen(ctx context.Context, name string, cfg transport.Config, addr *net.TCPAddr, or ORPort, log *slog.Logger, m *meter.Meter) (*Listener, error) {
 	log = log.With("transport", name)
 	cfg.Logger = log
 	network := "tcp"
@@ -82,7 +88,7 @@ func (l *Listener) acceptLoop() {
 
 // handle joins one client's connection to tor.
 func (l *Listener) handle(conn transport.Conn) {
-	or, err := pt.DialOrWithDialer(&net.Dialer{Timeout: orTimeout}, l.or, conn.RemoteAddr().String(), l.name)
+	or, err := pt.DialOrWithDialer(&net.Dialer{Timeout: orTimeout, LocalAddr: l.or.LocalAddr}, l.or.ServerInfo, conn.RemoteAddr().String(), l.name)
 	if err != nil {
 		l.meter.Refuse(l.name)
 		l.log.Warn("cannot connect to tor's ORPort", "error", err) // no client's address is in it
