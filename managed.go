@@ -203,14 +203,6 @@ func (m *managed) load(name string) (transport.Config, error) {
 	return cfg, err
 }
 
-func (m *managed) startProxy(ctx context.Context, name string) (*client.Proxy, error) {
-	cfg, err := m.load(name)
-	if err != nil {
-		return nil, err
-	}
-	return client.Listen(ctx, name, cfg, m.log, m.meter)
-}
-
 // startServer starts a listener for each transport that tor asks for and we have
 // (pt-spec 3.3.3).
 func (m *managed) startServer(ctx context.Context) error {
@@ -249,15 +241,6 @@ func announce(name string, l *server.Listener) {
 		return
 	}
 	pt.Smethod(name, l.Addr())
-}
-
-func (m *managed) startListener(ctx context.Context, bind pt.Bindaddr, info *pt.ServerInfo) (*server.Listener, error) {
-	cfg, err := m.load(bind.MethodName)
-	if err != nil {
-		return nil, err
-	}
-	cfg.Args = transport.Args(bind.Options)
-	return server.Listen(ctx, bind.MethodName, cfg, bind.Addr, m.orPort(info), m.log, m.meter)
 }
 
 // orPort says where tor is, and how to get there.

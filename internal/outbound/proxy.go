@@ -4,12 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
+
+	"waterproxy/transport"
 )
 
 // Proxy is an upstream proxy (TOR_PT_PROXY, pt-spec 3.2.2).
@@ -140,10 +141,10 @@ func (p *Proxy) tlsConfig() *tls.Config {
 // the proxy must not be taken for the bridge's: "refused" is not the bridge's answer.
 func (p *Proxy) failure(ctx context.Context, err error) error {
 	if ended := ctx.Err(); ended != nil {
-		return fmt.Errorf("upstream %s proxy: %w", p.kind, ended)
+		return &transport.ProxyError{Kind: p.kind, Err: ended}
 	}
 	if op := (*net.OpError)(nil); errors.As(err, &op) {
 		err = op.Err // the rest is addresses
 	}
-	return fmt.Errorf("upstream %s proxy: %v", p.kind, err)
+	return &transport.ProxyError{Kind: p.kind, Err: errors.New(err.Error())}
 }
