@@ -39,7 +39,7 @@ func live(t *testing.T) (client, server *process) {
 }
 
 // Tor ends a proxy by closing its standard input, which it also does by dying.
-func TestEndByStdin(t *testing.T) {
+func TestPTSpec_3_4_Stdin(t *testing.T) {
 	client, server := live(t)
 	for _, p := range []*process{client, server} {
 		if err := p.stdin.Close(); err != nil {
@@ -51,7 +51,7 @@ func TestEndByStdin(t *testing.T) {
 }
 
 // After a signal nothing new is begun, and what is up may end in its own time.
-func TestDrain(t *testing.T) {
+func TestPTSpec_3_4_Signals(t *testing.T) {
 	orPort := listen(t)
 	client := launch(t, clientVariables("t"), module("t", "plain_v1")...)
 	server := launch(t, serverVariables("t", orPort.Addr().String()), module("t", "plain_v1")...)
@@ -120,7 +120,7 @@ func TestDrainEnds(t *testing.T) {
 
 // A parent that is killed cannot close anything; others may hold its end of standard
 // input open.
-func TestEndWithParent(t *testing.T) {
+func TestPTSpec_3_4_Parent(t *testing.T) {
 	out, in, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -192,7 +192,7 @@ func TestCrashIsReported(t *testing.T) {
 }
 
 // Unless tor says that it will, closing standard input means nothing.
-func TestStdinIgnored(t *testing.T) {
+func TestPTSpec_3_2_1_StdinIgnored(t *testing.T) {
 	for name, env := range map[string]variables{
 		"unset": clientVariables("t").without("TOR_PT_EXIT_ON_STDIN_CLOSE"),
 		"0":     clientVariables("t").with(variables{"TOR_PT_EXIT_ON_STDIN_CLOSE": "0"}),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -9,6 +10,7 @@ import (
 	"iter"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -209,12 +211,20 @@ func (m *managed) startServer(ctx context.Context) error {
 	if err := checkASCII(); err != nil {
 		return err
 	}
+	if err := addBindAddrs(); err != nil {
+		ptlog.EnvError("TOR_PT_SERVER_BINDADDR: %v", err)
+		return err
+	}
 	info, err := pt.ServerSetup(nil)
 	if err != nil {
 		return err
 	}
 	if err := m.useSources(); err != nil {
 		return err
+	}
+	if or := info.ExtendedOrAddr; or != nil && !or.IP.IsLoopback() {
+		// ext-orport-spec 4
+		m.log.Warn("the Extended ORPort is on another machine: whoever is on the way sees the clients' addresses")
 	}
 	if err := m.useState(); err != nil {
 		return err
@@ -245,11 +255,10 @@ func announce(name string, l *server.Listener) {
 
 // orPort says where tor is, and how to get there.
 func (m *managed) orPort(info *pt.ServerInfo) server.ORPort {
-	addr := info.OrAddr
-	if info.ExtendedOrAddr != nil {
-		addr = info.ExtendedOrAddr
-	}
-	return server.ORPort{ServerInfo: info, LocalAddr: m.outbound.LocalAddr("tcp", addr.AddrPort().Addr())}
+	or := server.ORPort{Addr: info.OrAddr, Extended: info.ExtendedOrAddr, CookieFile: info.AuthCookiePath}
+	addr := cmp.Or(or.Extended, or.Addr)
+	or.LocalAddr = m.outbound.LocalAddr("tcp", addr.AddrPort().Addr())
+	return or
 }
 
 // checkASCII makes up for goptlib, which panics where it would quote one of
@@ -262,6 +271,23 @@ func checkASCII() error {
 		}
 	}
 	return nil
+}
+
+// addBindAddrs gives the transports without an address in TOR_PT_SERVER_BINDADDR, which
+// goptlib wants all to have, what tor gives them: any address, and a free port.
+func addBindAddrs() error {
+	const key = "TOR_PT_SERVER_BINDADDR"
+	given := os.Getenv(key)
+	binds := strings.FieldsFunc(given, func(r rune) bool { return r == ',' })
+	has := func(name string) bool {
+		return slices.ContainsFunc(binds, func(b string) bool { return strings.HasPrefix(b, name+"-") })
+	}
+	for name := range strings.SplitSeq(os.Getenv("TOR_PT_SERVER_TRANSPORTS"), ",") {
+		if name != "" && !has(name) {
+			binds = append(binds, name+"-0.0.0.0:0")
+		}
+	}
+	return os.Setenv(key, strings.Join(binds, ","))
 }
 
 // oneLine turns an error into text for a line to tor. A module's stack trace

@@ -17,14 +17,9 @@ import (
 	"waterproxy/transport"
 )
 
-// orTimeout bounds connecting to tor, which is on this machine or near it.
+// orTimeout bounds connecting to tor, which is on this machine or near it, and
+// authenticating.
 const orTimeout = 10 * time.Second
-
-// ORPort is where tor is: its ORPort, or its Extended ORPort if it has one.
-type ORPort struct {
-	*pt.ServerInfo
-	LocalAddr net.Addr // that connections to it come from; nil for the system's choice
-}
 
 // Listener carries one transport's connections to tor.
 type Listener struct {
@@ -123,7 +118,7 @@ func (l *Listener) acceptLoop() {
 
 // handle joins one client's connection to tor.
 func (l *Listener) handle(conn transport.Conn) {
-	or, err := pt.DialOrWithDialer(&net.Dialer{Timeout: orTimeout, LocalAddr: l.or.LocalAddr}, l.or.ServerInfo, conn.RemoteAddr().String(), l.name)
+	or, err := l.or.dial(conn.RemoteAddr(), l.name)
 	if err != nil {
 		l.meter.Refuse(l.name)
 		l.log.Warn("cannot connect to tor's ORPort", "error", err) // no client's address is in it
