@@ -199,3 +199,46 @@ func TestTorWithProxy(t *testing.T) {
 		})
 	}
 }
+
+// TestPTSpec_3_2_1_SourceAddress: connections to other machines come from the address
+// that tor names, at the client and at the bridge, and those to this machine do not.
+func TestPTSpec_3_2_1_SourceAddress(t *testing.T) {
+	if !inOwnNetwork(t) {
+		return
+	}
+	for _, ip := range []string{"10.201.0.1/32", "10.201.0.2/32", "fd00:201::1/128", "fd00:201::2/128"} {
+		run(t, "ip", "address", "add", ip, "dev", "lo", "nodad")
+	}
+	sources := []string{"TOR_PT_OUTBOUND_BIND_ADDRESS_V4=10.201.0.2", "TOR_PT_OUTBOUND_BIND_ADDRESS_V6=[fd00:201::2]"}
+	lab := &obfs4Lab{program: map[string]string{ours: waterproxy(t)}}
+	client := lab.launch(t, ours, t.TempDir(), append(sources, "TOR_PT_CLIENT_TRANSPORTS=plain"))
+	socks := client.await(`^CMETHOD plain socks5 ([0-9.:]+)`)[1]
+	for host, want := range map[string]string{
+		"10.201.0.1": "10.201.0.2", "fd00:201::1": "fd00:201::2", "127.0.0.1": "127.0.0.1", "::1": "::1",
+	} {
+		t.Run(host, func(t *testing.T) {
+			l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			from := func(what string) {
+				t.Helper()
+				got, _, err := net.SplitHostPort(acceptTCP(t, l.(*net.TCPListener)).RemoteAddr().String())
+				if err != nil || got != want {
+					t.Errorf("%s comes from %s, %v; want %s", what, got, err, want)
+				}
+			}
+			near, err := dialSOCKS(socks, "", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			near.Close()
+			from("the client")
+			server := lab.launch(t, ours, t.TempDir(), append(sources, "TOR_PT_SERVER_TRANSPORTS=plain",
+				"TOR_PT_SERVER_BINDADDR=plain-127.0.0.1:0", "TOR_PT_ORPORT="+l.Addr().String()))
+			dialTCP(t, server.await(`^SMETHOD plain (\S+)`)[1]).Close()
+			from("the bridge")
+		})
+	}
+}
