@@ -70,8 +70,15 @@ func runManaged(args []string) int {
 	if _, ok := os.LookupEnv("TOR_PT_CLIENT_TRANSPORTS"); ok {
 		start = m.startClient
 	}
-	if err := start(end.asked); err != nil {
-		return exitFailure // the line that says why has been printed
+	started := make(chan error, 1)
+	go func() { started <- start(end.asked) }()
+	select {
+	case err := <-started:
+		if err != nil {
+			return exitFailure // the line that says why has been printed
+		}
+	case <-end.now.Done(): // compiling a module cannot be interrupted
+		return 0
 	}
 	<-end.asked.Done()
 	m.drain(end)
