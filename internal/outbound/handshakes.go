@@ -19,7 +19,7 @@ import (
 const maxHeader = 64 << 10
 
 // connect asks an HTTP proxy for a tunnel (RFC 9110, section 9.3.6).
-func (p *Proxy) connect(conn net.Conn, address string) error {
+func (p *Proxy) connect(_ context.Context, conn net.Conn, address string) error {
 	req := &http.Request{
 		Method: http.MethodConnect,
 		URL:    &url.URL{Opaque: address},
@@ -96,7 +96,7 @@ var socks4Errors = map[byte]string{
 
 // socks4a asks a SOCKS4a proxy to connect. The protocol has no IPv6 addresses; one
 // goes as a name, which proxies understand that look names up as the system does.
-func (p *Proxy) socks4a(conn net.Conn, address string) error {
+func (p *Proxy) socks4a(_ context.Context, conn net.Conn, address string) error {
 	host, portText, err := net.SplitHostPort(address)
 	if err != nil {
 		return err

@@ -24,11 +24,11 @@ type Proxy struct {
 }
 
 // The kinds of proxies, with how a connection asks them to be passed on.
-var handshakes = map[string]func(*Proxy, net.Conn, string) error{
+var handshakes = map[string]func(*Proxy, context.Context, net.Conn, string) error{
 	"http":    (*Proxy).connect,
 	"https":   (*Proxy).connect,
 	"socks4a": (*Proxy).socks4a,
-	"socks5":  nil, // golang.org/x/net does its own, see socks5
+	"socks5":  (*Proxy).socks5,
 }
 
 // ParseProxy reads KIND://[USER[:PASSWORD]@]HOST:PORT. Credentials that are
@@ -84,9 +84,6 @@ func (p *Proxy) checkCredentials() error {
 	return nil
 }
 
-// String returns the proxy's kind: its address and credentials are not for a log.
-func (p *Proxy) String() string { return p.kind }
-
 type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
 
 // dial connects to an address through the proxy, to which direct connects.
@@ -99,14 +96,10 @@ func (p *Proxy) dial(ctx context.Context, direct dialFunc, address string) (net.
 	if p.kind == "https" {
 		conn = tls.Client(conn, p.tlsConfig())
 	}
-	release := bind(ctx, raw)
-	if p.kind == "socks5" {
-		err = p.socks5(ctx, conn, address)
-	} else {
-		err = handshakes[p.kind](p, conn, address)
-	}
-	if bound := release(); err == nil {
-		err = bound
+	release := limit(ctx, raw)
+	err = handshakes[p.kind](p, ctx, conn, address)
+	if ended := release(); err == nil {
+		err = ended
 	}
 	if err != nil {
 		_ = conn.Close() // it is of no use, and its error would hide the other
@@ -115,8 +108,8 @@ func (p *Proxy) dial(ctx context.Context, direct dialFunc, address string) (net.
 	return conn, nil
 }
 
-// bind makes I/O on a connection fail once ctx ends, until release.
-func bind(ctx context.Context, conn net.Conn) (release func() error) {
+// limit makes I/O on a connection fail once ctx ends, until release.
+func limit(ctx context.Context, conn net.Conn) (release func() error) {
 	stop := context.AfterFunc(ctx, func() {
 		_ = conn.SetDeadline(time.Unix(1, 0)) // it fails on a closed connection only
 	})
