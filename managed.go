@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -9,16 +10,17 @@ import (
 	"iter"
 	"log/slog"
 	"os"
-	"os/signal"
+	"slices"
 	"strings"
 	"sync"
-	"syscall"
+	"time"
 
 	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
 
 	"waterproxy/client"
 	"waterproxy/internal/catalog"
 	"waterproxy/internal/meter"
+	"waterproxy/internal/outbound"
 	"waterproxy/internal/ptlog"
 	"waterproxy/server"
 	"waterproxy/transport"
@@ -27,12 +29,14 @@ import (
 // managed is the program as tor started it. What goes wrong is told to tor on
 // standard output, in the words of the specification.
 type managed struct {
-	catalog catalog.Catalog
-	metrics string
-	level   slog.LevelVar
-	log     *slog.Logger
-	meter   *meter.Meter
-	running []listener
+	catalog    catalog.Catalog
+	metrics    string
+	level      slog.LevelVar
+	drainLimit time.Duration
+	log        *slog.Logger
+	meter      *meter.Meter
+	outbound   outbound.Dialer
+	running    []listener
 }
 
 // listener is what a transport's client and server side have in common.
@@ -60,21 +64,24 @@ func runManaged(args []string) int {
 		}
 		defer stop()
 	}
-	ctx, cancel := untilEnd()
-	defer cancel()
+	end, stop := watchEnd(m.log)
+	defer stop()
 	start := m.startServer
 	if _, ok := os.LookupEnv("TOR_PT_CLIENT_TRANSPORTS"); ok {
 		start = m.startClient
 	}
-	if err := start(ctx); err != nil {
-		return exitFailure // the line that says why has been printed
-	}
-	<-ctx.Done()
-	for _, l := range m.running {
-		if err := l.Close(); err != nil {
-			m.log.Warn("cannot stop listening", "error", err)
+	started := make(chan error, 1)
+	go func() { started <- start(end.asked) }()
+	select {
+	case err := <-started:
+		if err != nil {
+			return exitFailure // the line that says why has been printed
 		}
+	case <-end.now.Done(): // compiling a module cannot be interrupted
+		return 0
 	}
+	<-end.asked.Done()
+	m.drain(end)
 	return 0
 }
 
@@ -88,6 +95,7 @@ func (m *managed) parse(args []string) error {
 	fs.Func("module-instances", "share N instances of NAME's module among its connections, as NAME=N, or give each its own, as NAME=each; repeatable", m.catalog.AddInstances)
 	fs.Func("module-state", "give the module of the transport NAME a directory of its own in the state directory; repeatable", m.catalog.AddState)
 	fs.StringVar(&m.metrics, "metrics", "", "serve Prometheus metrics at unix:PATH or a loopback HOST:PORT")
+	fs.DurationVar(&m.drainLimit, "drain", 30*time.Second, "how long connections may go on after a signal")
 	fs.TextVar(&m.level, "log-level", &m.level, "least severity of log lines: debug, info, warn or error")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -109,6 +117,34 @@ func (m *managed) useState() error {
 		return err
 	}
 	m.catalog.StateDir = dir
+	if err := reportCrash(dir, m.log); err != nil {
+		m.log.Warn("a crash would not be reported", "error", err)
+	}
+	return nil
+}
+
+// useSources reads the addresses that connections are to come from.
+func (m *managed) useSources() (err error) {
+	const v4, v6 = "TOR_PT_OUTBOUND_BIND_ADDRESS_V4", "TOR_PT_OUTBOUND_BIND_ADDRESS_V6"
+	if m.outbound.Source4, err = outbound.ParseSource4(os.Getenv(v4)); err != nil {
+		ptlog.EnvError("%s: %v", v4, err)
+		return err
+	}
+	if m.outbound.Source6, err = outbound.ParseSource6(os.Getenv(v6)); err != nil {
+		ptlog.EnvError("%s: %v", v6, err)
+	}
+	return err
+}
+
+// useProxy takes note of the upstream proxy, if there is one (pt-spec 3.3.2).
+func (m *managed) useProxy(text string) (err error) {
+	if text == "" {
+		return nil
+	}
+	if m.outbound.Proxy, err = outbound.ParseProxy(text); err != nil {
+		return pt.ProxyError("TOR_PT_PROXY: " + err.Error())
+	}
+	pt.ProxyDone()
 	return nil
 }
 
@@ -119,14 +155,18 @@ func (m *managed) startClient(ctx context.Context) error {
 	// fails without a line.
 	proxy := os.Getenv("TOR_PT_PROXY")
 	if err := os.Unsetenv("TOR_PT_PROXY"); err != nil {
+		ptlog.EnvError("TOR_PT_PROXY: %v", err)
 		return err
 	}
 	info, err := pt.ClientSetup(nil)
 	if err != nil {
 		return err
 	}
-	if proxy != "" {
-		return pt.ProxyError("waterproxy cannot connect through a proxy yet; remove the proxy from torrc or use another transport")
+	if err := m.useSources(); err != nil {
+		return err
+	}
+	if err := m.useProxy(proxy); err != nil {
+		return err
 	}
 	if err := m.useState(); err != nil {
 		return err
@@ -163,12 +203,13 @@ func startAll[I, T any](items []I, start func(I) (T, error)) iter.Seq2[I, func()
 	}
 }
 
-func (m *managed) startProxy(ctx context.Context, name string) (*client.Proxy, error) {
+// load returns the configuration of a transport. Whatever its module connects to,
+// it does so by way of m.outbound.
+func (m *managed) load(name string) (transport.Config, error) {
 	cfg, err := m.catalog.Load(name)
-	if err != nil {
-		return nil, err
-	}
-	return client.Listen(ctx, name, cfg, m.log, m.meter)
+	cfg.Dial = m.outbound.DialContext
+	cfg.DialNames = m.outbound.Proxy != nil
+	return cfg, err
 }
 
 // startServer starts a listener for each transport that tor asks for and we have
@@ -177,9 +218,20 @@ func (m *managed) startServer(ctx context.Context) error {
 	if err := checkASCII(); err != nil {
 		return err
 	}
+	if err := addBindAddrs(); err != nil {
+		ptlog.EnvError("TOR_PT_SERVER_BINDADDR: %v", err)
+		return err
+	}
 	info, err := pt.ServerSetup(nil)
 	if err != nil {
 		return err
+	}
+	if err := m.useSources(); err != nil {
+		return err
+	}
+	if or := info.ExtendedOrAddr; or != nil && !or.IP.IsLoopback() {
+		// ext-orport-spec 4
+		m.log.Warn("the Extended ORPort is on another machine: whoever is on the way sees the clients' addresses")
 	}
 	if err := m.useState(); err != nil {
 		return err
@@ -208,28 +260,12 @@ func announce(name string, l *server.Listener) {
 	pt.Smethod(name, l.Addr())
 }
 
-func (m *managed) startListener(ctx context.Context, bind pt.Bindaddr, info *pt.ServerInfo) (*server.Listener, error) {
-	cfg, err := m.catalog.Load(bind.MethodName)
-	if err != nil {
-		return nil, err
-	}
-	cfg.Args = transport.Args(bind.Options)
-	return server.Listen(ctx, bind.MethodName, cfg, bind.Addr, info, m.log, m.meter)
-}
-
-// untilEnd returns a context that is done when tor wants the end: by a signal,
-// or, if it said so, by closing standard input, which also happens when tor dies
-// (pt-spec 3.4). It may come while transports are still being started.
-func untilEnd() (context.Context, context.CancelFunc) {
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	if os.Getenv("TOR_PT_EXIT_ON_STDIN_CLOSE") == "1" {
-		go func() {
-			// An error means as much as the end.
-			_, _ = io.Copy(io.Discard, os.Stdin)
-			cancel()
-		}()
-	}
-	return ctx, cancel
+// orPort says where tor is, and how to get there.
+func (m *managed) orPort(info *pt.ServerInfo) server.ORPort {
+	or := server.ORPort{Addr: info.OrAddr, Extended: info.ExtendedOrAddr, CookieFile: info.AuthCookiePath}
+	addr := cmp.Or(or.Extended, or.Addr)
+	or.LocalAddr = m.outbound.LocalAddr("tcp", addr.AddrPort().Addr())
+	return or
 }
 
 // checkASCII makes up for goptlib, which panics where it would quote one of
@@ -242,6 +278,23 @@ func checkASCII() error {
 		}
 	}
 	return nil
+}
+
+// addBindAddrs gives the transports without an address in TOR_PT_SERVER_BINDADDR, which
+// goptlib wants all to have, what tor gives them: any address, and a free port.
+func addBindAddrs() error {
+	const key = "TOR_PT_SERVER_BINDADDR"
+	given := os.Getenv(key)
+	binds := strings.FieldsFunc(given, func(r rune) bool { return r == ',' })
+	has := func(name string) bool {
+		return slices.ContainsFunc(binds, func(b string) bool { return strings.HasPrefix(b, name+"-") })
+	}
+	for name := range strings.SplitSeq(os.Getenv("TOR_PT_SERVER_TRANSPORTS"), ",") {
+		if name != "" && !has(name) {
+			binds = append(binds, name+"-0.0.0.0:0")
+		}
+	}
+	return os.Setenv(key, strings.Join(binds, ","))
 }
 
 // oneLine turns an error into text for a line to tor. A module's stack trace

@@ -27,8 +27,8 @@ type Proxy struct {
 	meter  *meter.Meter
 	ctx    context.Context
 	cancel context.CancelFunc
-	// timeout is the configuration's for set-ups. As a dial's deadline it gives
-	// an error for which there is a reply code.
+	// timeout bounds set-ups. As a dial's deadline it gives an error for which there
+	// is a reply code.
 	timeout time.Duration
 	conns   sync.WaitGroup
 }
@@ -38,8 +38,21 @@ type Proxy struct {
 // and is started to see that it does start. Connections share instances of it
 // where it can do that and cfg.Instances does not forbid it.
 func Listen(ctx context.Context, name string, cfg transport.Config, log *slog.Logger, m *meter.Meter) (*Proxy, error) {
-	log = log.With("transport", name)
-	cfg.Logger = log
+	dialer, err := NewDialer(ctx, name, cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	timeout := cmp.Or(cfg.SetupTimeout, transport.DefaultSetupTimeout)
+	p, err := Serve(ctx, name, dialer, timeout, log, m)
+	if err != nil {
+		return nil, errors.Join(err, dialer.Close())
+	}
+	return p, nil
+}
+
+// NewDialer returns the dialer of a transport, whose module has been started.
+func NewDialer(ctx context.Context, name string, cfg transport.Config, log *slog.Logger) (transport.Dialer, error) {
+	cfg.Logger = log.With("transport", name)
 	dialer, err := transport.NewDialer(cfg)
 	if err != nil {
 		return nil, err
@@ -47,12 +60,17 @@ func Listen(ctx context.Context, name string, cfg transport.Config, log *slog.Lo
 	if err := dialer.Start(ctx); err != nil {
 		return nil, errors.Join(err, dialer.Close())
 	}
+	return dialer, nil
+}
+
+// Serve starts the proxy of a transport with a dialer, which it owns unless there is
+// an error. timeout bounds the set-up of a connection.
+func Serve(ctx context.Context, name string, dialer transport.Dialer, timeout time.Duration, log *slog.Logger, m *meter.Meter) (*Proxy, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, errors.Join(err, dialer.Close())
+		return nil, err
 	}
-	p := &Proxy{name: name, dialer: dialer, ln: ln, log: log, meter: m}
-	p.timeout = cmp.Or(cfg.SetupTimeout, transport.DefaultSetupTimeout)
+	p := &Proxy{name: name, dialer: dialer, ln: ln, log: log.With("transport", name), meter: m, timeout: timeout}
 	p.ctx, p.cancel = context.WithCancel(ctx)
 	m.Offer(name, dialer)
 	p.conns.Go(p.acceptLoop)

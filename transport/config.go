@@ -63,6 +63,11 @@ type Config struct {
 	// Resolve looks up host names that a module wants to dial by its own choice;
 	// nil means the system's resolver.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+	// DialNames gives host names that a module dials by its own choice to Dial as they
+	// are, for a Dial that goes through a proxy: looking them up here would tell others
+	// where the proxy is to connect to. A rule for a name then grants what the name
+	// stands for at the proxy, special addresses included.
+	DialNames bool
 	// StateDir, if not empty, is a directory in which the module may keep files
 	// of its own; it sees it as /state. It must exist.
 	StateDir string
