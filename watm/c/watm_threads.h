@@ -94,6 +94,14 @@ void watm_thread_begin(int32_t id, struct watm_thread *t) {
 
 void __wasm_init_tls(void *);  // the linker's
 
+// watm_begin gives the first thread its _Thread_local variables, which not every
+// linker does. A module that has some calls it first of all in watm_init_v1.
+static inline void watm_begin(void) {
+  static _Alignas(16) char tls[WATM_TLS];
+  if (__builtin_wasm_tls_size() > WATM_TLS) __builtin_trap();
+  if (__builtin_wasm_tls_size() > 0) __wasm_init_tls(tls);
+}
+
 // watm_notify wakes up to count threads that wait at the address.
 static inline uint32_t watm_notify(uint32_t *at, uint32_t count) {
   return __builtin_wasm_memory_atomic_notify((int32_t *)at, count);
@@ -130,6 +138,36 @@ static inline int32_t watm_thread_start(struct watm_thread *t, void (*run)(void 
 static inline void watm_thread_join(struct watm_thread *t) {
   while (__atomic_load_n(&t->running, __ATOMIC_SEQ_CST)) watm_wait(&t->running, 1, -1);
 }
+
+// WATM_BACKGROUND_WORKERS is for modules whose threads the host starts instead: so
+// many of them, each on a stack of so many bytes (a multiple of 16, and a number as
+// it stands), run work(index). It returns 0, or the negative of an error number.
+#define WATM_BACKGROUND_WORKERS(count, stack, work)                                    \
+  _Alignas(16) static char watm_worker_tls[count][WATM_TLS];                           \
+  _Alignas(16) char watm_worker_stacks[(count) * (stack)];                             \
+  __attribute__((export_name("watm_background_workers_v1"), used))                     \
+  int32_t watm_background_workers(void) { return count; }                              \
+  __attribute__((used)) int32_t watm_worker_main(int32_t index) {                      \
+    if (__builtin_wasm_tls_size() > WATM_TLS) return -ENOMEM;                          \
+    if (__builtin_wasm_tls_size() > 0) __wasm_init_tls(watm_worker_tls[index]);        \
+    return work(index);                                                                \
+  }                                                                                    \
+  __attribute__((naked, export_name("watm_background_worker_v1"), used))               \
+  int32_t watm_background_worker(int32_t index) {                                      \
+    __asm__ volatile(                                                                  \
+        ".globaltype __stack_pointer, i32\n"                                           \
+        "local.get 0\n"                                                                \
+        "i32.const 1\n"                                                                \
+        "i32.add\n"                                                                    \
+        "i32.const " #stack "\n"                                                       \
+        "i32.mul\n"                                                                    \
+        "i32.const watm_worker_stacks\n"                                               \
+        "i32.add\n"                                                                    \
+        "global.set __stack_pointer\n"                                                 \
+        "local.get 0\n"                                                                \
+        "call watm_worker_main\n"                                                      \
+        "return\n");                                                                   \
+  }
 
 // struct watm_mutex is free when it is zero.
 struct watm_mutex { uint32_t state; };  // 1: taken, 2: taken, and somebody waits
