@@ -50,6 +50,7 @@ bench: need-test-tools waterproxy testmodules
 	$(GO) run ./bench runtime $(BENCH)
 	$(GO) run ./bench runtime -contestants tcp,water,RuntimeConn $(BENCH)
 	$(GO) run ./bench idle
+	$(GO) run ./bench threads $(BENCH)
 
 need-tor:
 	scripts/install tor
