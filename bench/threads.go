@@ -68,33 +68,41 @@ func runThreads(ctx context.Context, args []string, stdout, stderr io.Writer) er
 			"ChaCha20 in both directions, by one thread or by one for each; the user of the connection and its peer, on plain TCP, are in the same process, and share the cores with the module",
 		},
 	}
-	workers := map[string]int{"1 worker": 1, "2 workers": 2}
-	for _, name := range []string{"1 worker", "2 workers"} {
-		r.Contestants = append(r.Contestants, report.Contestant{Name: name, About: f.module})
+	for _, w := range workerCounts {
+		r.Contestants = append(r.Contestants, report.Contestant{Name: w.name, About: w.about})
 	}
-	r.Baseline = r.Contestants[0].Name
+	r.Baseline = workerCounts[0].name
 	show := newProgress(stderr)
 	for _, t := range threadTests {
 		began := time.Now()
 		r.AddTest(t.Key, f.runs, []measure.Metric{t.Metric})
 		for round := 1; round <= f.runs; round++ {
-			for i := range r.Contestants {
-				name := r.Contestants[(round-1+i)%len(r.Contestants)].Name
-				show.step(t.Key, round, f.runs, name)
-				speed, err := f.measure(ctx, module, workers[name], t)
+			for i := range workerCounts {
+				w := workerCounts[(round-1+i)%len(workerCounts)]
+				show.step(t.Key, round, f.runs, w.name)
+				speed, err := f.measure(ctx, module, w.count, t)
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
 				if err != nil {
-					r.Fail(name, t.Key, round, err)
+					r.Fail(w.name, t.Key, round, err)
 					continue
 				}
-				r.AddSample(name, round, measure.Sample{t.Key: speed})
+				r.AddSample(w.name, round, measure.Sample{t.Key: speed})
 			}
 		}
 		show.done(t.Key, began)
 	}
 	return publish(stdout, f.jsonFile, r)
+}
+
+// workerCounts are what is compared.
+var workerCounts = []struct {
+	name, about string
+	count       int
+}{
+	{"1 worker", "a thread that carries both directions", 1},
+	{"2 workers", "a thread for each direction", 2},
 }
 
 // threadTest says which directions are busy.
