@@ -35,7 +35,7 @@ func runThreads(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	flags.SetOutput(stderr)
 	f.register(flags, measure.DefaultOptions())
 	flags.StringVar(&f.module, "module", "", "module file, which takes \"workers 1\" and \"workers 2\" as its configuration (default transport/testmodules/built/threads.wasm)")
-	flags.DurationVar(&f.window, "window", 2*time.Second, "how long bytes are counted")
+	flags.DurationVar(&f.window, "window", 2*time.Second, "how long bytes are counted in a round")
 	if err := flags.Parse(args); err != nil {
 		return flagError(err)
 	}
@@ -64,7 +64,7 @@ func runThreads(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		Title:   orElse(f.title, "Threads in a module, one side of one connection"),
 		Machine: report.ThisMachine(), Options: options,
 		Notes: []string{
-			fmt.Sprintf("rounds: %d; bytes are counted for %v of each, after a fifth of that to warm up; 1 MB is 10^6 bytes", f.runs, f.window),
+			fmt.Sprintf("rounds: %d; bytes are counted for %v of each, in %d turns, after a fifth of that to warm up; 1 MB is 10^6 bytes", f.runs, f.window, turns),
 			"ChaCha20 in both directions, by one thread or by one for each; the user of the connection and its peer, on plain TCP, are in the same process, and share the cores with the module",
 		},
 	}
@@ -77,18 +77,9 @@ func runThreads(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		began := time.Now()
 		r.AddTest(t.Key, f.runs, []measure.Metric{t.Metric})
 		for round := 1; round <= f.runs; round++ {
-			for i := range workerCounts {
-				w := workerCounts[(round-1+i)%len(workerCounts)]
-				show.step(t.Key, round, f.runs, w.name)
-				speed, err := f.measure(ctx, module, w.count, t)
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				if err != nil {
-					r.Fail(w.name, t.Key, round, err)
-					continue
-				}
-				r.AddSample(w.name, round, measure.Sample{t.Key: speed})
+			f.round(ctx, module, t, round, r, show)
+			if ctx.Err() != nil {
+				return ctx.Err()
 			}
 		}
 		show.done(t.Key, began)
@@ -115,6 +106,37 @@ var threadTests = []threadTest{
 	{measure.Metric{Key: "threads_duplex", Label: "both directions at once, sum", Unit: "MB/s", Better: measure.Higher}, true, true},
 	{measure.Metric{Key: "threads_up", Label: "upload", Unit: "MB/s", Better: measure.Higher}, true, false},
 	{measure.Metric{Key: "threads_down", Label: "download", Unit: "MB/s", Better: measure.Higher}, false, true},
+}
+
+// turns is into how many pieces a round is parted, so that what else the machine does
+// meets all alike.
+const turns = 5
+
+// round measures all contestants by turns.
+func (f *threadsFlags) round(ctx context.Context, module *transport.Module, t threadTest, round int, r *report.Report, show *progress) {
+	sums := make([]float64, len(workerCounts))
+	failed := make([]bool, len(workerCounts))
+	for turn := range turns {
+		for i := range workerCounts {
+			i = (round - 1 + turn + i) % len(workerCounts)
+			w := workerCounts[i]
+			if failed[i] || ctx.Err() != nil {
+				continue
+			}
+			show.step(t.Key, round, f.runs, w.name)
+			speed, err := f.measure(ctx, module, w.count, t)
+			if err != nil {
+				failed[i] = true
+				r.Fail(w.name, t.Key, round, err)
+			}
+			sums[i] += speed
+		}
+	}
+	for i, w := range workerCounts {
+		if !failed[i] && ctx.Err() == nil {
+			r.AddSample(w.name, round, measure.Sample{t.Key: sums[i] / turns})
+		}
+	}
 }
 
 // measure returns the speed of a connection, in megabytes per second.
@@ -168,11 +190,12 @@ func (f *threadsFlags) watch(ctx context.Context, arrived *atomic.Int64) (float6
 			return ctx.Err()
 		}
 	}
-	if err := pause(f.window / 5); err != nil {
+	window := f.window / turns
+	if err := pause(window / 5); err != nil {
 		return 0, err
 	}
 	began, before := time.Now(), arrived.Load()
-	if err := pause(f.window); err != nil {
+	if err := pause(window); err != nil {
 		return 0, err
 	}
 	bytes := arrived.Load() - before

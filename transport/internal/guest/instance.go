@@ -19,8 +19,8 @@ import (
 	"waterproxy/transport/internal/stream"
 )
 
-// Host gives an instance its network connections. The methods run on the
-// instance's goroutine and end when ctx does.
+// Host gives an instance its network connections. The methods are called by the
+// instance's threads, maybe by several at once, and end when ctx does.
 type Host interface {
 	// Dial connects to an address of the module's choice, if it may.
 	Dial(ctx context.Context, network, address string) (net.Conn, error)
@@ -122,7 +122,7 @@ func Start(ctx context.Context, m *Module, o Options) (*Instance, error) {
 // anything. It returns what the module has published.
 func Probe(ctx context.Context, m *Module, o Options) (published string, err error) {
 	in := newInstance(ctx, m, o)
-	err = in.bounded(ctx, func() error { return in.initialise() })
+	err = in.bounded(ctx, in.initialise)
 	published = in.Published()
 	in.discard(err)
 	return published, err
