@@ -131,6 +131,34 @@ func TestThreadsEnd(t *testing.T) {
 	}
 }
 
+// TestThreadsMany: an instance that serves many connections can have threads, too.
+func TestThreadsMany(t *testing.T) {
+	cfg := quietConfig(t, "probe_workers_many"+inOne)
+	l := loopback(t)
+	before := usage(t)
+	d, err := NewRuntimeDialer(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var users sync.WaitGroup
+	for range 16 {
+		users.Go(func() {
+			for range 20 {
+				_, err := d.Dial(t.Context(), "tcp", l.Addr().String(), nil)
+				if err == nil || !strings.Contains(err.Error(), "refused") {
+					t.Errorf("the module does not refuse: %v", err)
+				}
+			}
+		})
+	}
+	users.Wait()
+	within(t, 5*time.Second, "Close", func() { err = d.Close() })
+	if err != nil {
+		t.Error(err)
+	}
+	waitForUsage(t, before)
+}
+
 // TestThreadLimit: a module that has background workers gets as many as it wants,
 // or fails.
 func TestThreadLimit(t *testing.T) {
