@@ -14,14 +14,17 @@ type Shared struct {
 // NewShared returns a memory that may grow to size bytes and holds the image at
 // first, which may be nil.
 func NewShared(size uint64, image *Image) *Shared {
-	s := &Shared{}
-	if b, err := reserve(size); err == nil && size > 0 {
-		s.all, s.mapped = b, true
-	} else {
-		s.all = make([]byte, size)
+	if size > 0 {
+		if b, err := reserve(size); err == nil {
+			if image != nil {
+				image.mapInto(b)
+			}
+			return &Shared{b, true}
+		}
 	}
+	s := &Shared{all: make([]byte, size)}
 	if image != nil {
-		image.mapInto(s.all)
+		image.copyInto(s.all)
 	}
 	return s
 }
