@@ -50,6 +50,7 @@ bench: need-test-tools waterproxy testmodules
 	$(GO) run ./bench runtime $(BENCH)
 	$(GO) run ./bench runtime -contestants tcp,water,RuntimeConn $(BENCH)
 	$(GO) run ./bench idle
+	$(GO) run ./bench threads $(BENCH)
 
 # With an existing checkout: make chutney CHUTNEY_PATH=... [TRANSPORT=...]
 chutney: need-tor waterproxy

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -133,7 +134,11 @@ func (p *Proxy) tlsConfig() *tls.Config {
 // failure says that the proxy is at fault. What the system said of the connection to
 // the proxy must not be taken for the bridge's: "refused" is not the bridge's answer.
 func (p *Proxy) failure(ctx context.Context, err error) error {
-	if ended := ctx.Err(); ended != nil {
+	ended := ctx.Err()
+	if errors.Is(err, os.ErrDeadlineExceeded) { // the connection's clock was faster
+		ended = context.DeadlineExceeded
+	}
+	if ended != nil {
 		return &transport.ProxyError{Kind: p.kind, Err: ended}
 	}
 	if op := (*net.OpError)(nil); errors.As(err, &op) {
