@@ -47,10 +47,12 @@ integration: need-tor need-test-tools waterproxy testmodules
 # BENCH="-quick" and other flags: see bench/README.md.
 bench: need-test-tools waterproxy testmodules
 	$(GO) run ./bench $(BENCH)
+	$(GO) run ./bench -contestants obfs4proxy,waterproxy:obfs4 $(BENCH)
+	$(GO) run ./bench -contestants shadowsocks,waterproxy:shadowsocks $(BENCH)
 	$(GO) run ./bench runtime $(BENCH)
 	$(GO) run ./bench runtime -contestants tcp,water,RuntimeConn $(BENCH)
-	$(GO) run ./bench idle
 	$(GO) run ./bench threads $(BENCH)
+	$(GO) run ./bench idle
 
 # With an existing checkout: make chutney CHUTNEY_PATH=... [TRANSPORT=...]
 chutney: need-tor waterproxy

@@ -13,6 +13,8 @@ var packages = map[string]string{
 	"tor":         "tor",
 	"tor-gencert": "tor",
 	"obfs4proxy":  "obfs4proxy",
+	"ss-local":    "shadowsocks-libev",
+	"ss-server":   "shadowsocks-libev",
 }
 
 // MissingProgramError says which program is not installed and how to get it.

@@ -29,9 +29,6 @@ const (
 	opWait64     = 0x02
 	typeI64      = 0x7e
 
-	kindFunction = 0
-	kindMemory   = 2
-
 	elementSection = 9
 	limitsShared   = 2
 	limitsMax      = 1
@@ -121,7 +118,7 @@ func (m *module) renumber(functions uint32) {
 		case exportSection:
 			for range p.count() {
 				p.bytes(p.u32())
-				if p.byte() == exportFunction {
+				if p.byte() == kindFunction {
 					p.index()
 				} else {
 					p.leb()
@@ -281,52 +278,6 @@ func (p *patcher) names() {
 			p.replace(start)
 		}
 	}
-}
-
-// importItem is an import as it stands in the file.
-type importItem struct {
-	module string
-	kind   byte
-	limits []byte // of a memory
-	raw    []byte
-}
-
-// eachImport calls f for every import.
-func eachImport(body []byte, f func(importItem)) error {
-	if body == nil {
-		return nil
-	}
-	r := &reader{b: body}
-	for range r.count() {
-		start := r.at
-		i := importItem{module: string(r.bytes(r.u32()))}
-		r.bytes(r.u32()) // name
-		i.kind = r.byte()
-		at := r.at
-		switch i.kind {
-		case kindFunction:
-			r.leb()
-		case 1: // table
-			r.byte()
-			r.limits()
-		case kindMemory:
-			r.limits()
-			i.limits = r.b[at:r.at]
-		case 3: // global
-			r.skip(2)
-		case 4: // tag
-			r.byte()
-			r.leb()
-		default:
-			r.fail(fmt.Errorf("unknown kind of import %d", i.kind))
-		}
-		if r.err != nil {
-			return fmt.Errorf("import section: %w", r.err)
-		}
-		i.raw = r.b[start:r.at]
-		f(i)
-	}
-	return nil
 }
 
 // NewMemory returns a module that has and exports a shared memory of so many

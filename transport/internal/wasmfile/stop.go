@@ -32,12 +32,6 @@ const (
 // sectionOrder is the order in which sections stand in a file.
 var sectionOrder = []byte{typeSection, importSection, functionSection, 4, memorySection, 13, globalSection, exportSection, startSection, 9, 12, codeSection, 11}
 
-// Kinds of exports.
-const (
-	exportFunction = 0
-	exportGlobal   = 3
-)
-
 type section struct {
 	id   byte
 	body []byte
@@ -75,22 +69,22 @@ func AddStop(wasm []byte) ([]byte, error) {
 		return nil, err
 	}
 	m := &module{sections: sections}
-	imports := find(sections, importSection)
-	functions, globals, err := imported(imports)
-	if err != nil {
-		return nil, fmt.Errorf("import section: %w", err)
+	imports := map[byte]uint32{} // by kind
+	if err := eachImport(find(sections, importSection), func(i importItem) { imports[i.kind]++ }); err != nil {
+		return nil, err
 	}
+	functions, globals := imports[kindFunction], imports[kindGlobal]
 	stop := globals + m.add(globalSection, []byte{typeI32, mutable, opI32Const, 0, opEnd})
 	count := globals + m.add(globalSection, append(appendS32([]byte{typeI32, mutable, opI32Const}, checkEvery), opEnd))
 	void := m.add(typeSection, []byte{typeFunc, 0, 0})
 	checkpoint := functions + m.add(functionSection, appendU32(nil, void))
-	if find(sections, memorySection) == nil && !importsMemory(imports) {
+	if find(sections, memorySection) == nil && imports[kindMemory] == 0 {
 		m.add(memorySection, []byte{1, 0, 0}) // memory.grow needs one, if only of no size
 	}
-	m.addExport(StopGlobal, exportGlobal, stop)
+	m.addExport(StopGlobal, kindGlobal, stop)
 	if start := find(m.sections, startSection); start != nil {
 		r := &reader{b: start}
-		m.addExport(StartFunction, exportFunction, r.u32())
+		m.addExport(StartFunction, kindFunction, r.u32())
 		m.fail(r.err)
 		m.sections = slices.DeleteFunc(m.sections, func(s section) bool { return s.id == startSection })
 	}
@@ -206,71 +200,6 @@ func vector(body []byte) (n uint32, items []byte, err error) {
 	r := &reader{b: body}
 	n = r.u32()
 	return n, body[min(r.at, len(body)):], r.err
-}
-
-// imported counts the functions and globals that the module imports.
-func imported(body []byte) (functions, globals uint32, err error) {
-	if body == nil {
-		return 0, 0, nil
-	}
-	r := &reader{b: body}
-	for range r.count() {
-		r.bytes(r.u32()) // module
-		r.bytes(r.u32()) // name
-		switch kind := r.byte(); kind {
-		case 0: // function
-			r.leb()
-			functions++
-		case 1: // table
-			r.byte()
-			r.limits()
-		case 2: // memory
-			r.limits()
-		case 3: // global
-			r.skip(2)
-			globals++
-		case 4: // tag
-			r.byte()
-			r.leb()
-		default:
-			r.fail(fmt.Errorf("unknown kind of import %d", kind))
-		}
-	}
-	return functions, globals, r.err
-}
-
-func importsMemory(body []byte) bool {
-	if body == nil {
-		return false
-	}
-	r := &reader{b: body}
-	for range r.count() {
-		r.bytes(r.u32())
-		r.bytes(r.u32())
-		switch r.byte() {
-		case 0:
-			r.leb()
-		case 1:
-			r.byte()
-			r.limits()
-		case 2:
-			return true
-		case 3:
-			r.skip(2)
-		case 4:
-			r.byte()
-			r.leb()
-		}
-	}
-	return false
-}
-
-func (r *reader) limits() {
-	flags := r.byte()
-	r.leb()
-	if flags&1 != 0 {
-		r.leb()
-	}
 }
 
 // instrument puts a check at the start of each loop, and of each function that
