@@ -108,7 +108,7 @@ func pass(dst, src net.Conn) error {
 
 // bufferSize is that of a large transfer; nobody holds a buffer while nothing
 // flows.
-const bufferSize = 128 << 10
+const bufferSize = 256 << 10
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 

@@ -17,7 +17,7 @@ var bufferPool = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 // bytes wait to be read.
 const (
 	smallRing = 4 << 10
-	largeRing = 128 << 10
+	largeRing = 256 << 10
 )
 
 var (
