@@ -95,7 +95,8 @@ type Instance struct {
 	// lastWords is what its runtime printed when it gave up, as Go's and Rust's do.
 	lastWords atomic.Pointer[string]
 	stop      atomic.Pointer[api.MutableGlobal]
-	counted   *atomic.Int64 // the module's count of instances, this one included
+	countedBy *Module // nil before this instance counts as one of the module's
+	memory    linmem.Allocator
 	dead      chan struct{}
 	deadOnce  sync.Once
 	cause     error // set before dead is closed
@@ -156,6 +157,9 @@ func Probe(ctx context.Context, m *Module, o Options) (published string, err err
 // it left them by the end of its set-up (docs/abi.md, "Arguments and state").
 func (in *Instance) Published() string { return in.notes.published.text() }
 
+// Memory returns the size of the instance's linear memory in bytes.
+func (in *Instance) Memory() uint64 { return in.memory.Size() }
+
 func newInstance(ctx context.Context, m *Module, o Options) *Instance {
 	in := &Instance{o: o, shape: m.shape, dead: make(chan struct{})}
 	// ctx itself bounds the start only, by way of Kill.
@@ -196,14 +200,13 @@ func (in *Instance) initialise(m *Module) (err error) {
 	if m.memory.Min > in.o.Limits.Memory {
 		return &LimitError{"bytes of memory", int(in.o.Limits.Memory)}
 	}
-	if n := m.running.Add(1); n > int64(in.o.Limits.Instances) {
-		m.running.Add(-1)
-		return &LimitError{"instances", in.o.Limits.Instances}
+	if err := m.count(in.o.Limits.Instances); err != nil {
+		return err
 	}
-	in.counted = &m.running
+	in.countedBy = m
 	in.openStandard()
 	ctx := in.callContext(in.main)
-	memory := &linmem.Allocator{Limit: in.o.Limits.Memory, Image: m.image}
+	in.memory.Limit, in.memory.Image = in.o.Limits.Memory, m.image
 	cfg := wazero.NewModuleConfig().
 		WithName("").
 		WithStartFunctions().
@@ -212,7 +215,7 @@ func (in *Instance) initialise(m *Module) (err error) {
 		WithSysNanotime().
 		WithSysNanosleep().
 		WithOsyield(runtime.Gosched)
-	in.mod, err = m.engine.rt.InstantiateModule(experimental.WithMemoryAllocator(ctx, memory), m.compiled, cfg)
+	in.mod, err = m.engine.rt.InstantiateModule(experimental.WithMemoryAllocator(ctx, &in.memory), m.compiled, cfg)
 	if err != nil {
 		return in.failure("instantiate", err)
 	}
@@ -392,8 +395,8 @@ func (in *Instance) Release() {
 	for _, d := range in.fds.all() {
 		_ = d.release() // the connections themselves are still to be drained
 	}
-	if in.counted != nil {
-		in.counted.Add(-1)
+	if in.countedBy != nil {
+		_ = in.countedBy.unuse(&in.countedBy.running) // see Module.Close
 	}
 	if in.o.State != nil {
 		_ = in.o.State.Close() // a directory that was only read
