@@ -20,6 +20,7 @@ import (
 	"waterproxy/internal/catalog"
 	"waterproxy/internal/meter"
 	"waterproxy/internal/ptlog"
+	"waterproxy/internal/reload"
 	"waterproxy/server"
 	"waterproxy/transport"
 )
@@ -29,9 +30,11 @@ import (
 type managed struct {
 	catalog catalog.Catalog
 	metrics string
-	level   slog.LevelVar
+	logging ptlog.Flags
+	watch   bool
 	log     *slog.Logger
 	meter   *meter.Meter
+	loaded  *reload.Set
 	running []listener
 }
 
@@ -45,7 +48,6 @@ type listener interface {
 // end, and returns the exit status.
 func runManaged(args []string) int {
 	m := &managed{meter: meter.New()}
-	m.log = ptlog.New(&m.level)
 	if err := m.parse(args); err != nil {
 		ptlog.EnvError("the plugin's command line: %v", err)
 		return exitUsage
@@ -62,6 +64,7 @@ func runManaged(args []string) int {
 	}
 	ctx, cancel := untilEnd()
 	defer cancel()
+	hangUp := notifyHangUp()
 	start := m.startServer
 	if _, ok := os.LookupEnv("TOR_PT_CLIENT_TRANSPORTS"); ok {
 		start = m.startClient
@@ -69,6 +72,7 @@ func runManaged(args []string) int {
 	if err := start(ctx); err != nil {
 		return exitFailure // the line that says why has been printed
 	}
+	keepLoaded(ctx, m.loaded, m.watch, hangUp)
 	<-ctx.Done()
 	for _, l := range m.running {
 		if err := l.Close(); err != nil {
@@ -82,33 +86,39 @@ func runManaged(args []string) int {
 func (m *managed) parse(args []string) error {
 	fs := flag.NewFlagSet("waterproxy", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	fs.Func("module", "run the transport NAME with the module in FILE, as NAME=FILE; repeatable", m.catalog.AddModule)
-	fs.Func("module-config", "give NAME's module the configuration in FILE, as NAME=FILE; repeatable", m.catalog.AddConfig)
-	fs.Func("module-allow", "let NAME's module dial addresses by itself, as NAME=[NETWORK/]HOST:PORT; repeatable", m.catalog.AddAllow)
-	fs.Func("module-instances", "share N instances of NAME's module among its connections, as NAME=N, or give each its own, as NAME=each; repeatable", m.catalog.AddInstances)
-	fs.Func("module-state", "give the module of the transport NAME a directory of its own in the state directory; repeatable", m.catalog.AddState)
+	m.catalog.Flags(fs)
 	fs.StringVar(&m.metrics, "metrics", "", "serve Prometheus metrics at unix:PATH or a loopback HOST:PORT")
-	fs.TextVar(&m.level, "log-level", &m.level, "least severity of log lines: debug, info, warn or error")
+	fs.BoolVar(&m.watch, "watch", false, "look for changes of modules and their settings, and load them")
+	m.logging.Register(fs, "")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
 	if fs.NArg() > 0 {
 		return fmt.Errorf("%q is no flag; tor's variables are set, so this is not a place for subcommands", fs.Arg(0))
 	}
+	if err := m.logging.Check(); err != nil {
+		return err
+	}
 	return m.catalog.Check()
 }
 
-// useState makes the state directory, if tor named one.
+// useState makes the state directory, if tor named one, and opens the log, which may
+// be in it.
 func (m *managed) useState() error {
-	if os.Getenv("TOR_PT_STATE_LOCATION") == "" {
-		return nil
+	if os.Getenv("TOR_PT_STATE_LOCATION") != "" {
+		dir, err := pt.MakeStateDir()
+		if err != nil {
+			ptlog.EnvError("cannot make the state directory: %v", err)
+			return err
+		}
+		m.catalog.StateDir = dir
 	}
-	dir, err := pt.MakeStateDir()
-	if err != nil {
-		ptlog.EnvError("cannot make the state directory: %v", err)
+	var err error
+	if m.log, err = m.logging.ToTorAnd(m.catalog.StateDir); err != nil {
+		ptlog.EnvError("%v", err)
 		return err
 	}
-	m.catalog.StateDir = dir
+	m.loaded = reload.New(&m.catalog, m.log)
 	return nil
 }
 
@@ -163,12 +173,12 @@ func startAll[I, T any](items []I, start func(I) (T, error)) iter.Seq2[I, func()
 	}
 }
 
-func (m *managed) startProxy(ctx context.Context, name string) (*client.Proxy, error) {
-	cfg, err := m.catalog.Load(name)
-	if err != nil {
-		return nil, err
-	}
-	return client.Listen(ctx, name, cfg, m.log, m.meter)
+func (m *managed) startProxy(ctx context.Context, name string) (p *client.Proxy, err error) {
+	err = m.loaded.Start(name, nil, func(cfg transport.Config) (reload.Target, error) {
+		p, err = client.Listen(ctx, name, cfg, m.log, m.meter)
+		return p, err
+	})
+	return p, err
 }
 
 // startServer starts a listener for each transport that tor asks for and we have
@@ -208,13 +218,13 @@ func announce(name string, l *server.Listener) {
 	pt.Smethod(name, l.Addr())
 }
 
-func (m *managed) startListener(ctx context.Context, bind pt.Bindaddr, info *pt.ServerInfo) (*server.Listener, error) {
-	cfg, err := m.catalog.Load(bind.MethodName)
-	if err != nil {
-		return nil, err
-	}
-	cfg.Args = transport.Args(bind.Options)
-	return server.Listen(ctx, bind.MethodName, cfg, bind.Addr, info, m.log, m.meter)
+func (m *managed) startListener(ctx context.Context, bind pt.Bindaddr, info *pt.ServerInfo) (l *server.Listener, err error) {
+	options := func(cfg *transport.Config) { cfg.Args = transport.Args(bind.Options) }
+	err = m.loaded.Start(bind.MethodName, options, func(cfg transport.Config) (reload.Target, error) {
+		l, err = server.Listen(ctx, bind.MethodName, cfg, bind.Addr, info, m.log, m.meter)
+		return l, err
+	})
+	return l, err
 }
 
 // untilEnd returns a context that is done when tor wants the end: by a signal,

@@ -1,6 +1,6 @@
 // Package client is the client side of a pluggable transport: for each transport
 // a SOCKS5 listener, and for each request a connection through its module
-// (pt-spec 3.5).
+// (pt-spec 3.5). Without tor, it carries an application's connections to one bridge.
 package client
 
 import (
@@ -10,27 +10,44 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
 
+	"waterproxy/internal/bridgeline"
 	"waterproxy/internal/meter"
+	"waterproxy/internal/ptlog"
 	"waterproxy/transport"
 )
 
-// Proxy is the SOCKS5 proxy of one transport.
+// Proxy accepts the connections of tor, or of another application, and carries them
+// over one transport.
 type Proxy struct {
 	name   string
-	dialer transport.Dialer
+	dialer *transport.ReloadableDialer
 	ln     net.Listener
 	log    *slog.Logger
 	meter  *meter.Meter
 	ctx    context.Context
 	cancel context.CancelFunc
+	// local is nil for tor, which says in each request where to connect to.
+	local *Local
 	// timeout is the configuration's for set-ups. As a dial's deadline it gives
 	// an error for which there is a reply code.
-	timeout time.Duration
+	timeout atomic.Int64
 	conns   sync.WaitGroup
+}
+
+// Local says where applications other than tor come in, and where they get.
+type Local struct {
+	// Address is where they connect to.
+	Address string
+	// Bridge is where every connection goes.
+	Bridge bridgeline.Line
+	// SOCKS makes them ask in SOCKS5. For what, does not matter: the bridge decides
+	// where it passes on connections. Otherwise all they send goes to the bridge.
+	SOCKS bool
 }
 
 // Listen starts the proxy of a transport on a free loopback port. The module
@@ -38,28 +55,53 @@ type Proxy struct {
 // and is started to see that it does start. Connections share instances of it
 // where it can do that and cfg.Instances does not forbid it.
 func Listen(ctx context.Context, name string, cfg transport.Config, log *slog.Logger, m *meter.Meter) (*Proxy, error) {
+	return listen(ctx, name, "127.0.0.1:0", nil, cfg, log, m)
+}
+
+// ListenLocal is Listen for applications other than tor, over the transport of a
+// bridge line.
+func ListenLocal(ctx context.Context, local Local, cfg transport.Config, log *slog.Logger, m *meter.Meter) (*Proxy, error) {
+	return listen(ctx, local.Bridge.Transport, local.Address, &local, cfg, log, m)
+}
+
+func listen(ctx context.Context, name, address string, local *Local, cfg transport.Config, log *slog.Logger, m *meter.Meter) (*Proxy, error) {
 	log = log.With("transport", name)
 	cfg.Logger = log
-	dialer, err := transport.NewDialer(cfg)
+	dialer, err := transport.NewReloadableDialer(cfg)
 	if err != nil {
 		return nil, err
 	}
 	if err := dialer.Start(ctx); err != nil {
 		return nil, errors.Join(err, dialer.Close())
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, errors.Join(err, dialer.Close())
 	}
-	p := &Proxy{name: name, dialer: dialer, ln: ln, log: log, meter: m}
-	p.timeout = cmp.Or(cfg.SetupTimeout, transport.DefaultSetupTimeout)
+	p := &Proxy{name: name, dialer: dialer, ln: ln, log: log, meter: m, local: local}
+	p.setTimeout(cfg)
 	p.ctx, p.cancel = context.WithCancel(ctx)
 	m.Offer(name, dialer)
 	p.conns.Go(p.acceptLoop)
 	return p, nil
 }
 
-// Addr returns the address of the SOCKS5 listener.
+func (p *Proxy) setTimeout(cfg transport.Config) {
+	p.timeout.Store(int64(cmp.Or(cfg.SetupTimeout, transport.DefaultSetupTimeout)))
+}
+
+// Reload carries new connections with another configuration; if that does not
+// start, nothing changes.
+func (p *Proxy) Reload(ctx context.Context, cfg transport.Config) error {
+	cfg.Logger = p.log
+	if err := p.dialer.Reload(ctx, cfg); err != nil {
+		return err
+	}
+	p.setTimeout(cfg)
+	return nil
+}
+
+// Addr returns the address that applications connect to.
 func (p *Proxy) Addr() net.Addr { return p.ln.Addr() }
 
 // Close stops listening and ends set-ups that are under way. Connections that
@@ -87,10 +129,13 @@ func (p *Proxy) acceptLoop() {
 	}
 }
 
-// handle serves one SOCKS request, from its negotiation to the end of its
-// connection.
+// handle serves one connection, from the application's request to the end.
 func (p *Proxy) handle(raw net.Conn) {
 	defer raw.Close()
+	if p.local != nil && !p.local.SOCKS {
+		p.carry(raw, p.local.Bridge.Address, p.local.Bridge.Args, nopAnswer{})
+		return
+	}
 	// goptlib negotiates inside AcceptSocks; a listener of one connection keeps
 	// a client that stalls there from delaying the others.
 	conn, err := pt.NewSocksListener(&single{conn: raw}).AcceptSocks()
@@ -98,32 +143,52 @@ func (p *Proxy) handle(raw net.Conn) {
 		p.log.Debug("a SOCKS request was malformed or came too late")
 		return
 	}
-	rc, err := p.dial(&conn.Req)
+	target, args := conn.Req.Target, transport.Args(conn.Req.Args)
+	if p.local != nil {
+		target, args = p.local.Bridge.Address, p.local.Bridge.Args
+	}
+	p.carry(conn.Conn, target, args, conn)
+}
+
+// answer tells an application what has become of its request.
+type answer interface {
+	Grant(*net.TCPAddr) error
+	RejectReason(byte) error
+}
+
+// nopAnswer is for an application that has made none. The end of its connection
+// says enough.
+type nopAnswer struct{}
+
+func (nopAnswer) Grant(*net.TCPAddr) error { return nil }
+func (nopAnswer) RejectReason(byte) error  { return nil }
+
+// carry connects to the target, unless the module knows better, and joins an
+// application's connection to that.
+func (p *Proxy) carry(conn net.Conn, target string, args transport.Args, to answer) {
+	rc, err := p.dial(target, args)
 	if err != nil {
-		p.meter.Refuse(p.name)
-		p.log.Info("cannot connect", "error", transport.Scrub(err))
-		if err := conn.RejectReason(reply(err)); err != nil {
-			p.log.Debug("the SOCKS client left before the answer", "error", transport.Scrub(err))
+		p.log.Info("cannot connect", ptlog.Address("bridge", target), ptlog.Error(err))
+		if err := to.RejectReason(reply(err)); err != nil {
+			p.log.Debug("the SOCKS client left before the answer", ptlog.Error(err))
 		}
 		return
 	}
-	end := p.meter.Begin(p.name)
-	if err = conn.Grant(nil); err != nil {
+	end := p.meter.Begin(p.name, rc.SetupTime())
+	if err = to.Grant(nil); err != nil {
 		_ = rc.Abort() // it has not carried anything
 	} else {
-		err = rc.Splice(conn.Conn)
+		err = rc.Splice(conn)
 	}
 	end(err)
 	st := rc.Stats()
-	p.log.Debug("connection ended", "sent", st.ToNetwork, "received", st.FromNetwork, "error", transport.Scrub(err))
+	p.log.Debug("connection ended", ptlog.Address("bridge", target), "sent", st.ToNetwork, "received", st.FromNetwork, ptlog.Error(err))
 }
 
-// dial connects to the address that tor asks for, unless the module knows better,
-// with the arguments of the bridge line.
-func (p *Proxy) dial(req *pt.SocksRequest) (transport.Conn, error) {
-	ctx, cancel := context.WithTimeout(p.ctx, p.timeout)
+func (p *Proxy) dial(target string, args transport.Args) (transport.Conn, error) {
+	ctx, cancel := context.WithTimeout(p.ctx, time.Duration(p.timeout.Load()))
 	defer cancel()
-	return p.dialer.Dial(ctx, "tcp", req.Target, transport.Args(req.Args))
+	return p.dialer.Dial(ctx, "tcp", target, args)
 }
 
 // single is a listener that accepts one connection.

@@ -15,7 +15,8 @@ type Stats struct {
 	FromNetwork, ToNetwork int64
 }
 
-func (s Stats) plus(t Stats) Stats {
+// Plus returns the sum of both.
+func (s Stats) Plus(t Stats) Stats {
 	s.FromCaller += t.FromCaller
 	s.ToCaller += t.ToCaller
 	s.FromNetwork += t.FromNetwork
@@ -31,6 +32,16 @@ type Usage struct {
 	Refused   int64  // connections whose set-up failed
 	Traps     int64  // instances whose code failed
 	Limits    int64  // set-ups and instances that reached a limit
+}
+
+// Plus returns the sum of both.
+func (u Usage) Plus(v Usage) Usage {
+	u.Instances += v.Instances
+	u.Memory += v.Memory
+	u.Refused += v.Refused
+	u.Traps += v.Traps
+	u.Limits += v.Limits
+	return u
 }
 
 // ledger adds up what the sessions of a dialer or listener carry, and what goes wrong.
@@ -88,7 +99,7 @@ func (l *ledger) end(s *session) {
 	defer l.mu.Unlock()
 	if _, ok := l.live[s]; ok {
 		delete(l.live, s)
-		l.past = l.past.plus(s.stats())
+		l.past = l.past.Plus(s.stats())
 	}
 }
 
@@ -109,7 +120,7 @@ func (l *ledger) Stats() Stats {
 	defer l.mu.Unlock()
 	sum := l.past
 	for s := range l.live {
-		sum = sum.plus(s.stats())
+		sum = sum.Plus(s.stats())
 	}
 	return sum
 }
