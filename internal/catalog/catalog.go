@@ -87,6 +87,18 @@ func (c *Catalog) AddState(name string) error {
 	return add(&c.stateful, name, true)
 }
 
+// KeepState is AddState for a transport that may have been granted its directory
+// already. Without a StateDir it does nothing.
+func (c *Catalog) KeepState(name string) {
+	if c.StateDir == "" {
+		return
+	}
+	if c.stateful == nil {
+		c.stateful = map[string]bool{}
+	}
+	c.stateful[name] = true
+}
+
 // split parts NAME=VALUE.
 func split(arg, what string) (name, value string, err error) {
 	name, value, ok := strings.Cut(arg, "=")

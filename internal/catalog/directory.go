@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"waterproxy/internal/settings"
-	"waterproxy/modules"
 )
 
 // Suffixes of the files in a Catalog's directory.
@@ -56,18 +55,16 @@ func (c *Catalog) settings(name string) (settings.Settings, error) {
 	return s, err
 }
 
-// Names returns the transports that there are, sorted.
-func (c *Catalog) Names() []string {
-	names := modules.Names()
-	for name := range c.files {
-		names = append(names, name)
+// InDir returns the transports that the directory says something about, sorted, if
+// there are such transports.
+func (c *Catalog) InDir() ([]string, error) {
+	wasm, toml, err := c.list()
+	if err != nil {
+		return nil, err
 	}
-	inDir, _, err := c.list()
-	if err == nil { // Check tells the error
-		names = append(names, inDir...)
-	}
+	names := slices.DeleteFunc(append(wasm, toml...), func(name string) bool { return checkName(name) != nil || !c.has(name) })
 	slices.Sort(names)
-	return slices.Compact(names)
+	return slices.Compact(names), nil
 }
 
 // list returns the names of the modules and of the settings in the directory.
