@@ -32,7 +32,7 @@ type Row struct {
 // Read asks the process that serves its figures at an address (see Serve). The rows
 // are sorted by transport.
 func Read(ctx context.Context, address string) ([]Row, error) {
-	families, err := fetch(ctx, address)
+	families, err := Fetch(ctx, address)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,8 @@ func median(h *dto.Histogram) time.Duration {
 	return time.Duration(setUpBuckets[len(setUpBuckets)-1] * float64(time.Second))
 }
 
-func fetch(ctx context.Context, address string) (map[string]*dto.MetricFamily, error) {
+// Fetch is Read without making sense of the figures.
+func Fetch(ctx context.Context, address string) (map[string]*dto.MetricFamily, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	network := "tcp"
