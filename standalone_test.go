@@ -58,27 +58,28 @@ func fetch(t *testing.T, tr *http.Transport, at string) string {
 	return string(body)
 }
 
-// Both kinds of client reach what is behind the server.
+// Both kinds of client reach what is behind the server. (The built-in transports are
+// tested with curl, in package integration.)
 func TestStandalone(t *testing.T) {
 	page := "what is behind the bridge"
-	for _, name := range []string{"plain", "obfs4", "shadowsocks"} {
-		t.Run(name, func(t *testing.T) {
-			_, line := bridge(t, "-transport", name, "-forward", behind(t, page))
-			forward := command(t, "client", "-state", stateDir, "-forward", "127.0.0.1:0", line)
-			at := forward.line(`^TCP forward at (\S+)$`)[1]
-			if got := fetch(t, &http.Transport{}, at); got != page {
-				t.Errorf("through the forward: %q", got)
+	module := module("t", "many_c")
+	_, line := bridge(t, append(module, "-transport", "t", "-forward", behind(t, page))...)
+	client := append([]string{"client", "-state", stateDir}, module...)
+	forward := command(t, append(client, "-forward", "127.0.0.1:0", line)...)
+	at := forward.line(`^TCP forward at (\S+)$`)[1]
+	if got := fetch(t, &http.Transport{}, at); got != page {
+		t.Errorf("through the forward: %q", got)
+	}
+	// The line need not be quoted.
+	socks := command(t, append(append(client, "-socks", "127.0.0.1:0"), strings.Fields(line)...)...)
+	at = socks.line(`^SOCKS5 proxy at (\S+)$`)[1]
+	for _, user := range []*url.Userinfo{nil, url.UserPassword("name", "password")} {
+		via := &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "socks5", Host: at, User: user})}
+		for _, target := range []string{"anything.example", "192.0.2.1:81", "[2001:db8::1]"} {
+			if got := fetch(t, via, target); got != page {
+				t.Errorf("through the SOCKS5 proxy to %s: %q", target, got)
 			}
-			// The line need not be quoted.
-			socks := command(t, append([]string{"client", "-state", stateDir, "-socks", "127.0.0.1:0"}, strings.Fields(line)...)...)
-			at = socks.line(`^SOCKS5 proxy at (\S+)$`)[1]
-			via := &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "socks5", Host: at})}
-			for _, target := range []string{"anything.example", "192.0.2.1:81", "[2001:db8::1]"} {
-				if got := fetch(t, via, target); got != page {
-					t.Errorf("through the SOCKS5 proxy to %s: %q", target, got)
-				}
-			}
-		})
+		}
 	}
 }
 

@@ -132,8 +132,8 @@ func (p *Proxy) acceptLoop() {
 // handle serves one connection, from the application's request to the end.
 func (p *Proxy) handle(raw net.Conn) {
 	defer raw.Close()
-	if p.local != nil && !p.local.SOCKS {
-		p.carry(raw, p.local.Bridge.Address, p.local.Bridge.Args, nopAnswer{})
+	if p.local != nil {
+		p.handleLocal(raw)
 		return
 	}
 	// goptlib negotiates inside AcceptSocks; a listener of one connection keeps
@@ -143,11 +143,21 @@ func (p *Proxy) handle(raw net.Conn) {
 		p.log.Debug("a SOCKS request was malformed or came too late")
 		return
 	}
-	target, args := conn.Req.Target, transport.Args(conn.Req.Args)
-	if p.local != nil {
-		target, args = p.local.Bridge.Address, p.local.Bridge.Args
+	p.carry(conn.Conn, conn.Req.Target, transport.Args(conn.Req.Args), conn)
+}
+
+// handleLocal is handle for an application other than tor.
+func (p *Proxy) handleLocal(raw net.Conn) {
+	var to answer = nopAnswer{}
+	if p.local.SOCKS {
+		request, err := readSOCKS(raw)
+		if err != nil {
+			p.log.Debug("a SOCKS request was malformed or came too late")
+			return
+		}
+		to = request
 	}
-	p.carry(conn.Conn, target, args, conn)
+	p.carry(raw, p.local.Bridge.Address, p.local.Bridge.Args, to)
 }
 
 // answer tells an application what has become of its request.
