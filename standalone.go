@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"waterproxy/internal/catalog"
 	"waterproxy/internal/meter"
@@ -88,8 +89,11 @@ func (s *standalone) run(ctx context.Context, start func() (listener, error)) er
 	return s.drain(l)
 }
 
-// drain stops accepting and waits for the connections that are up, or for another
-// signal.
+// drainLimit bounds the wait for connections to end.
+const drainLimit = 30 * time.Second
+
+// drain stops accepting and waits for the connections that are up, for drainLimit at
+// most and not after another signal.
 func (s *standalone) drain(l listener) error {
 	again := make(chan os.Signal, 1)
 	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
@@ -111,6 +115,8 @@ func (s *standalone) drain(l listener) error {
 	select {
 	case <-ended:
 	case <-again:
+	case <-time.After(drainLimit):
+		s.log.Warn("some connections have not ended in time", "limit", drainLimit)
 	}
 	return nil
 }
