@@ -218,9 +218,19 @@ func TestWatch(t *testing.T) {
 
 // SIGHUP without a change changes nothing, and ends nothing.
 func TestHangUp(t *testing.T) {
-	p := launch(t, clientVariables("t"), module("t", "plain_v1")...)
+	const said = "the files have not changed"
+	p := launch(t, clientVariables("t"), append(module("t", "plain_v1"), "-log", "hangup.log", "-log-format", "json")...)
 	p.ready()
 	p.hangUp()
-	p.await("the files have not changed", 1)
+	p.await(said, 1)
+	// tor is told first.
+	file := filepath.Join(stateDir, "hangup.log")
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		if text, err := os.ReadFile(file); strings.Contains(string(text), `"msg":"`+said) {
+			break
+		} else if time.Now().After(end) {
+			t.Fatalf("the log in the state directory is %q, %v", text, err)
+		}
+	}
 	ask(t, p.address("t"), deadAddress(t), "")
 }

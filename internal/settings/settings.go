@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -128,7 +129,7 @@ func parse(file string, text []byte) (Settings, error) {
 		}
 		s.Allow = append(s.Allow, rule)
 	}
-	return s, errors.Join(c.errs...)
+	return s, c.join()
 }
 
 // goType finds what go-toml says of a value of the wrong type.
@@ -164,7 +165,17 @@ func explain(file string, err error) error {
 type checker struct {
 	file  string
 	lines map[string]int // of keys
-	errs  []error
+	errs  []*Error
+}
+
+// join returns the errors in the order of their lines.
+func (c *checker) join() error {
+	slices.SortStableFunc(c.errs, func(a, b *Error) int { return a.Line - b.Line })
+	all := make([]error, len(c.errs))
+	for i, err := range c.errs {
+		all[i] = err
+	}
+	return errors.Join(all...)
 }
 
 func (c *checker) fail(key string, err error) {

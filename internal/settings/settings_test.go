@@ -124,10 +124,16 @@ func TestDocuments(t *testing.T) {
 // Not only the first thing that is wrong is told.
 func TestAllErrors(t *testing.T) {
 	_, err := parse("F", []byte("instances = 0\nallow = ['x', 'y']\n[limits]\nconnections = 0"))
-	for _, want := range []string{"F:1: instances", "F:2: allow", `"x"`, `"y"`, "F:4: limits.connections"} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v lacks %q", err, want)
+	if err == nil {
+		t.Fatal("no error")
+	}
+	rest := err.Error()
+	for _, want := range []string{"F:1: instances", "F:2: allow", `"x"`, "F:2: allow", `"y"`, "F:4: limits.connections"} {
+		_, after, ok := strings.Cut(rest, want)
+		if !ok {
+			t.Errorf("%v lacks %q in its place", err, want)
 		}
+		rest = after
 	}
 	if _, err := parse("F", []byte("a = 1\nb = 2")); !strings.Contains(err.Error(), "F:2: b") {
 		t.Error(err)
@@ -172,6 +178,29 @@ func plain(t *testing.T, tree any) any {
 		t.Fatal(err)
 	}
 	return v
+}
+
+// The example in the manual is a good one, and has everything.
+func TestManual(t *testing.T) {
+	text, err := os.ReadFile("../../docs/modules.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(text), "```toml\n")
+	example, _, ok := strings.Cut(example, "```")
+	if !ok {
+		t.Fatal("there is no example")
+	}
+	if _, err := parse("modules.md", []byte(example)); err != nil {
+		t.Error(err)
+	}
+	keys := map[string]string{}
+	typeKeys("", reflect.TypeFor[document](), keys)
+	for key := range keys {
+		if i := strings.LastIndexByte(key, '.'); !strings.Contains(example, key[i+1:]) {
+			t.Errorf("the example lacks %s", key)
+		}
+	}
 }
 
 // node is what this test reads of a schema.
