@@ -8,7 +8,7 @@ WASM    := $(MODULES:%=modules/built/%.wasm)
 # The same source and toolchain give the same bytes, whoever builds them where.
 WASM_FLAGS := -buildmode=c-shared -trimpath -buildvcs=false -ldflags='-s -w -buildid='
 
-.PHONY: all modules testmodules demo test unit integration lint bench clean need-tor need-test-tools
+.PHONY: all modules testmodules demo test unit integration lint bench chutney clean need-tor need-test-tools
 
 all: waterproxy
 
@@ -50,12 +50,17 @@ bench: need-test-tools waterproxy testmodules
 	$(GO) run ./bench runtime $(BENCH)
 	$(GO) run ./bench runtime -contestants tcp,water,RuntimeConn $(BENCH)
 	$(GO) run ./bench idle
+	$(GO) run ./bench threads $(BENCH)
+
+# With an existing checkout: make chutney CHUTNEY_PATH=... [TRANSPORT=...]
+chutney: need-tor waterproxy
+	integration/chutney/run "$(CHUTNEY_PATH)" $(TRANSPORT)
 
 need-tor:
 	scripts/install tor
 
 need-test-tools:
-	scripts/install tor obfs4proxy shadowsocks-libev curl clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32
+	scripts/install tor obfs4proxy shadowsocks-libev tinyproxy microsocks iproute2 python3 curl clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32
 
 clean:
 	rm -rf waterproxy modules/built/*.wasm transport/testmodules/built

@@ -45,7 +45,7 @@ func bothWays(t *testing.T, test func(t *testing.T, flags []string, shared bool)
 
 // The arguments of a bridge line come with the SOCKS request. They are those of
 // that connection only.
-func TestClientArguments(t *testing.T) {
+func TestPTSpec_3_5_Arguments(t *testing.T) {
 	bothWays(t, func(t *testing.T, flags []string, _ bool) {
 		p := launch(t, clientVariables("t"), flags...)
 		l := listen(t)
@@ -90,7 +90,7 @@ func withOptions(orPort, options string) variables {
 
 // A module knows the options that the bridge's operator has set, and what it
 // publishes is in the line from which tor makes the bridge line.
-func TestServerArguments(t *testing.T) {
+func TestPTSpec_3_2_3_Options(t *testing.T) {
 	bothWays(t, func(t *testing.T, flags []string, _ bool) {
 		client := launch(t, clientVariables("t"), flags...)
 		for _, test := range []struct{ options, published, client string }{

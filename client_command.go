@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -10,8 +11,6 @@ import (
 
 	"waterproxy/client"
 	"waterproxy/internal/bridgeline"
-	"waterproxy/internal/reload"
-	"waterproxy/transport"
 )
 
 func clientCommand() *ffcli.Command {
@@ -45,19 +44,20 @@ func clientCommand() *ffcli.Command {
 					local.Address = "127.0.0.1:1080"
 				}
 			}
-			return s.run(ctx, func() (listener, error) { return s.startClient(ctx, local) })
+			return s.run(ctx, func(ctx context.Context) (listener, error) { return s.startClient(ctx, local) })
 		},
 	}
 }
 
-func (s *standalone) startClient(ctx context.Context, local client.Local) (p *client.Proxy, err error) {
-	err = s.loaded.Start(local.Bridge.Transport, nil, func(cfg transport.Config) (reload.Target, error) {
-		p, err = client.ListenLocal(ctx, local, cfg, s.log, s.meter)
-		return p, err
-	})
+func (s *standalone) startClient(ctx context.Context, local client.Local) (*client.Proxy, error) {
+	p, err := client.ListenLocal(ctx, local, s.log, s.meter)
 	if err != nil {
 		return nil, err
 	}
+	if err := s.loaded.Start(ctx, local.Bridge.Transport, nil, p); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	p.Serve(nil)
 	what := "TCP forward"
 	if local.SOCKS {
 		what = "SOCKS5 proxy"

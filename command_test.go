@@ -86,6 +86,8 @@ func TestInspect(t *testing.T) {
 		"posix_v1":          {"v1", "by the module itself"},
 		"plain_dialonly_v1": {"no server: ", "no relay: "},
 		"evil_stdio_pt_v1":  {"v1"},
+		"threads":           {"  wanted; an instance may have 16 besides", "wasi.thread-spawn\n", "0.25 MiB at the start, 1 MiB at most"},
+		"workers_v1":        {"  wanted; an instance may have 16"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := run(t, nil, "inspect", testmodules.Path(name))

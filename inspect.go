@@ -70,6 +70,9 @@ func inspect(w io.Writer, file string) error {
 	} else {
 		row("memory", "%s at the start, %s at most", mebibytes(least), mebibytes(most))
 	}
+	if m.Threads() {
+		row("threads", "wanted; an instance may have %d besides the one it begins with", transport.DefaultMaxThreads)
+	}
 	row("half-close", "%s", map[bool]string{true: "by the module itself", false: "by the host, for the module"}[m.HalfClose()])
 	for i, name := range m.Imports() {
 		row(map[bool]string{true: "imports"}[i == 0], "%s", name)

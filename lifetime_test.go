@@ -1,10 +1,17 @@
 package main
 
 import (
+	"bufio"
+	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"waterproxy/transport/testmodules"
 )
 
 // live starts both sides with connections that are busy, idle and half set up.
@@ -32,7 +39,7 @@ func live(t *testing.T) (client, server *process) {
 }
 
 // Tor ends a proxy by closing its standard input, which it also does by dying.
-func TestEndByStdin(t *testing.T) {
+func TestPTSpec_3_4_Stdin(t *testing.T) {
 	client, server := live(t)
 	for _, p := range []*process{client, server} {
 		if err := p.stdin.Close(); err != nil {
@@ -43,25 +50,155 @@ func TestEndByStdin(t *testing.T) {
 	}
 }
 
-func TestEndBySignal(t *testing.T) {
-	client, server := live(t)
+// After a signal nothing new is begun, and what is up may end in its own time.
+func TestPTSpec_3_4_Signals(t *testing.T) {
+	orPort := listen(t)
+	client := launch(t, clientVariables("t"), module("t", "plain_v1")...)
+	server := launch(t, serverVariables("t", orPort.Addr().String()), module("t", "plain_v1")...)
+	near := connect(t, client.address("t"), server.address("t"))
+	far := accept(t, orPort)
 	for p, signal := range map[*process]os.Signal{client: syscall.SIGTERM, server: os.Interrupt} {
 		if err := p.cmd.Process.Signal(signal); err != nil {
 			t.Fatal(err)
 		}
+		p.line(`^LOG SEVERITY=info MESSAGE=".*ending when the connections have`)
+		awaitDeaf(t, p.address("t"))
+	}
+	echo(t, near, far)
+	if err := near.Close(); err != nil {
+		t.Fatal(err)
+	}
+	awaitClose(t, far)
+	far.Close()
+	for _, p := range []*process{client, server} {
 		p.wait(endTimeout)
 		p.checkStatus(0)
 	}
 }
 
+// awaitDeaf waits until nobody listens at an address.
+func awaitDeaf(t *testing.T, address string) {
+	t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			return
+		}
+		c.Close()
+	}
+	t.Errorf("somebody still listens at %s", address)
+}
+
+// A second signal ends what a first one left, as do the limit and tor itself.
+func TestDrainEnds(t *testing.T) {
+	for name, test := range map[string]struct {
+		flags []string
+		end   func(*process) error
+		why   string
+	}{
+		"second signal": {nil, func(p *process) error { return p.cmd.Process.Signal(syscall.SIGTERM) }, "a second signal came"},
+		"limit":         {[]string{"-drain", "10ms"}, func(*process) error { return nil }, "ending with connections left"},
+		"stdin":         {nil, func(p *process) error { return p.stdin.Close() }, "standard input was closed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			target := listen(t)
+			p := launch(t, clientVariables("t"), append(module("t", "plain_v1"), test.flags...)...)
+			connect(t, p.address("t"), target.Addr().String())
+			if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+				t.Fatal(err)
+			}
+			p.line(`ending when the connections have`)
+			if err := test.end(p); err != nil {
+				t.Fatal(err)
+			}
+			p.line(test.why)
+			p.wait(endTimeout)
+			p.checkStatus(0)
+		})
+	}
+}
+
+// A parent that is killed cannot close anything; others may hold its end of standard
+// input open.
+func TestPTSpec_3_4_Parent(t *testing.T) {
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	stdin, hold, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hold.Close()
+	parent := exec.Command("sh", "-c", `"$0" "$@" <&3 & wait`, os.Args[0], "-module", "t="+testmodules.Path("plain_v1"))
+	parent.ExtraFiles = []*os.File{stdin}
+	parent.Stdout = in
+	parent.Env = append(os.Environ(), childMarker+"=1")
+	for key, value := range clientVariables("t").without("TOR_PT_STATE_LOCATION") {
+		parent.Env = append(parent.Env, key+"="+value)
+	}
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stdin.Close()
+	in.Close()
+	if err := out.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	said := bufio.NewScanner(out)
+	for said.Scan() && said.Text() != "CMETHODS DONE" {
+	}
+	if err := parent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	parent.Wait() // its status is that of the signal
+	var last string
+	for said.Scan() {
+		last = said.Text()
+	}
+	if err := said.Err(); err != nil || !strings.Contains(last, "the parent process is gone") {
+		t.Errorf("the last line is %q, %v", last, err)
+	}
+}
+
+// tor's log says of a process that crashed no more than its exit status. The next
+// one, which tor starts at once, says the rest.
+func TestCrashIsReported(t *testing.T) {
+	dir := t.TempDir()
+	env := clientVariables("t").with(variables{"TOR_PT_STATE_LOCATION": dir})
+	crashing := start(t, env, module("t", "plain_v1")...)
+	crashing.address("t")
+	if err := crashing.cmd.Process.Signal(syscall.SIGQUIT); err != nil { // Go ends as after a panic
+		t.Fatal(err)
+	}
+	crashing.wait(patience)
+	if crashing.status() != 2 {
+		t.Errorf("exit status %d", crashing.status())
+	}
+	p := launch(t, env, module("t", "plain_v1")...)
+	p.address("t")
+	p.line(`^LOG SEVERITY=error MESSAGE=".*crashed before this start.*SIGQUIT`)
+	if text, err := os.ReadFile(filepath.Join(dir, lastCrashFile)); err != nil || !strings.Contains(string(text), "goroutine") {
+		t.Errorf("the details are %d bytes, %v", len(text), err)
+	}
+	again := launch(t, env, module("t", "plain_v1")...)
+	again.address("t")
+	for _, line := range again.stdout.get() {
+		if strings.Contains(line, "crashed") {
+			t.Errorf("it is said a second time: %s", line)
+		}
+	}
+}
+
 // Unless tor says that it will, closing standard input means nothing.
-func TestStdinIgnored(t *testing.T) {
+func TestPTSpec_3_2_1_StdinIgnored(t *testing.T) {
 	for name, env := range map[string]variables{
 		"unset": clientVariables("t").without("TOR_PT_EXIT_ON_STDIN_CLOSE"),
 		"0":     clientVariables("t").with(variables{"TOR_PT_EXIT_ON_STDIN_CLOSE": "0"}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := start(t, env, module("t", "plain_v1")...)
+			p := start(t, env, append(module("t", "plain_v1"), "-drain", "0")...)
 			p.address("t")
 			if err := p.stdin.Close(); err != nil {
 				t.Fatal(err)

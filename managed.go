@@ -1,53 +1,38 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"iter"
-	"log/slog"
 	"os"
-	"os/signal"
+	"slices"
 	"strings"
 	"sync"
-	"syscall"
 
 	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
 
 	"waterproxy/client"
-	"waterproxy/internal/catalog"
 	"waterproxy/internal/meter"
+	"waterproxy/internal/outbound"
 	"waterproxy/internal/ptlog"
 	"waterproxy/internal/reload"
 	"waterproxy/server"
-	"waterproxy/transport"
 )
 
 // managed is the program as tor started it. What goes wrong is told to tor on
 // standard output, in the words of the specification.
 type managed struct {
-	catalog catalog.Catalog
-	metrics string
-	logging ptlog.Flags
-	watch   bool
-	log     *slog.Logger
-	meter   *meter.Meter
-	loaded  *reload.Set
-	running []listener
-}
-
-// listener is what a transport's client and server side have in common.
-type listener interface {
-	Close() error
-	Wait()
+	service
+	outbound outbound.Dialer
 }
 
 // runManaged does what tor asks for in the environment until tor asks for the
 // end, and returns the exit status.
 func runManaged(args []string) int {
-	m := &managed{meter: meter.New()}
+	m := &managed{service: service{meter: meter.New()}}
 	if err := m.parse(args); err != nil {
 		ptlog.EnvError("the plugin's command line: %v", err)
 		return exitUsage
@@ -62,22 +47,18 @@ func runManaged(args []string) int {
 		}
 		defer stop()
 	}
-	ctx, cancel := untilEnd()
-	defer cancel()
-	hangUp := notifyHangUp()
+	if err := m.useState(); err != nil {
+		return exitFailure
+	}
+	end, stop := watchEnd(context.Background(), m.log)
+	defer stop()
+	end.watchTor()
 	start := m.startServer
 	if _, ok := os.LookupEnv("TOR_PT_CLIENT_TRANSPORTS"); ok {
 		start = m.startClient
 	}
-	if err := start(ctx); err != nil {
+	if err := m.run(end, start); err != nil {
 		return exitFailure // the line that says why has been printed
-	}
-	keepLoaded(ctx, m.loaded, m.watch, hangUp)
-	<-ctx.Done()
-	for _, l := range m.running {
-		if err := l.Close(); err != nil {
-			m.log.Warn("cannot stop listening", "error", err)
-		}
 	}
 	return 0
 }
@@ -86,10 +67,7 @@ func runManaged(args []string) int {
 func (m *managed) parse(args []string) error {
 	fs := flag.NewFlagSet("waterproxy", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	m.catalog.Flags(fs)
-	fs.StringVar(&m.metrics, "metrics", "", "serve Prometheus metrics at unix:PATH or a loopback HOST:PORT")
-	fs.BoolVar(&m.watch, "watch", false, "look for changes of modules and their settings, and load them")
-	m.logging.Register(fs, "")
+	m.flags(fs, "")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -119,38 +97,69 @@ func (m *managed) useState() error {
 		return err
 	}
 	m.loaded = reload.New(&m.catalog, m.log)
+	if m.catalog.StateDir == "" {
+		return nil
+	}
+	if err := reportCrash(m.catalog.StateDir, m.log); err != nil {
+		m.log.Warn("a crash would not be reported", "error", err)
+	}
+	return nil
+}
+
+// useSources reads the addresses that connections are to come from.
+func (m *managed) useSources() (err error) {
+	const v4, v6 = "TOR_PT_OUTBOUND_BIND_ADDRESS_V4", "TOR_PT_OUTBOUND_BIND_ADDRESS_V6"
+	if m.outbound.Source4, err = outbound.ParseSource4(os.Getenv(v4)); err != nil {
+		ptlog.EnvError("%s: %v", v4, err)
+		return err
+	}
+	if m.outbound.Source6, err = outbound.ParseSource6(os.Getenv(v6)); err != nil {
+		ptlog.EnvError("%s: %v", v6, err)
+	}
+	return err
+}
+
+// useProxy takes note of the upstream proxy, if there is one (pt-spec 3.3.2).
+func (m *managed) useProxy(text string) (err error) {
+	if text == "" {
+		return nil
+	}
+	if m.outbound.Proxy, err = outbound.ParseProxy(text); err != nil {
+		return pt.ProxyError("TOR_PT_PROXY: " + err.Error())
+	}
+	pt.ProxyDone()
 	return nil
 }
 
 // startClient starts a SOCKS5 proxy for each transport that tor asks for and we
-// have (pt-spec 3.3.2, 3.5).
+// have (pt-spec 3.3.2, 3.5). Other names are to be ignored (3.2.2).
 func (m *managed) startClient(ctx context.Context) error {
 	// goptlib does not understand all that tor writes into this variable, and then
 	// fails without a line.
 	proxy := os.Getenv("TOR_PT_PROXY")
 	if err := os.Unsetenv("TOR_PT_PROXY"); err != nil {
+		ptlog.EnvError("TOR_PT_PROXY: %v", err)
 		return err
 	}
 	info, err := pt.ClientSetup(nil)
 	if err != nil {
 		return err
 	}
-	if proxy != "" {
-		return pt.ProxyError("waterproxy cannot connect through a proxy yet; remove the proxy from torrc or use another transport")
-	}
-	if err := m.useState(); err != nil {
+	if err := m.useSources(); err != nil {
 		return err
 	}
-	for name, result := range startAll(info.MethodNames, func(name string) (*client.Proxy, error) { return m.startProxy(ctx, name) }) {
+	if err := m.useProxy(proxy); err != nil {
+		return err
+	}
+	names := slices.DeleteFunc(info.MethodNames, func(name string) bool { return !m.catalog.Has(name) })
+	for name, result := range startAll(names, func(name string) (*client.Proxy, error) { return m.startProxy(ctx, name) }) {
 		p, err := result()
-		switch {
-		case errors.Is(err, catalog.ErrUnknown): // to be ignored, says pt-spec 3.2.2
-		case err != nil:
+		if err != nil {
 			_ = pt.CmethodError(name, oneLine(err)) // its error is the line it printed
-		default:
-			m.running = append(m.running, p)
-			pt.Cmethod(name, "socks5", p.Addr())
+			continue
 		}
+		m.running = append(m.running, p)
+		pt.Cmethod(name, "socks5", p.Addr())
 	}
 	pt.CmethodsDone()
 	return nil
@@ -173,37 +182,36 @@ func startAll[I, T any](items []I, start func(I) (T, error)) iter.Seq2[I, func()
 	}
 }
 
-func (m *managed) startProxy(ctx context.Context, name string) (p *client.Proxy, err error) {
-	err = m.loaded.Start(name, nil, func(cfg transport.Config) (reload.Target, error) {
-		p, err = client.Listen(ctx, name, cfg, m.log, m.meter)
-		return p, err
-	})
-	return p, err
-}
-
 // startServer starts a listener for each transport that tor asks for and we have
-// (pt-spec 3.3.3).
+// (pt-spec 3.3.3). Other names are to be ignored (3.2.3).
 func (m *managed) startServer(ctx context.Context) error {
 	if err := checkASCII(); err != nil {
+		return err
+	}
+	if err := addBindAddrs(); err != nil {
+		ptlog.EnvError("TOR_PT_SERVER_BINDADDR: %v", err)
 		return err
 	}
 	info, err := pt.ServerSetup(nil)
 	if err != nil {
 		return err
 	}
-	if err := m.useState(); err != nil {
+	if err := m.useSources(); err != nil {
 		return err
 	}
-	for bind, result := range startAll(info.Bindaddrs, func(b pt.Bindaddr) (*server.Listener, error) { return m.startListener(ctx, b, &info) }) {
+	if or := info.ExtendedOrAddr; or != nil && !or.IP.IsLoopback() {
+		// ext-orport-spec 4
+		m.log.Warn("the Extended ORPort is on another machine: whoever is on the way sees the clients' addresses")
+	}
+	binds := slices.DeleteFunc(info.Bindaddrs, func(b pt.Bindaddr) bool { return !m.catalog.Has(b.MethodName) })
+	for bind, result := range startAll(binds, func(b pt.Bindaddr) (*server.Listener, error) { return m.startListener(ctx, b, &info) }) {
 		l, err := result()
-		switch {
-		case errors.Is(err, catalog.ErrUnknown):
-		case err != nil:
+		if err != nil {
 			_ = pt.SmethodError(bind.MethodName, oneLine(err))
-		default:
-			m.running = append(m.running, l)
-			announce(bind.MethodName, l)
+			continue
 		}
+		m.running = append(m.running, l)
+		announce(bind.MethodName, l)
 	}
 	pt.SmethodsDone()
 	return nil
@@ -218,28 +226,12 @@ func announce(name string, l *server.Listener) {
 	pt.Smethod(name, l.Addr())
 }
 
-func (m *managed) startListener(ctx context.Context, bind pt.Bindaddr, info *pt.ServerInfo) (l *server.Listener, err error) {
-	options := func(cfg *transport.Config) { cfg.Args = transport.Args(bind.Options) }
-	err = m.loaded.Start(bind.MethodName, options, func(cfg transport.Config) (reload.Target, error) {
-		l, err = server.Listen(ctx, bind.MethodName, cfg, bind.Addr, info, m.log, m.meter)
-		return l, err
-	})
-	return l, err
-}
-
-// untilEnd returns a context that is done when tor wants the end: by a signal,
-// or, if it said so, by closing standard input, which also happens when tor dies
-// (pt-spec 3.4). It may come while transports are still being started.
-func untilEnd() (context.Context, context.CancelFunc) {
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	if os.Getenv("TOR_PT_EXIT_ON_STDIN_CLOSE") == "1" {
-		go func() {
-			// An error means as much as the end.
-			_, _ = io.Copy(io.Discard, os.Stdin)
-			cancel()
-		}()
-	}
-	return ctx, cancel
+// orPort says where tor is, and how to get there.
+func (m *managed) orPort(info *pt.ServerInfo) server.ORPort {
+	or := server.ORPort{Addr: info.OrAddr, Extended: info.ExtendedOrAddr, CookieFile: info.AuthCookiePath}
+	addr := cmp.Or(or.Extended, or.Addr)
+	or.LocalAddr = m.outbound.LocalAddr("tcp", addr.AddrPort().Addr())
+	return or
 }
 
 // checkASCII makes up for goptlib, which panics where it would quote one of
@@ -252,6 +244,23 @@ func checkASCII() error {
 		}
 	}
 	return nil
+}
+
+// addBindAddrs gives the transports without an address in TOR_PT_SERVER_BINDADDR, which
+// goptlib wants all to have, what tor gives them: any address, and a free port.
+func addBindAddrs() error {
+	const key = "TOR_PT_SERVER_BINDADDR"
+	given := os.Getenv(key)
+	binds := strings.FieldsFunc(given, func(r rune) bool { return r == ',' })
+	has := func(name string) bool {
+		return slices.ContainsFunc(binds, func(b string) bool { return strings.HasPrefix(b, name+"-") })
+	}
+	for name := range strings.SplitSeq(os.Getenv("TOR_PT_SERVER_TRANSPORTS"), ",") {
+		if name != "" && !has(name) {
+			binds = append(binds, name+"-0.0.0.0:0")
+		}
+	}
+	return os.Setenv(key, strings.Join(binds, ","))
 }
 
 // oneLine turns an error into text for a line to tor. A module's stack trace

@@ -33,12 +33,14 @@ var ptLine = regexp.MustCompile(`^(` + strings.Join([]string{
 	`VERSION 1`,
 	`VERSION-ERROR no-version`,
 	`(ENV|PROXY)-ERROR [ -~]+`,
+	`PROXY DONE`,
 	`CMETHOD [A-Za-z_]\w* socks5 127\.0\.0\.1:\d+`,
 	`SMETHOD [A-Za-z_]\w* (\d+\.\d+\.\d+\.\d+|\[[0-9a-f:]+\]):\d+( ARGS:[!-~]+)?`,
 	`[CS]METHOD-ERROR [A-Za-z_]\w* [ -~]+`,
 	`[CS]METHODS DONE`,
 	`LOG SEVERITY=(error|warning|notice|info|debug) MESSAGE="([ !#-\[\]-~]|\\[0-7]{3})*"`,
 	`STATUS TYPE=version IMPLEMENTATION="waterproxy" VERSION="\d+\.\d+\.\d+"`,
+	`STATUS TRANSPORT=[A-Za-z_]\w* CONNECT=(Success|Failed ERRSTR="([ !#-\[\]-~]|\\[0-7]{3})*")`,
 }, "|") + `)$`)
 
 // variables are those that tor sets.

@@ -107,6 +107,7 @@ func (b *busy) stop() error {
 
 const (
 	loaded    = "new connections use the new version"
+	unchanged = "there is nothing new to load"
 	notLoaded = "a new version cannot be used; the old one stays"
 )
 
@@ -216,9 +217,75 @@ func TestWatch(t *testing.T) {
 	p.client.await(loaded, 3)
 }
 
+// What tor says about the way out applies to each version of a module, and to one that
+// is loaded when it is used.
+func TestReloadKeepsProxy(t *testing.T) {
+	proxy, tunnels := upstream(t, "user:password")
+	target := listen(t)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "t.wasm")
+	wasm := testmodules.Load(t, "plain_v1")
+	install(t, file, wasm)
+	env := clientVariables("t").with(variables{
+		"TOR_PT_PROXY": "http://user:password@" + proxy, "TOR_PT_OUTBOUND_BIND_ADDRESS_V4": "127.0.0.1",
+	})
+	env = started(t, env, []string{"-modules", dir})
+	p := launch(t, env, "-modules", dir)
+	use := func() {
+		t.Helper()
+		echo(t, connect(t, p.address("t"), target.Addr().String()), accept(t, target))
+		select {
+		case <-tunnels:
+		default:
+			t.Fatal("a connection went past the proxy")
+		}
+	}
+	use()
+	for n := range 2 {
+		install(t, file, moduleVersion(wasm, n))
+		p.hangUp()
+		p.await(loaded, n+1)
+		use()
+	}
+}
+
+// A transport that nobody has used is loaded by its first connection as it is then.
+func TestReloadBeforeUse(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "t.wasm")
+	wasm := testmodules.Load(t, "plain_v1")
+	install(t, file, wasm)
+	env := started(t, clientVariables("t"), []string{"-modules", dir})
+	p := launch(t, env, "-modules", dir)
+	p.ready()
+	install(t, file, []byte("this is no module"))
+	p.hangUp()
+	p.await(unchanged, 1)
+	if _, code := ask(t, p.address("t"), deadAddress(t), ""); code != replyFailure {
+		t.Errorf("reply %d, of a module that is none any more", code)
+	}
+	install(t, file, moduleVersion(wasm, 1))
+	echoThrough(t, p.address("t"))
+	install(t, file, moduleVersion(wasm, 2))
+	p.hangUp()
+	p.await(loaded, 1)
+	echoThrough(t, p.address("t"))
+}
+
+// What is wrong with settings is told at the start, whether or not the transport has
+// started before.
+func TestSettingsAreRead(t *testing.T) {
+	dir := t.TempDir()
+	install(t, filepath.Join(dir, "t.wasm"), testmodules.Load(t, "plain_v1"))
+	env := started(t, clientVariables("t"), []string{"-modules", dir})
+	install(t, filepath.Join(dir, "t.toml"), []byte("instances = 0"))
+	p := launch(t, env, "-modules", dir)
+	p.line(`^CMETHOD-ERROR t .*t\.toml:1: instances`)
+}
+
 // SIGHUP without a change changes nothing, and ends nothing.
 func TestHangUp(t *testing.T) {
-	const said = "the files have not changed"
+	const said = unchanged
 	p := launch(t, clientVariables("t"), append(module("t", "plain_v1"), "-log", "hangup.log", "-log-format", "json")...)
 	p.ready()
 	p.hangUp()

@@ -11,7 +11,6 @@ import (
 	"github.com/peterbourgon/ff/v3/ffcli"
 
 	"waterproxy/internal/bridgeline"
-	"waterproxy/internal/reload"
 	"waterproxy/server"
 	"waterproxy/transport"
 )
@@ -50,7 +49,7 @@ func serverCommand() *ffcli.Command {
 				fmt.Fprintln(os.Stderr, "waterproxy server:", err)
 				return errUsage
 			}
-			return s.run(ctx, func() (listener, error) { return s.startServer(ctx, o) })
+			return s.run(ctx, func(ctx context.Context) (listener, error) { return s.startServer(ctx, o) })
 		},
 	}
 }
@@ -69,7 +68,7 @@ func (o *serverOptions) check(args []string) error {
 	return err
 }
 
-func (s *standalone) startServer(ctx context.Context, o serverOptions) (l *server.Listener, err error) {
+func (s *standalone) startServer(ctx context.Context, o serverOptions) (*server.Listener, error) {
 	addr, err := net.ResolveTCPAddr("tcp", o.listen)
 	if err != nil {
 		return nil, err
@@ -78,13 +77,14 @@ func (s *standalone) startServer(ctx context.Context, o serverOptions) (l *serve
 	// line at each start.
 	s.catalog.KeepState(o.transport)
 	adjust := func(cfg *transport.Config) { cfg.Args = o.args }
-	err = s.loaded.Start(o.transport, adjust, func(cfg transport.Config) (reload.Target, error) {
-		l, err = server.Forward(ctx, o.transport, cfg, addr, o.forward, s.log, s.meter)
-		return l, err
-	})
+	l, err := server.Listen(ctx, o.transport, addr, server.Forward(o.forward), s.log, s.meter)
 	if err != nil {
 		return nil, err
 	}
+	if err := s.loaded.Start(ctx, o.transport, adjust, l); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	l.Serve()
 	if o.public == "" {
 		o.public = reachable(l.Addr().(*net.TCPAddr)).String()
 	}

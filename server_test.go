@@ -18,7 +18,7 @@ import (
 )
 
 // One process serves several transports, each at the address it was given.
-func TestBindAddresses(t *testing.T) {
+func TestPTSpec_3_3_3_BindAddresses(t *testing.T) {
 	orPort := listen(t)
 	p := launch(t, serverVariables("a,b,c", orPort.Addr().String()).with(variables{
 		"TOR_PT_SERVER_BINDADDR": "a-127.0.0.1:0,b-127.0.0.2:0,c-[::1]:0,unasked-127.0.0.1:0",
@@ -165,7 +165,7 @@ func (e *extOR) serve(c io.ReadWriter) error {
 }
 
 // Tor learns from the Extended ORPort who the client is and how it came.
-func TestExtORPort(t *testing.T) {
+func TestExtORPort_3_1_Commands(t *testing.T) {
 	cookie := random(32)
 	file := filepath.Join(t.TempDir(), "cookie")
 	if err := os.WriteFile(file, append([]byte(cookieHeader), cookie...), 0o600); err != nil {
@@ -228,4 +228,22 @@ func TestExtORPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	echo(t, again, or)
+}
+
+// An Extended ORPort on another machine is worth a warning: the clients' addresses go
+// there in the clear.
+func TestExtORPort_4_Warning(t *testing.T) {
+	cookie := filepath.Join(t.TempDir(), "cookie")
+	for host, warns := range map[string]bool{"192.0.2.1": true, "127.0.0.1": false, "[::1]": false} {
+		p := launch(t, serverVariables("t", "127.0.0.1:1").with(variables{
+			"TOR_PT_EXTENDED_SERVER_PORT": host + ":1", "TOR_PT_AUTH_COOKIE_FILE": cookie,
+		}), module("t", "plain_v1")...)
+		p.ready()
+		warned := slices.ContainsFunc(p.stdout.get(), func(line string) bool {
+			return strings.HasPrefix(line, "LOG SEVERITY=warning ") && strings.Contains(line, "Extended ORPort is on another machine")
+		})
+		if warned != warns {
+			t.Errorf("%s: warned: %v", host, warned)
+		}
+	}
 }

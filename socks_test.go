@@ -66,7 +66,7 @@ func TestReplies(t *testing.T) {
 }
 
 // Arguments of a bridge line come as user name and password.
-func TestSOCKSArguments(t *testing.T) {
+func TestPTSpec_3_5_Length(t *testing.T) {
 	p := launch(t, clientVariables("t"), module("t", "plain_v1")...)
 	l := listen(t)
 	for _, args := range []string{

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -121,13 +119,13 @@ func TestStandaloneRefused(t *testing.T) {
 	p.stderr.await(t, `cannot connect.*bridge=127\.0\.0\.1:.*connection refused`, p.exited)
 }
 
-// The first signal lets connections end, the second does not.
+// The first signal lets connections end, the second and the limit do not.
 func TestStandaloneSignals(t *testing.T) {
 	backend := listen(t)
 	_, line := bridge(t, "-transport", "plain", "-forward", backend.Addr().String())
-	for _, signals := range []int{1, 2} {
-		t.Run(fmt.Sprint(signals), func(t *testing.T) {
-			p := command(t, "client", "-state", stateDir, "-forward", "127.0.0.1:0", line)
+	for name, limit := range map[string]string{"one": "1h", "two": "1h", "limit": "1s"} {
+		t.Run(name, func(t *testing.T) {
+			p := command(t, "client", "-state", stateDir, "-forward", "127.0.0.1:0", "-drain", limit, line)
 			at := p.line(`^TCP forward at (\S+)$`)[1]
 			near := dial(t, at)
 			far := accept(t, backend)
@@ -135,19 +133,17 @@ func TestStandaloneSignals(t *testing.T) {
 				t.Fatal(err) // it is up on both sides
 			}
 			p.cmd.Process.Signal(syscall.SIGINT)
-			p.stderr.await(t, "no new connections", p.exited)
-			if c, err := net.Dial("tcp", at); err == nil {
-				c.Close()
-				t.Error("it still accepts")
-			}
+			p.stderr.await(t, "ending when the connections have", p.exited)
+			awaitDeaf(t, at)
 			if err := exchange(crossed{near, far}, []byte("x"), []byte("x")); err != nil {
 				t.Error(err)
 			}
-			if signals == 2 {
-				p.cmd.Process.Signal(syscall.SIGINT)
-			} else {
+			switch name {
+			case "one":
 				near.Close()
 				far.Close()
+			case "two":
+				p.cmd.Process.Signal(syscall.SIGINT)
 			}
 			p.wait(endTimeout)
 			p.checkStatus(0)

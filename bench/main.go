@@ -66,6 +66,8 @@ func run(ctx context.Context, args []string) error {
 			return runRuntimes(ctx, args[1:], os.Stdout, os.Stderr)
 		case idleCommand:
 			return runIdle(ctx, args[1:], os.Stdout, os.Stderr)
+		case threadsCommand:
+			return runThreads(ctx, args[1:], os.Stdout, os.Stderr)
 		}
 	}
 	return runPairs(ctx, args, os.Stdout, os.Stderr)

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
@@ -25,7 +24,6 @@ import (
 // over one transport.
 type Proxy struct {
 	name   string
-	dialer *transport.ReloadableDialer
 	ln     net.Listener
 	log    *slog.Logger
 	meter  *meter.Meter
@@ -33,10 +31,15 @@ type Proxy struct {
 	cancel context.CancelFunc
 	// local is nil for tor, which says in each request where to connect to.
 	local *Local
+	load  func(context.Context) error // calls Reload for the first connection
+	conns sync.WaitGroup
+
+	mu     sync.Mutex
+	dialer *transport.ReloadableDialer // nil before the first Reload
 	// timeout is the configuration's for set-ups. As a dial's deadline it gives
 	// an error for which there is a reply code.
-	timeout atomic.Int64
-	conns   sync.WaitGroup
+	timeout time.Duration
+	closed  bool
 }
 
 // Local says where applications other than tor come in, and where they get.
@@ -50,55 +53,98 @@ type Local struct {
 	SOCKS bool
 }
 
-// Listen starts the proxy of a transport on a free loopback port. The module
-// must offer the client role, or that of a client with an address of its own,
-// and is started to see that it does start. Connections share instances of it
-// where it can do that and cfg.Instances does not forbid it.
-func Listen(ctx context.Context, name string, cfg transport.Config, log *slog.Logger, m *meter.Meter) (*Proxy, error) {
-	return listen(ctx, name, "127.0.0.1:0", nil, cfg, log, m)
+// Listen returns a proxy of a transport for tor, on a free loopback port. Reload gives
+// it the module, and Serve begins to accept connections.
+func Listen(ctx context.Context, name string, log *slog.Logger, m *meter.Meter) (*Proxy, error) {
+	return listen(ctx, name, "127.0.0.1:0", nil, log, m)
 }
 
 // ListenLocal is Listen for applications other than tor, over the transport of a
 // bridge line.
-func ListenLocal(ctx context.Context, local Local, cfg transport.Config, log *slog.Logger, m *meter.Meter) (*Proxy, error) {
-	return listen(ctx, local.Bridge.Transport, local.Address, &local, cfg, log, m)
+func ListenLocal(ctx context.Context, local Local, log *slog.Logger, m *meter.Meter) (*Proxy, error) {
+	return listen(ctx, local.Bridge.Transport, local.Address, &local, log, m)
 }
 
-func listen(ctx context.Context, name, address string, local *Local, cfg transport.Config, log *slog.Logger, m *meter.Meter) (*Proxy, error) {
-	log = log.With("transport", name)
-	cfg.Logger = log
-	dialer, err := transport.NewReloadableDialer(cfg)
+func listen(ctx context.Context, name, address string, local *Local, log *slog.Logger, m *meter.Meter) (*Proxy, error) {
+	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	if err := dialer.Start(ctx); err != nil {
-		return nil, errors.Join(err, dialer.Close())
-	}
-	ln, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, errors.Join(err, dialer.Close())
-	}
-	p := &Proxy{name: name, dialer: dialer, ln: ln, log: log, meter: m, local: local}
-	p.setTimeout(cfg)
+	p := &Proxy{name: name, ln: ln, log: log.With("transport", name), meter: m, local: local}
 	p.ctx, p.cancel = context.WithCancel(ctx)
-	m.Offer(name, dialer)
-	p.conns.Go(p.acceptLoop)
 	return p, nil
 }
 
-func (p *Proxy) setTimeout(cfg transport.Config) {
-	p.timeout.Store(int64(cmp.Or(cfg.SetupTimeout, transport.DefaultSetupTimeout)))
-}
-
-// Reload carries new connections with another configuration; if that does not
-// start, nothing changes.
+// Reload carries new connections with a configuration; if that does not start,
+// nothing changes. The module must offer the client role, or that of a client with an
+// address of its own. Connections share instances of it where it can do that and
+// cfg.Instances does not forbid it. Only one Reload may be under way.
 func (p *Proxy) Reload(ctx context.Context, cfg transport.Config) error {
 	cfg.Logger = p.log
-	if err := p.dialer.Reload(ctx, cfg); err != nil {
+	d, _ := p.current()
+	if d == nil {
+		return p.start(ctx, cfg)
+	}
+	if err := d.Reload(ctx, cfg); err != nil {
 		return err
 	}
-	p.setTimeout(cfg)
+	return p.use(d, cfg)
+}
+
+// start is the first Reload.
+func (p *Proxy) start(ctx context.Context, cfg transport.Config) error {
+	d, err := transport.NewReloadableDialer(cfg)
+	if err != nil {
+		return err
+	}
+	if err = d.Start(ctx); err == nil {
+		err = p.use(d, cfg)
+	}
+	if err != nil {
+		return errors.Join(err, d.Close())
+	}
 	return nil
+}
+
+// use dials new connections with d, which is closed with p from now on.
+func (p *Proxy) use(d *transport.ReloadableDialer, cfg transport.Config) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return net.ErrClosed
+	}
+	p.dialer, p.timeout = d, cmp.Or(cfg.SetupTimeout, transport.DefaultSetupTimeout)
+	return nil
+}
+
+func (p *Proxy) current() (*transport.ReloadableDialer, time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dialer, p.timeout
+}
+
+// Serve begins to accept connections. If there has been no Reload yet, load is to call
+// it. It is called for the first connection, and again after an error.
+func (p *Proxy) Serve(load func(context.Context) error) {
+	p.load = load
+	p.meter.Offer(p.name, p)
+	p.conns.Go(p.acceptLoop)
+}
+
+// Stats implements [meter.Source].
+func (p *Proxy) Stats() transport.Stats {
+	if d, _ := p.current(); d != nil {
+		return d.Stats()
+	}
+	return transport.Stats{}
+}
+
+// Usage implements [meter.Source].
+func (p *Proxy) Usage() transport.Usage {
+	if d, _ := p.current(); d != nil {
+		return d.Usage()
+	}
+	return transport.Usage{}
 }
 
 // Addr returns the address that applications connect to.
@@ -108,7 +154,14 @@ func (p *Proxy) Addr() net.Addr { return p.ln.Addr() }
 // are up live on; Wait waits for them.
 func (p *Proxy) Close() error {
 	p.cancel()
-	return errors.Join(p.ln.Close(), p.dialer.Close())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	err := p.ln.Close()
+	if p.dialer != nil {
+		err = errors.Join(err, p.dialer.Close())
+	}
+	return err
 }
 
 // Wait returns when every connection has ended.
@@ -177,6 +230,9 @@ func (nopAnswer) RejectReason(byte) error  { return nil }
 // application's connection to that.
 func (p *Proxy) carry(conn net.Conn, target string, args transport.Args, to answer) {
 	rc, err := p.dial(target, args)
+	if p.local == nil {
+		ptlog.ReportConnect(p.name, transport.Scrub(err))
+	}
 	if err != nil {
 		p.log.Info("cannot connect", ptlog.Address("bridge", target), ptlog.Error(err))
 		if err := to.RejectReason(reply(err)); err != nil {
@@ -196,9 +252,17 @@ func (p *Proxy) carry(conn net.Conn, target string, args transport.Args, to answ
 }
 
 func (p *Proxy) dial(target string, args transport.Args) (transport.Conn, error) {
-	ctx, cancel := context.WithTimeout(p.ctx, time.Duration(p.timeout.Load()))
+	d, timeout := p.current()
+	if d == nil {
+		if err := p.load(p.ctx); err != nil {
+			p.meter.Refuse(p.name)
+			return nil, err
+		}
+		d, timeout = p.current()
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, timeout)
 	defer cancel()
-	return p.dialer.Dial(ctx, "tcp", target, args)
+	return d.Dial(ctx, "tcp", target, args)
 }
 
 // single is a listener that accepts one connection.

@@ -23,8 +23,8 @@ func argtest(t *testing.T) []string {
 	return []string{"-module", "argtest=" + builtFile(t, testmodules.Path("go/argtest"))}
 }
 
-// TestModules fetches a file through modules that were made with the SDK, by the
-// bridge line that the bridge's tor wrote.
+// TestModules fetches a file through modules that were made with the SDK, and one in
+// C with threads, by the bridge line that the bridge's tor wrote.
 func TestModules(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -35,6 +35,7 @@ func TestModules(t *testing.T) {
 		{"plain, an instance for each connection", "plain", []string{"-module-instances", "plain=each"}, ""},
 		{"reverse", "reverse", nil, ""},
 		{"mux", "mux", nil, ""},
+		{"threads", "threads", []string{"-module", "threads=" + builtFile(t, testmodules.Path("threads"))}, ""},
 		{"arguments", "argtest", argtest(t), "key=Zm9vYmFy:/+;x mode=0"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"time"
 
 	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
 
@@ -18,48 +17,29 @@ import (
 	"waterproxy/transport"
 )
 
-// dialTimeout bounds connecting to tor, or what takes its place, which is on this
-// machine or near it.
-const dialTimeout = 10 * time.Second
-
 // Listener carries one transport's connections to tor, or to where the operator
 // wants them.
 type Listener struct {
-	name  string
-	ln    *transport.Listener
-	to    backend
-	log   *slog.Logger
-	meter *meter.Meter
-	conns sync.WaitGroup
+	name   string
+	inner  *peeked
+	to     Backend
+	log    *slog.Logger
+	meter  *meter.Meter
+	ctx    context.Context
+	cancel context.CancelFunc
+	conns  sync.WaitGroup
+
+	mu     sync.Mutex
+	ln     *transport.Listener // nil before the first Reload
+	args   transport.Args
+	told   bool // clients know args
+	closed bool
 }
 
-// backend is where connections go.
-type backend struct {
-	what string // for the log
-	dial func(client net.Addr) (net.Conn, error)
-}
-
-// Listen starts to listen at an address for clients of a transport. The module
-// must offer the server role, and is started to see that it does start. or says
-// where tor is.
-func Listen(ctx context.Context, name string, cfg transport.Config, addr *net.TCPAddr, or *pt.ServerInfo, log *slog.Logger, m *meter.Meter) (*Listener, error) {
-	tor := backend{"tor's ORPort", func(client net.Addr) (net.Conn, error) {
-		return pt.DialOrWithDialer(&net.Dialer{Timeout: dialTimeout}, or, client.String(), name)
-	}}
-	return listen(ctx, name, cfg, addr, tor, log, m)
-}
-
-// Forward is Listen without tor: what clients send goes to a TCP address.
-func Forward(ctx context.Context, name string, cfg transport.Config, addr *net.TCPAddr, to string, log *slog.Logger, m *meter.Meter) (*Listener, error) {
-	service := backend{"the address to forward to", func(net.Addr) (net.Conn, error) {
-		return net.DialTimeout("tcp", to, dialTimeout)
-	}}
-	return listen(ctx, name, cfg, addr, service, log, m)
-}
-
-func listen(ctx context.Context, name string, cfg transport.Config, addr *net.TCPAddr, to backend, log *slog.Logger, m *meter.Meter) (*Listener, error) {
-	log = log.With("transport", name)
-	cfg.Logger = log
+// Listen returns a listener at an address for clients of a transport, whose connections
+// go to a backend. Reload gives it the module, and Serve or ServeLater begins to
+// carry them.
+func Listen(ctx context.Context, name string, addr *net.TCPAddr, to Backend, log *slog.Logger, m *meter.Meter) (*Listener, error) {
 	network := "tcp"
 	if addr.IP.To4() != nil { // Go would listen on IPv6 too for 0.0.0.0
 		network = "tcp4"
@@ -68,39 +48,123 @@ func listen(ctx context.Context, name string, cfg transport.Config, addr *net.TC
 	if err != nil {
 		return nil, err
 	}
-	ln, err := transport.Listen(ctx, cfg, inner)
-	if err != nil {
-		return nil, errors.Join(err, inner.Close())
-	}
-	l := &Listener{name: name, ln: ln, to: to, log: log, meter: m}
-	m.Offer(name, ln)
-	l.conns.Go(l.acceptLoop)
+	l := &Listener{name: name, inner: &peeked{Listener: inner}, to: to, log: log.With("transport", name), meter: m}
+	l.ctx, l.cancel = context.WithCancel(ctx)
 	return l, nil
 }
 
-// Addr returns the address that clients connect to.
-func (l *Listener) Addr() net.Addr { return l.ln.Addr() }
+// Serve carries connections, after a Reload.
+func (l *Listener) Serve() {
+	l.told = true
+	l.meter.Offer(l.name, l)
+	l.conns.Go(l.acceptLoop)
+}
 
-// Args returns the arguments that clients need (pt-spec 3.3.3), nil if none.
-func (l *Listener) Args() pt.Args { return pt.Args(l.ln.Args()) }
+// ServeLater is Serve for a module that has started before, and published these
+// arguments then. load is to call Reload; it is called when the first client comes, and
+// again after an error.
+func (l *Listener) ServeLater(load func(context.Context) error, args transport.Args) {
+	l.args, l.told = args, true
+	l.meter.Offer(l.name, l)
+	l.conns.Go(func() {
+		if l.awaitFirst(load) {
+			l.acceptLoop()
+		}
+	})
+}
 
-// Reload carries new connections with another configuration; if that does not
-// start, nothing changes.
+// Reload carries new connections with a configuration; if that does not start,
+// nothing changes. The module must offer the server role. Only one Reload may be under
+// way.
 func (l *Listener) Reload(ctx context.Context, cfg transport.Config) error {
 	cfg.Logger = l.log
-	before := l.ln.Args().String()
-	if err := l.ln.Reload(ctx, cfg); err != nil {
+	ln := l.current()
+	if ln == nil {
+		return l.start(ctx, cfg)
+	}
+	if err := ln.Reload(ctx, cfg); err != nil {
 		return err
 	}
-	if l.ln.Args().String() != before {
-		l.log.Warn("the new version wants other arguments of its clients than they have been told; start the process again")
+	l.publish(ln.Args())
+	return nil
+}
+
+// start is the first Reload.
+func (l *Listener) start(ctx context.Context, cfg transport.Config) error {
+	ln, err := transport.Listen(ctx, cfg, l.inner)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		_ = ln.Close() // so is what it listens on
+		return net.ErrClosed
+	}
+	l.ln = ln
+	l.publish(ln.Args())
+	return nil
+}
+
+// publish takes note of the arguments that the module wants of its clients.
+func (l *Listener) publish(args transport.Args) {
+	switch {
+	case !l.told:
+		l.args = args
+	case args.String() != l.args.String():
+		l.log.Warn("the module wants other arguments of its clients than they have been told; start the process again")
+	}
+}
+
+func (l *Listener) current() *transport.Listener {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ln
+}
+
+// Stats implements [meter.Source].
+func (l *Listener) Stats() transport.Stats {
+	if ln := l.current(); ln != nil {
+		return ln.Stats()
+	}
+	return transport.Stats{}
+}
+
+// Usage implements [meter.Source].
+func (l *Listener) Usage() transport.Usage {
+	if ln := l.current(); ln != nil {
+		return ln.Usage()
+	}
+	return transport.Usage{}
+}
+
+// Addr returns the address that clients connect to.
+func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
+
+// Args returns the arguments that clients need (pt-spec 3.3.3), nil if none, as they
+// were when serving began.
+func (l *Listener) Args() pt.Args { return pt.Args(l.args) }
+
+// Published returns the arguments that the present version of the module wants.
+func (l *Listener) Published() transport.Args {
+	if ln := l.current(); ln != nil {
+		return ln.Args()
 	}
 	return nil
 }
 
 // Close stops listening and ends set-ups that are under way. Connections that
 // are up live on; Wait waits for them.
-func (l *Listener) Close() error { return l.ln.Close() }
+func (l *Listener) Close() error {
+	l.cancel()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	if l.ln != nil {
+		return l.ln.Close()
+	}
+	return l.inner.Close()
+}
 
 // Wait returns when every connection has ended.
 func (l *Listener) Wait() { l.conns.Wait() }
@@ -120,11 +184,11 @@ func (l *Listener) acceptLoop() {
 
 // handle joins one client's connection to tor, or to what takes its place.
 func (l *Listener) handle(conn transport.Conn) {
-	near, err := l.to.dial(conn.RemoteAddr())
+	near, err := l.to.dial(conn.RemoteAddr(), l.name)
 	if err != nil {
 		l.meter.Refuse(l.name)
-		l.log.Warn("cannot connect to "+l.to.what, "error", err) // no client's address is in it
-		_ = conn.Abort()                                         // the client has been told nothing yet
+		l.log.Warn("cannot connect to "+l.to.String(), "error", err) // no client's address is in it
+		_ = conn.Abort()                                             // the client has been told nothing yet
 		return
 	}
 	end := l.meter.Begin(l.name, conn.SetupTime())

@@ -25,6 +25,7 @@ const (
 	DefaultMaxDescriptors = 64
 	DefaultMaxInstances   = 16384
 	DefaultMaxConns       = 16384
+	DefaultMaxThreads     = 16
 	DefaultSetupTimeout   = 30 * time.Second
 	DefaultDrainTimeout   = 30 * time.Second
 
@@ -63,6 +64,11 @@ type Config struct {
 	// Resolve looks up host names that a module wants to dial by its own choice;
 	// nil means the system's resolver.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+	// DialNames gives host names that a module dials by its own choice to Dial as they
+	// are, for a Dial that goes through a proxy: looking them up here would tell others
+	// where the proxy is to connect to. A rule for a name then grants what the name
+	// stands for at the proxy, special addresses included.
+	DialNames bool
 	// StateDir, if not empty, is a directory in which the module may keep files
 	// of its own; it sees it as /state. It must exist.
 	StateDir string
@@ -88,6 +94,10 @@ type Config struct {
 	// MaxDescriptors bounds what one connection has open at once, and what an
 	// instance has besides its connections. 0 means DefaultMaxDescriptors.
 	MaxDescriptors int
+	// MaxThreads bounds the threads that one instance of a module with threads may
+	// have besides the one it begins with. 0 means DefaultMaxThreads. MaxMemory is
+	// for all of them.
+	MaxThreads int
 	// MaxInstances bounds the instances of Module that may exist at once, those
 	// of other users of the module included; a connection beyond that fails with
 	// an ErrLimit. 0 means DefaultMaxInstances.
@@ -119,6 +129,8 @@ func (c Config) Validate() error {
 		err = fmt.Errorf("Instances is %d", c.Instances)
 	case c.MaxConns < 0 || c.MaxConns > mostConns:
 		err = fmt.Errorf("MaxConns is %d", c.MaxConns)
+	case c.MaxThreads < 0:
+		err = fmt.Errorf("MaxThreads is %d", c.MaxThreads)
 	case c.MaxInstances < 0:
 		err = fmt.Errorf("MaxInstances is %d", c.MaxInstances)
 	case c.SetupTimeout < 0:
@@ -151,6 +163,7 @@ func (c Config) prepare(check func(Role) error, roles ...Role) (Config, error) {
 		c.Resolve = resolve
 	}
 	c.MaxDescriptors = cmp.Or(c.MaxDescriptors, DefaultMaxDescriptors)
+	c.MaxThreads = cmp.Or(c.MaxThreads, DefaultMaxThreads)
 	c.MaxInstances = cmp.Or(c.MaxInstances, DefaultMaxInstances)
 	c.MaxConns = cmp.Or(c.MaxConns, DefaultMaxConns)
 	c.Instances = cmp.Or(c.Instances, min(runtime.GOMAXPROCS(0), mostInstances))
@@ -172,7 +185,8 @@ func (c *Config) options(r Role, n *network) (guest.Options, error) {
 		Role: r, Host: n, Config: c.ModuleConfig, Logger: c.Logger,
 		Args: c.Args.String(), Target: control.Target(n.network, n.address),
 		Limits: guest.Limits{
-			Memory: cmp.Or(c.MaxMemory, DefaultMaxMemory), Descriptors: c.MaxDescriptors, Instances: c.MaxInstances, Conns: c.MaxConns,
+			Memory: cmp.Or(c.MaxMemory, DefaultMaxMemory), Descriptors: c.MaxDescriptors, Threads: c.MaxThreads,
+			Instances: c.MaxInstances, Conns: c.MaxConns,
 		},
 		Drain: c.DrainTimeout, DialTimeout: c.SetupTimeout,
 	}

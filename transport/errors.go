@@ -83,11 +83,24 @@ func layerOf(err error) error {
 	return ErrModule
 }
 
+// ProxyError is for a [Config.Dial] that goes through a proxy: the failure of the
+// proxy, and not of what is behind it. Logs show its text, in which there should be no
+// address.
+type ProxyError struct {
+	Kind string // of the proxy
+	Err  error
+}
+
+func (e *ProxyError) Error() string { return "upstream " + e.Kind + " proxy: " + e.Err.Error() }
+
+func (e *ProxyError) Unwrap() error { return e.Err }
+
 // Scrub describes an error without the addresses and names of hosts that may be
 // in it, for logs; "" for nil.
 func Scrub(err error) string {
 	var (
 		own   *Error
+		proxy *ProxyError
 		dns   *net.DNSError
 		errno syscall.Errno
 		slow  net.Error
@@ -100,6 +113,8 @@ func Scrub(err error) string {
 		prefix = own.Op + ": "
 	}
 	switch {
+	case errors.As(err, &proxy):
+		return prefix + proxy.Error()
 	case errors.As(err, &dns):
 		return prefix + "name lookup failed"
 	case errors.As(err, &errno):

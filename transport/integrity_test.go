@@ -71,7 +71,7 @@ func working(t *testing.T) (names []string) {
 // so that a module is needed at both ends.
 func transforms(name string) bool {
 	return strings.Contains(name, "xor") || strings.Contains(name, "framed") ||
-		strings.HasPrefix(name, "reverse") || strings.HasPrefix(name, "mux")
+		strings.HasPrefix(name, "reverse") || strings.HasPrefix(name, "mux") || strings.HasPrefix(name, "threads")
 }
 
 // offers reports whether connections in the role are possible, each in an instance

@@ -119,9 +119,13 @@ func (m *Module) Imports() []string { return m.m.Imports() }
 // the most that the module declares it may grow to, 0 if it declares nothing.
 func (m *Module) Memory() (min, max uint64) { return m.m.Memory().Min, m.m.Memory().Max }
 
+// Threads reports whether an instance may have more than one thread, by starting
+// them itself (wasi-threads) or as background workers (see docs/abi.md).
+func (m *Module) Threads() bool { return m.m.Shape().Threads() }
+
 // HalfClose reports whether the module itself handles the end of one direction
 // and short writes (see docs/abi.md). For others the runtime does what it can.
-func (m *Module) HalfClose() bool { return m.m.Shape().Posix }
+func (m *Module) HalfClose() bool { return m.m.Shape().Posix || m.Threads() }
 
 // Instances returns the number of instances that exist.
 func (m *Module) Instances() int { return m.m.Running() }

@@ -151,8 +151,9 @@ func isPublic(a netip.Addr) bool {
 }
 
 // granted returns the addresses of host that the rules grant for a network and
-// port, in the resolver's order. A host that no rule mentions is not looked up.
-func (c *Config) granted(ctx context.Context, network, host string, port uint16) (addrs []netip.Addr, err error) {
+// port, in the resolver's order, or, with DialNames, a name as it is. A host that no
+// rule mentions is not looked up.
+func (c *Config) granted(ctx context.Context, network, host string, port uint16) (hosts []string, err error) {
 	var named bool
 	var prefixes []netip.Prefix
 	host = normalName(host)
@@ -173,6 +174,8 @@ func (c *Config) granted(ctx context.Context, network, host string, port uint16)
 		found = append(found, a)
 	} else if !named {
 		return nil, errNotGranted // prefixes grant addresses, not names
+	} else if c.DialNames {
+		return []string{host}, nil
 	} else if found, err = c.Resolve(ctx, host); err != nil {
 		return nil, &Error{"look up", ErrNetwork, err}
 	}
@@ -183,13 +186,13 @@ func (c *Config) granted(ctx context.Context, network, host string, port uint16)
 			ok = ok || p.Contains(a)
 		}
 		if ok {
-			addrs = append(addrs, a)
+			hosts = append(hosts, a.String())
 		}
 	}
-	if len(addrs) == 0 {
+	if len(hosts) == 0 {
 		return nil, errNotGranted
 	}
-	return addrs, nil
+	return hosts, nil
 }
 
 // errNotGranted does not name the address: it may be that of a bridge.
@@ -203,13 +206,13 @@ func (c *Config) dialGranted(ctx context.Context, network, address string) (net.
 	if err != nil || perr != nil || base != "tcp" && base != "udp" {
 		return nil, &Error{"dial", ErrModule, errors.New("the module asked for something that is no TCP or UDP address with a port number")}
 	}
-	addrs, err := c.granted(ctx, base, host, uint16(port))
+	hosts, err := c.granted(ctx, base, host, uint16(port))
 	if err != nil {
 		return nil, err
 	}
-	for _, a := range addrs {
+	for _, h := range hosts {
 		var conn net.Conn
-		if conn, err = c.Dial(ctx, network, netip.AddrPortFrom(a, uint16(port)).String()); err == nil {
+		if conn, err = c.Dial(ctx, network, net.JoinHostPort(h, portText)); err == nil {
 			return conn, nil
 		}
 	}

@@ -66,10 +66,36 @@ func TestAddressPolicy(t *testing.T) {
 			switch {
 			case test.want == "" && !errors.Is(err, ErrPolicy):
 				t.Errorf("granted %v, error %v", got, err)
-			case test.want != "" && (err != nil || got[0].String() != test.want):
+			case test.want != "" && (err != nil || got[0] != test.want):
 				t.Errorf("got %v, error %v, want %s", got, err, test.want)
 			}
 		})
+	}
+}
+
+// With a proxy, names are for it to look up. What no rule grants is not for it.
+func TestAddressPolicyWithNames(t *testing.T) {
+	for _, test := range []struct{ rule, host, want string }{
+		{"example.com:443", "EXAMPLE.com.", "example.com"},
+		{"*.example.com:443", "a.example.com", "a.example.com"},
+		{"*:443", "localhost", "localhost"},
+		{"*:443", "93.184.216.34", "93.184.216.34"},
+		{"*:443", "127.0.0.1", ""},
+		{"example.com:443", "example.org", ""},
+		{"127.0.0.0/8:443", "example.com", ""},
+	} {
+		r, err := ParseAddressRule(test.rule)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := Config{Allow: []AddressRule{r}, DialNames: true, Resolve: func(context.Context, string) ([]netip.Addr, error) {
+			t.Errorf("%s: it was looked up here", test.host)
+			return nil, errors.New("no")
+		}}
+		got, err := c.granted(context.Background(), "tcp", test.host, 443)
+		if test.want == "" && !errors.Is(err, ErrPolicy) || test.want != "" && (err != nil || got[0] != test.want) {
+			t.Errorf("%s grants %s: %q, %v; want %q", test.rule, test.host, got, err, test.want)
+		}
 	}
 }
 

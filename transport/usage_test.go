@@ -27,14 +27,15 @@ func TestUsage(t *testing.T) {
 		limit  func(*Config)
 		want   Usage
 	}{
-		"nothing, each":   {"plain", nil, Usage{Instances: 1}},
-		"nothing, shared": {"plain" + inOne, nil, Usage{Instances: 1}},
-		"memory, each":    {"plain", func(c *Config) { c.MaxMemory = 1 }, Usage{Refused: 1, Limits: 1}},
-		"memory, shared":  {"plain" + inOne, func(c *Config) { c.MaxMemory = 1 }, Usage{Refused: 1, Limits: 1}},
-		"time, each":      {"plain", slowly, Usage{Refused: 1, Limits: 1}},
-		"time, shared":    {"plain" + inOne, slowly, Usage{Refused: 1, Limits: 1, Instances: 1}},
-		"trap, each":      {"evil_trap_init_v1", nil, Usage{Refused: 1, Traps: 1}},
-		"network":         {"plain", func(c *Config) { c.Dial = refuse }, Usage{Refused: 1}},
+		"nothing, each":    {"plain", nil, Usage{Instances: 1}},
+		"nothing, shared":  {"plain" + inOne, nil, Usage{Instances: 1}},
+		"nothing, threads": {"threads", nil, Usage{Instances: 1}},
+		"memory, each":     {"plain", func(c *Config) { c.MaxMemory = 1 }, Usage{Refused: 1, Limits: 1}},
+		"memory, shared":   {"plain" + inOne, func(c *Config) { c.MaxMemory = 1 }, Usage{Refused: 1, Limits: 1}},
+		"time, each":       {"plain", slowly, Usage{Refused: 1, Limits: 1}},
+		"time, shared":     {"plain" + inOne, slowly, Usage{Refused: 1, Limits: 1, Instances: 1}},
+		"trap, each":       {"evil_trap_init_v1", nil, Usage{Refused: 1, Traps: 1}},
+		"network":          {"plain", func(c *Config) { c.Dial = refuse }, Usage{Refused: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := testConfig(t, wrong.module)

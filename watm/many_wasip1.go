@@ -53,6 +53,7 @@ func runMany(fd int32, server bool) int32 {
 	if r := start(server); r < 0 {
 		return r
 	}
+	tuneCollector()
 	in := &instance{
 		fd: fd, conns: map[int32]*eventConn{}, tasks: map[uint32]*task{},
 		requests: map[uint32]func(control.Record){},

@@ -154,7 +154,7 @@ func (c *Catalog) Check() error {
 		"a directory for state is granted": maps.Keys(c.stateful),
 	} {
 		for name := range names {
-			if !c.has(name) {
+			if !c.Has(name) {
 				return fmt.Errorf("%s to %s, which is no transport here", what, name)
 			}
 		}
@@ -162,8 +162,9 @@ func (c *Catalog) Check() error {
 	return nil
 }
 
-func (c *Catalog) has(name string) bool {
-	return c.file(name) != "" || slices.Contains(modules.Names(), name)
+// Has reports whether there is a transport of that name.
+func (c *Catalog) Has(name string) bool {
+	return checkName(name) == nil && (c.file(name) != "" || slices.Contains(modules.Names(), name))
 }
 
 // Load compiles the module of a transport and returns the configuration to run

@@ -62,7 +62,7 @@ func (c *Catalog) InDir() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := slices.DeleteFunc(append(wasm, toml...), func(name string) bool { return checkName(name) != nil || !c.has(name) })
+	names := slices.DeleteFunc(append(wasm, toml...), func(name string) bool { return !c.Has(name) })
 	slices.Sort(names)
 	return slices.Compact(names), nil
 }
@@ -101,7 +101,7 @@ func (c *Catalog) checkDir() error {
 		}
 	}
 	for _, name := range toml {
-		if !c.has(name) {
+		if !c.Has(name) {
 			errs = append(errs, fmt.Errorf("%s: there is no transport %s", c.settingsFile(name), name))
 		}
 	}

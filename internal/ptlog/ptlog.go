@@ -1,6 +1,6 @@
 // Package ptlog is what the program logs, and what the managed proxy says to tor
-// beyond what goptlib says: log lines, and the error lines for which goptlib has no
-// function. Like goptlib, it writes these to standard output; nothing else in the
+// beyond what goptlib says: log lines, and the error and status lines for which goptlib
+// has no function. Like goptlib, it writes these to standard output; nothing else in the
 // managed proxy may.
 package ptlog
 
@@ -69,6 +69,20 @@ func EnvError(format string, args ...any) {
 	msg := Printable(fmt.Sprintf(format, args...))
 	// If tor does not listen there is nobody left to tell.
 	_, _ = io.WriteString(pt.Stdout, "ENV-ERROR "+msg+"\n")
+}
+
+// ReportConnect tells tor's controllers how the set-up of a transport's connection
+// went, in a STATUS line (pt-spec 3.3.5). failure is empty if it is up. Addresses in it
+// are replaced.
+func ReportConnect(transport, failure string) {
+	line := "STATUS TRANSPORT=" + transport + " CONNECT=Success"
+	if failure != "" {
+		why := Printable(string(safelog.Scrub([]byte(failure))))
+		why = strings.NewReplacer(`\`, `\134`, `"`, `\042`).Replace(why)
+		line = fmt.Sprintf(`STATUS TRANSPORT=%s CONNECT=Failed ERRSTR="%s"`, transport, why)
+	}
+	// If tor does not listen there is nobody left to tell.
+	_, _ = io.WriteString(pt.Stdout, line+"\n")
 }
 
 // Printable replaces what must not be in a line to tor: line breaks, which would

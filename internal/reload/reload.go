@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -17,8 +18,8 @@ import (
 	"waterproxy/transport"
 )
 
-// Target is a transport that runs, whose connections can be carried in another way
-// from now on.
+// Target is a transport whose connections a Set can have carried in another way. The
+// Set calls Reload for one version after the other; the first one starts the transport.
 type Target interface {
 	Reload(ctx context.Context, cfg transport.Config) error
 }
@@ -29,17 +30,17 @@ type Set struct {
 	log     *slog.Logger
 
 	mu  sync.Mutex
-	all []*running
+	all []*entry
 }
 
-// running is a transport of a Set.
-type running struct {
+// entry is a transport of a Set.
+type entry struct {
 	name   string
 	adjust func(*transport.Config)
 	target Target
 
 	mu     sync.Mutex
-	module *transport.Module
+	module *transport.Module // nil as long as it has not been used
 	digest [sha256.Size]byte // of the files when they were last loaded
 	failed bool              // they could not be
 }
@@ -49,81 +50,102 @@ func New(c *catalog.Catalog, log *slog.Logger) *Set { return &Set{catalog: c, lo
 
 // Start loads a transport from the catalog and starts it. adjust, which may be nil,
 // completes the configuration, now and whenever it is loaded again.
-func (s *Set) Start(name string, adjust func(*transport.Config), start func(transport.Config) (Target, error)) error {
-	r := &running{name: name, adjust: adjust}
-	cfg, err := r.load(s.catalog)
-	if err != nil {
+func (s *Set) Start(ctx context.Context, name string, adjust func(*transport.Config), target Target) error {
+	e := &entry{name: name, adjust: adjust, target: target}
+	if err := e.load(ctx, s.catalog); err != nil {
 		return err
 	}
-	if r.target, err = start(cfg); err != nil {
-		return errors.Join(err, cfg.Module.Close())
-	}
-	r.module = cfg.Module
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.all = append(s.all, r)
+	s.add(e)
 	return nil
 }
 
-// load takes the digest first: what changes in between is loaded again.
-func (r *running) load(c *catalog.Catalog) (cfg transport.Config, err error) {
-	if r.digest, err = c.Digest(r.name); err != nil {
-		return cfg, err
+// StartLater is Start for a transport that is to be loaded when it is first used. That
+// is what the function it returns is for; it does nothing once it has succeeded.
+func (s *Set) StartLater(name string, adjust func(*transport.Config), target Target) (load func(context.Context) error) {
+	e := &entry{name: name, adjust: adjust, target: target}
+	s.add(e)
+	return func(ctx context.Context) error {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.module != nil {
+			return nil
+		}
+		return e.load(ctx, s.catalog)
 	}
-	if cfg, err = c.Load(r.name); err != nil {
-		return cfg, err
-	}
-	if r.adjust != nil {
-		r.adjust(&cfg)
-	}
-	return cfg, nil
 }
 
-func (s *Set) transports() []*running {
+func (s *Set) add(e *entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]*running(nil), s.all...)
+	s.all = append(s.all, e)
+}
+
+// load puts what the files are now in the place of what is there, if anything is.
+func (e *entry) load(ctx context.Context, c *catalog.Catalog) (err error) {
+	// The digest comes first: what changes in between is loaded again.
+	if e.digest, err = c.Digest(e.name); err != nil {
+		return err
+	}
+	cfg, err := c.Load(e.name)
+	if err != nil {
+		return err
+	}
+	if e.adjust != nil {
+		e.adjust(&cfg)
+	}
+	if err := e.target.Reload(ctx, cfg); err != nil {
+		return errors.Join(err, cfg.Module.Close())
+	}
+	if e.module != nil {
+		// Its connections go on; it has no error that anybody could do something about.
+		_ = e.module.Close()
+	}
+	e.module = cfg.Module
+	// Decoding a module leaves several times its size behind.
+	go debug.FreeOSMemory()
+	return nil
+}
+
+func (s *Set) transports() []*entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]*entry(nil), s.all...)
 }
 
 // Reload loads the transports whose files have changed. One that does not load, or
-// does not start, is logged and stays as it is.
+// does not start, is logged and stays as it is. One that has not been used needs
+// nothing: its first connection loads what there is then.
 func (s *Set) Reload(ctx context.Context) {
 	var wg sync.WaitGroup
-	for _, r := range s.transports() {
+	for _, e := range s.transports() {
 		wg.Go(func() {
-			if !s.reload(ctx, r) {
-				s.log.Info("the files have not changed", "transport", r.name)
+			if !s.reload(ctx, e) {
+				s.log.Info("there is nothing new to load", "transport", e.name)
 			}
 		})
 	}
 	wg.Wait()
 }
 
-// reload reports whether the files are others than at the last time.
-func (s *Set) reload(ctx context.Context, r *running) (changed bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	log := s.log.With("transport", r.name)
-	digest, err := s.catalog.Digest(r.name)
-	if err == nil && digest == r.digest && !r.failed {
+// reload reports whether there was anything to load.
+func (s *Set) reload(ctx context.Context, e *entry) (changed bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	log := s.log.With("transport", e.name)
+	if e.module == nil {
 		return false
 	}
-	cfg, err := r.load(s.catalog)
-	if err == nil {
-		if err = r.target.Reload(ctx, cfg); err != nil {
-			err = errors.Join(err, cfg.Module.Close())
-		}
+	digest, err := s.catalog.Digest(e.name)
+	if err == nil && digest == e.digest && !e.failed {
+		return false
 	}
-	r.failed = err != nil
+	err = e.load(ctx, s.catalog)
+	e.failed = err != nil
 	if err != nil {
 		log.Warn("a new version cannot be used; the old one stays", "error", err)
 		return true
 	}
-	old := r.module
-	r.module = cfg.Module
-	// Its connections go on; it has no error that anybody could do something about.
-	_ = old.Close()
-	log.Info("new connections use the new version", "sha256", fmt.Sprintf("%x", cfg.Module.SHA256()))
+	log.Info("new connections use the new version", "sha256", fmt.Sprintf("%x", e.module.SHA256()))
 	return true
 }
 
@@ -131,9 +153,9 @@ func (s *Set) reload(ctx context.Context, r *running) (changed bool) {
 // have changed and are at rest: a file that is being copied changes from one look to
 // the next.
 func (s *Set) Watch(ctx context.Context, interval time.Duration) {
-	seen := map[*running]look{}
-	for _, r := range s.transports() {
-		seen[r] = look{now: s.look(r), changed: true} // as far as is known
+	seen := map[*entry]look{}
+	for _, e := range s.transports() {
+		seen[e] = look{now: s.look(e), changed: true} // as far as is known
 	}
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
@@ -143,16 +165,16 @@ func (s *Set) Watch(ctx context.Context, interval time.Duration) {
 			return
 		case <-ticker.C:
 		}
-		for r, l := range seen {
-			now := s.look(r)
+		for e, l := range seen {
+			now := s.look(e)
 			switch {
 			case now != l.now:
 				l = look{now: now, changed: true}
 			case l.changed:
 				l.changed = false
-				s.reload(ctx, r)
+				s.reload(ctx, e)
 			}
-			seen[r] = l
+			seen[e] = l
 		}
 	}
 }
@@ -164,8 +186,8 @@ type look struct {
 }
 
 // look describes a transport's files by what changes when they do.
-func (s *Set) look(r *running) (all string) {
-	for _, file := range s.catalog.Files(r.name) {
+func (s *Set) look(e *entry) (all string) {
+	for _, file := range s.catalog.Files(e.name) {
 		info, err := os.Stat(file)
 		switch {
 		case err == nil:

@@ -37,8 +37,10 @@ func (g *target) times() int {
 	return len(g.got)
 }
 
-// start returns a set with one transport, and the directory that it is in.
-func start(t *testing.T) (s *Set, g *target, write func(file, text string)) {
+func adjust(cfg *transport.Config) { cfg.Args = transport.Args{"k": {"v"}} }
+
+// prepare returns an empty set, and what writes into the directory of its transport t.
+func prepare(t *testing.T) (s *Set, write func(file, text string)) {
 	t.Helper()
 	dir := t.TempDir()
 	write = func(file, text string) {
@@ -48,10 +50,15 @@ func start(t *testing.T) (s *Set, g *target, write func(file, text string)) {
 		}
 	}
 	write("t.wasm", string(testmodules.Load(t, "plain_v1")))
-	s, g = New(&catalog.Catalog{Dir: dir}, slog.New(slog.DiscardHandler)), &target{}
-	adjust := func(cfg *transport.Config) { cfg.Args = transport.Args{"k": {"v"}} }
-	err := s.Start("t", adjust, func(cfg transport.Config) (Target, error) { return g, g.Reload(t.Context(), cfg) })
-	if err != nil {
+	return New(&catalog.Catalog{Dir: dir}, slog.New(slog.DiscardHandler)), write
+}
+
+// start returns a set in which t has started.
+func start(t *testing.T) (s *Set, g *target, write func(file, text string)) {
+	t.Helper()
+	s, write = prepare(t)
+	g = &target{}
+	if err := s.Start(t.Context(), "t", adjust, g); err != nil {
 		t.Fatal(err)
 	}
 	return s, g, write
@@ -86,14 +93,52 @@ func TestReload(t *testing.T) {
 
 func TestStartFails(t *testing.T) {
 	s := New(&catalog.Catalog{}, slog.New(slog.DiscardHandler))
-	if err := s.Start("unknown", nil, nil); !errors.Is(err, catalog.ErrUnknown) {
+	if err := s.Start(t.Context(), "unknown", nil, nil); !errors.Is(err, catalog.ErrUnknown) {
 		t.Error(err)
 	}
-	fail := errors.New("x")
-	if err := s.Start("plain", nil, func(transport.Config) (Target, error) { return nil, fail }); !errors.Is(err, fail) {
+	g := &target{fail: errors.New("x")}
+	if err := s.Start(t.Context(), "plain", nil, g); !errors.Is(err, g.fail) {
 		t.Error(err)
 	}
+	g.fail = nil
 	s.Reload(t.Context()) // nothing is there that would be used
+	if g.times() != 0 {
+		t.Error("a transport that did not start was loaded again")
+	}
+}
+
+// A transport that has not been used is loaded once, as it is when it is used.
+func TestStartLater(t *testing.T) {
+	s, write := prepare(t)
+	g := &target{fail: errors.New("does not start")}
+	load := s.StartLater("t", adjust, g)
+	if err := load(t.Context()); !errors.Is(err, g.fail) {
+		t.Error(err)
+	}
+	g.fail = nil
+	write("t.toml", "[limits]\nconnections = 5")
+	s.Reload(t.Context())
+	if g.times() != 0 {
+		t.Error("it was loaded before it was used")
+	}
+	var users sync.WaitGroup
+	for range 10 {
+		users.Go(func() {
+			if err := load(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	users.Wait()
+	if g.times() != 1 || g.got[0].MaxConns != 5 || g.got[0].Args["k"] == nil {
+		t.Errorf("it was loaded with %+v", g.got)
+	}
+	s.Reload(t.Context())
+	write("t.toml", "[limits]\nconnections = 6")
+	s.Reload(t.Context())
+	if g.times() != 2 || g.got[1].MaxConns != 6 {
+		t.Errorf("it was loaded again with %+v", g.got)
+	}
 }
 
 // A file is loaded once it is at rest, and what is broken is not tried again and again.

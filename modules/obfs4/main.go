@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"runtime/debug"
 
 	"gitlab.com/yawning/obfs4.git/transports/base"
 	library "gitlab.com/yawning/obfs4.git/transports/obfs4"
@@ -23,13 +22,8 @@ type obfs4 struct {
 	server base.ServerFactory
 }
 
-// gcPercent keeps the heap near what thousands of idle connections need. Carrying
-// bytes makes little garbage, so that it costs no speed.
-const gcPercent = 50
-
 // Start implements watm.Starter.
 func (t *obfs4) Start(env *watm.Env) (err error) {
-	debug.SetGCPercent(gcPercent)
 	lib := new(library.Transport)
 	if !env.Server {
 		t.client, err = lib.ClientFactory("")

@@ -92,15 +92,21 @@ libc="--target=wasm32-wasi -std=gnu11 -mexec-model=reactor ${WASI_SYSROOT:+--sys
 rust="--edition=2021 --crate-type=cdylib -O -C panic=abort -C strip=debuginfo -C 'linker=$WASM_LD' \
 '--remap-path-prefix=$PWD=.' -D warnings -A unknown_lints -A unexpected_cfgs"
 
-# The modules of modules.list, and the reference for authors, as it is in watm/c.
+# What modules with threads need, free-standing as they are.
+threads="-I../../watm/c -matomics -mbulk-memory -ftls-model=local-exec \
+-Wl,--import-memory,--shared-memory,--max-memory=1048576"
+
+# The modules of modules.list, and those that are examples for authors elsewhere in
+# the tree.
 list() {
 	cat modules.list
 	echo "many_c ../../../watm/c/plain.c LIBC"
+	echo "threads ../../../modules/threads/threads.c THREADS -O3 -msimd128"
 }
 
 # Writes one "output<TAB>command" for every module to be built.
 plan() {
-	newest=$(ls -t src/*.h ../../watm/c/*.h build.sh | head -n 1)
+	newest=$(ls -t src/*.h ../../watm/c/*.h ../../modules/threads/*.h build.sh | head -n 1)
 	list | while read -r name source flags; do
 		case "$name" in '' | '#'*) continue ;; esac
 		source=src/$source
@@ -115,6 +121,7 @@ plan() {
 			for f in $flags; do
 				case "$f" in
 				LIBC) ;;
+				THREADS) args="$args $threads" ;;
 				*) args="$args '$(printf %s "$f" | tr '~' ' ')'" ;;
 				esac
 			done

@@ -1,13 +1,18 @@
-// For transport modules in C, with wasi-libc: the host's functions, and the records
-// by which host and module talk in an instance that serves many connections.
-// docs/abi.md says what they mean; plain.c is a whole module.
+// For transport modules in C: the host's functions, and the records by which host and
+// module talk in an instance that serves many connections. docs/abi.md says what they
+// mean; plain.c is a whole module. They use wasi-libc, except for those with threads
+// (compiled with -matomics), for which there is watm_threads.h.
 #ifndef WATM_H
 #define WATM_H
 
+#ifdef __wasm_atomics__
+#include "watm_threads.h"
+#else
 #include <errno.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/uio.h>
+#endif
 
 // WATM_EXPORT gives a function the name by which the host calls it.
 #define WATM_EXPORT(name) __attribute__((export_name(name), used))
@@ -56,7 +61,12 @@ enum { WATM_SHARED = 1 };
 // error number.
 static inline int watm_send(int control, struct watm_record r, const void *payload) {
   struct iovec parts[2] = {{&r, sizeof r}, {(void *)payload, r.size}};
+#ifdef __wasm_atomics__
+  uint32_t written;
+  return fd_write(control, parts, r.size > 0 ? 2 : 1, &written);
+#else
   return writev(control, parts, r.size > 0 ? 2 : 1) < 0 ? errno : 0;
+#endif
 }
 
 // watm_next takes the first record from what was read, which is *at up to end. It
@@ -64,7 +74,7 @@ static inline int watm_send(int control, struct watm_record r, const void *paylo
 static inline const char *watm_next(const char **at, const char *end, struct watm_record *r) {
   size_t left = end - *at;
   if (left < sizeof *r) return NULL;
-  memcpy(r, *at, sizeof *r);
+  __builtin_memcpy(r, *at, sizeof *r);
   if (r->size > left - sizeof *r) return NULL;
   const char *payload = *at + sizeof *r;
   *at = payload + r->size;

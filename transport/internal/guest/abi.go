@@ -51,6 +51,9 @@ type ABI struct {
 	cancel  function
 	worker  function
 	many    [roles]function // one instance for many connections in a role
+
+	workers function // how many background workers the module wants
+	work    function // runs one of them
 }
 
 // singleMarker is exported by modules of which there must be no more than one
@@ -60,6 +63,9 @@ const singleMarker = "watm_single_instance_v1"
 // posixMarker is exported by modules that cope with short writes and handle the
 // end of each direction themselves. See docs/abi.md.
 const posixMarker = "watm_posix_io_v1"
+
+// threadStart is where a thread begins that the module has started (wasi-threads).
+const threadStart = "wasi_thread_start"
 
 // abis lists the versions, in the order in which they are looked for.
 var abis = []*ABI{
@@ -83,6 +89,8 @@ var abis = []*ABI{
 			FixedClient: {"watm_dial_fixed_many_v1", 1},
 			Server:      {"watm_accept_many_v1", 1},
 		},
+		workers: function{"watm_background_workers_v1", 0},
+		work:    function{"watm_background_worker_v1", 1},
 	},
 	{
 		Name:    "v0",
@@ -111,7 +119,13 @@ type Shape struct {
 	Posix bool
 	// Single modules want no second instance beside them.
 	Single bool
+	// Spawns modules start threads themselves; Workers modules say how many
+	// background workers they want.
+	Spawns, Workers bool
 }
+
+// Threads reports whether an instance may have more than one thread.
+func (s *Shape) Threads() bool { return s.Spawns || s.Workers }
 
 // Has reports whether the role is offered, for one connection or for many.
 func (s *Shape) Has(r Role) bool { return slices.Contains(s.Roles, r) || s.HasMany(r) }
@@ -121,7 +135,7 @@ func (s *Shape) HasMany(r Role) bool { return slices.Contains(s.Many, r) }
 
 // inspect finds out which ABI a module speaks and what it offers. The error
 // says why it can't run at all.
-func inspect(m wazero.CompiledModule) (*Shape, error) {
+func inspect(m wazero.CompiledModule, shared bool) (*Shape, error) {
 	fns := m.ExportedFunctions()
 	abi := recognise(m, fns)
 	if abi == nil {
@@ -154,7 +168,34 @@ func inspect(m wazero.CompiledModule) (*Shape, error) {
 			return nil, fmt.Errorf("as a %s module %s", abi.Name, why)
 		}
 	}
-	return s, checkImports(m)
+	if err := s.findThreads(m, fns, shared); err != nil {
+		return nil, err
+	}
+	return s, checkImports(m, shared)
+}
+
+// findThreads finds out whether and how the module wants threads.
+func (s *Shape) findThreads(m wazero.CompiledModule, fns map[string]api.FunctionDefinition, shared bool) error {
+	s.Spawns = slices.ContainsFunc(m.ImportedFunctions(), func(d api.FunctionDefinition) bool {
+		module, _, _ := d.Import()
+		return module == "wasi"
+	})
+	s.Workers = s.ABI.workers.name != "" && (fns[s.ABI.workers.name] != nil || fns[s.ABI.work.name] != nil)
+	if s.Threads() && !shared {
+		return errors.New("it wants threads (it imports wasi.thread-spawn or exports background workers), but has no shared memory")
+	}
+	if start := fns[threadStart]; s.Spawns && (start == nil ||
+		!slices.Equal(start.ParamTypes(), types(i32, i32)) || len(start.ResultTypes()) > 0) {
+		return fmt.Errorf("it imports wasi.thread-spawn, but exports no %s of type %s", threadStart, typeString(types(i32, i32), nil))
+	}
+	if s.Workers {
+		for _, f := range []function{s.ABI.workers, s.ABI.work} {
+			if why := f.mismatch(fns); why != "" {
+				return errors.New(why)
+			}
+		}
+	}
+	return nil
 }
 
 func recognise(m wazero.CompiledModule, fns map[string]api.FunctionDefinition) *ABI {

@@ -284,7 +284,9 @@ func (c *Conn) attachReserved(p *stream.Port, isCaller bool) (fd int32, err erro
 		return 0, ErrEnded
 	}
 	fd = c.many.fds.insertOwned(func(fd int32) *descriptor {
-		return &descriptor{port: p, nonblock: true, owner: c, watch: newWatch(&c.many.queue, fd)}
+		d := &descriptor{port: p, owner: c, watch: newWatch(&c.many.queue, fd)}
+		d.nonblock.Store(true)
+		return d
 	})
 	if isCaller {
 		c.caller = p

@@ -2,6 +2,7 @@ package guest
 
 import (
 	"io"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -25,9 +26,9 @@ type controlQueue struct {
 	records []byte // for the module
 	read    int    // of records
 	ended   bool
-	waiting stream.Waker // the instance has one thread, so there is one at most
-	watch   *time.Timer  // calls check; nil if nothing waits to be read
-	taken   bool         // the module has read since watch was set
+	waiting []stream.Waker // one for each thread that waits
+	watch   *time.Timer    // calls check; nil if nothing waits to be read
+	taken   bool           // the module has read since watch was set
 }
 
 // maxUnread is far more than a module leaves unread that reads at all.
@@ -53,10 +54,10 @@ func (q *controlQueue) push(r control.Record) {
 	if tooMuch {
 		q.ended = true
 	}
-	w := q.waiting
+	waiting := q.waiting
 	q.waiting = nil
 	q.mu.Unlock()
-	if w != nil {
+	for _, w := range waiting {
 		w.Wake()
 	}
 	if tooMuch {
@@ -95,10 +96,10 @@ func (q *controlQueue) discard() {
 func (q *controlQueue) end() {
 	q.mu.Lock()
 	q.ended = true
-	w := q.waiting
+	waiting := q.waiting
 	q.waiting = nil
 	q.mu.Unlock()
-	if w != nil {
+	for _, w := range waiting {
 		w.Wake()
 	}
 }
@@ -177,7 +178,9 @@ func (q *controlQueue) Await(d stream.Direction, w stream.Waker) bool {
 	if d == stream.Out || q.ended || len(q.records) > q.read {
 		return true
 	}
-	q.waiting = w
+	if !slices.Contains(q.waiting, w) {
+		q.waiting = append(q.waiting, w)
+	}
 	return false
 }
 

@@ -2,6 +2,7 @@ package guest
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"waterproxy/transport/internal/stream"
 )
@@ -11,14 +12,14 @@ type descriptor struct {
 	port     *stream.Port // a connection, or the control channel
 	file     *file        // a file or directory
 	output   *lineLogger  // standard output or standard error
-	nonblock bool
+	nonblock atomic.Bool
 
 	// Of an instance that serves many connections:
 	owner *Conn  // whose connection the port is; nil for other descriptors
 	watch *watch // tells the module when the port is ready
 
-	// When the module was last told that the port can be written to; see
-	// Instance.knowsWritable.
+	// When a Careful module, which has one thread, was last told that the port can be
+	// written to; see Instance.knowsWritable.
 	told   bool
 	toldAt uint64
 }

@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"testing/fstest"
 )
 
@@ -68,6 +69,8 @@ type file struct {
 	tree    *tree
 	name    string // within the tree, "." for its root
 	preopen bool
+
+	mu      sync.Mutex    // threads share files, and some have a place without a lock
 	entries []fs.DirEntry // of a directory, once listed
 	append  bool
 }
@@ -142,6 +145,8 @@ func (f *file) read(bufs [][]byte) (total int, e errno) {
 	if f.f == nil {
 		return 0, eIsdir
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, b := range bufs {
 		n, err := f.f.Read(b)
 		total += n
@@ -160,8 +165,10 @@ func (f *file) write(bufs [][]byte) (total int, e errno) {
 	if !ok {
 		return 0, eBadf
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.append {
-		if _, err := f.seek(0, io.SeekEnd); err != nil {
+		if _, err := f.seekLocked(0, io.SeekEnd); err != nil {
 			return 0, toErrno(err)
 		}
 	}
@@ -176,6 +183,13 @@ func (f *file) write(bufs [][]byte) (total int, e errno) {
 }
 
 func (f *file) seek(offset int64, whence int) (int64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.seekLocked(offset, whence)
+}
+
+// seekLocked is seek with the lock held.
+func (f *file) seekLocked(offset int64, whence int) (int64, error) {
 	s, ok := f.f.(io.Seeker)
 	if !ok {
 		return 0, errors.ErrUnsupported
@@ -183,7 +197,11 @@ func (f *file) seek(offset int64, whence int) (int64, error) {
 	return s.Seek(offset, whence)
 }
 
-func (f *file) setAppend(on bool) { f.append = on }
+func (f *file) setAppend(on bool) {
+	f.mu.Lock()
+	f.append = on
+	f.mu.Unlock()
+}
 
 // resolve turns a path that a module gave relative to a directory into one
 // relative to the tree's root. A path cannot leave the tree: fs.FS and os.Root
@@ -202,9 +220,11 @@ func (f *file) resolve(p string) (string, errno) {
 	return joined, eSuccess
 }
 
-// list returns the directory's entries, read once.
-func (f *file) list() ([]fs.DirEntry, error) {
-	if f.entries != nil {
+// list returns the directory's entries, which are read once, or anew.
+func (f *file) list(anew bool) ([]fs.DirEntry, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.entries != nil && !anew {
 		return f.entries, nil
 	}
 	dir := f.tree.FS

@@ -8,6 +8,8 @@ import (
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
+
+	"waterproxy/transport/internal/wasmfile"
 )
 
 // hostFunc is a function that modules can import. Its arguments and its result
@@ -22,7 +24,14 @@ type hostFunc struct {
 // call is one host call: the thread that makes it and its memory.
 type call struct {
 	*thread
-	mem api.Memory
+	mem memory
+}
+
+// memory is what host calls need of a module's memory.
+type memory interface {
+	Read(at, n uint32) ([]byte, bool)
+	WriteUint32Le(at, v uint32) bool
+	WriteUint64Le(at uint32, v uint64) bool
 }
 
 const (
@@ -44,6 +53,8 @@ func wasiFunc(name string, f func(c *call, a []uint64) errno, params ...api.Valu
 // come from wazero; see wazeroFuncs.
 var hostModules = map[string][]hostFunc{
 	"env":                             watmFuncs,
+	"wasi":                            {{"thread-spawn", types(i32), true, threadSpawn}},
+	wasmfile.FutexModule:              futexFuncs,
 	wasi_snapshot_preview1.ModuleName: slices.Concat(ioFuncs, pollFuncs, fileFuncs, processFuncs),
 }
 
@@ -77,7 +88,11 @@ func (f hostFunc) goModuleFunc() api.GoModuleFunc {
 				stack[i] = uint64(uint32(stack[i]))
 			}
 		}
-		t.call.mem = m.Memory()
+		if t.in.shared != nil {
+			t.call.mem = t.in.shared
+		} else {
+			t.call.mem = m.Memory()
+		}
 		f.call(&t.call, stack)
 	}
 }
@@ -85,15 +100,15 @@ func (f hostFunc) goModuleFunc() api.GoModuleFunc {
 // wazeroFuncs are the functions of WASI that wazero implements for us.
 var wazeroFuncs = []string{
 	"args_get", "args_sizes_get", "environ_get", "environ_sizes_get",
-	"random_get", "proc_raise",
+	"proc_raise",
 }
 
 // checkImports reports the first import that the host does not have.
-func checkImports(m wazero.CompiledModule) error {
+func checkImports(m wazero.CompiledModule, shared bool) error {
 	for _, d := range m.ImportedFunctions() {
 		mod, name, _ := d.Import()
 		funcs, ok := hostModules[mod]
-		if !ok {
+		if !ok || mod == wasmfile.FutexModule && !shared {
 			return fmt.Errorf("it imports %s.%s, and the host has no module %q", mod, name, mod)
 		}
 		if mod == wasi_snapshot_preview1.ModuleName && slices.Contains(wazeroFuncs, name) {
@@ -114,7 +129,10 @@ func checkImports(m wazero.CompiledModule) error {
 	}
 	for _, d := range m.ImportedMemories() {
 		mod, name, _ := d.Import()
-		return fmt.Errorf("it imports the memory %s.%s; a module must have its own", mod, name)
+		if mod == wasmfile.MemoryModule && shared {
+			continue
+		}
+		return fmt.Errorf("it imports the memory %s.%s; a module must have its own, or a shared one", mod, name)
 	}
 	return nil
 }

@@ -4,30 +4,24 @@ package guest
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/tetratelabs/wazero"
-	"github.com/tetratelabs/wazero/api"
-	"github.com/tetratelabs/wazero/experimental"
 	"github.com/tetratelabs/wazero/sys"
 
 	"waterproxy/transport/internal/linmem"
 	"waterproxy/transport/internal/stream"
-	"waterproxy/transport/internal/wasmfile"
 )
 
-// Host gives an instance its network connections. The methods run on the
-// instance's goroutine and end when ctx does.
+// Host gives an instance its network connections. The methods are called by the
+// instance's threads, maybe by several at once, and end when ctx does.
 type Host interface {
 	// Dial connects to an address of the module's choice, if it may.
 	Dial(ctx context.Context, network, address string) (net.Conn, error)
@@ -41,6 +35,7 @@ type Host interface {
 type Limits struct {
 	Memory      uint64 // bytes of linear memory
 	Descriptors int    // of a connection, or of the instance besides connections
+	Threads     int    // of an instance, besides the one that it begins with
 	Instances   int    // of the module, this one included
 	Conns       int    // of an instance that serves many
 }
@@ -74,29 +69,31 @@ const exitKilled = 0xdead
 // Instance is one running module. Start and Run are called by one goroutine, one
 // after the other; the rest may be called from anywhere.
 type Instance struct {
-	o     Options
-	shape *Shape
-	mod   api.Module
-	fds   descriptors
-	main  *thread
-	mode  stream.Mode
-	many  *Many // nil if the instance serves one connection
-	notes mailboxes
+	o      Options
+	module *Module
+	shape  *Shape
+	shared *sharedMemory // nil if the memory is for one thread
+	fds    descriptors
+	main   *thread
+	mode   stream.Mode
+	many   *Many // nil if the instance serves one connection
+	notes  mailboxes
 
 	caller  *stream.Port
 	control *stream.PipeConn
 
 	portsMu sync.Mutex
 	ports   []*stream.Port // caller and network, in the order they came
+	dialing int            // connections that threads are about to add
 
+	threads threads
 	life    context.Context // ends with Kill; bounds what the host does for the module
 	endLife context.CancelFunc
 	hostErr atomic.Pointer[error]
 	// lastWords is what its runtime printed when it gave up, as Go's and Rust's do.
 	lastWords atomic.Pointer[string]
-	stop      atomic.Pointer[api.MutableGlobal]
-	countedBy *Module // nil before this instance counts as one of the module's
-	memory    linmem.Allocator
+	countedBy *Module          // nil before this instance counts as one of the module's
+	memory    linmem.Allocator // unless it is shared
 	dead      chan struct{}
 	deadOnce  sync.Once
 	cause     error // set before dead is closed
@@ -105,33 +102,13 @@ type Instance struct {
 	goodbye   sync.Once
 }
 
-// thread is one line of execution inside an instance, with what a host call
-// needs at hand.
-type thread struct {
-	in    *Instance
-	wake  stream.Signal
-	timer *time.Timer
-	quiet int      // polls that only a clock ended since bytes last moved
-	shown bool     // the module has been shown the end of its work
-	bufs  [][]byte // scratch for iovecs
-	call  call     // the host call under way, which never nests
-}
-
-type threadKey struct{}
-
-func newThread(in *Instance) *thread {
-	t := &thread{in: in, wake: stream.NewSignal()}
-	t.call.thread = t
-	return t
-}
-
 // Start brings an instance of m to the point where Run can carry bytes: it is
 // initialised, its role's function has returned and its connections are up. ctx
 // bounds all of that, and nothing later. After an error nothing is left behind.
 func Start(ctx context.Context, m *Module, o Options) (*Instance, error) {
 	in := newInstance(ctx, m, o)
 	err := in.bounded(ctx, func() error {
-		if err := in.initialise(m); err != nil {
+		if err := in.initialise(); err != nil {
 			return err
 		}
 		return in.connect()
@@ -147,7 +124,7 @@ func Start(ctx context.Context, m *Module, o Options) (*Instance, error) {
 // anything. It returns what the module has published.
 func Probe(ctx context.Context, m *Module, o Options) (published string, err error) {
 	in := newInstance(ctx, m, o)
-	err = in.bounded(ctx, func() error { return in.initialise(m) })
+	err = in.bounded(ctx, in.initialise)
 	published = in.Published()
 	in.discard(err)
 	return published, err
@@ -157,16 +134,23 @@ func Probe(ctx context.Context, m *Module, o Options) (published string, err err
 // it left them by the end of its set-up (docs/abi.md, "Arguments and state").
 func (in *Instance) Published() string { return in.notes.published.text() }
 
-// Memory returns the size of the instance's linear memory in bytes.
-func (in *Instance) Memory() uint64 { return in.memory.Size() }
+// Memory returns the size of the instance's linear memory in bytes. It may be called
+// once Start has returned.
+func (in *Instance) Memory() uint64 {
+	if in.shared != nil {
+		return in.shared.bytes.Size()
+	}
+	return in.memory.Size()
+}
 
 func newInstance(ctx context.Context, m *Module, o Options) *Instance {
-	in := &Instance{o: o, shape: m.shape, dead: make(chan struct{})}
+	in := &Instance{o: o, module: m, shape: m.shape, dead: make(chan struct{})}
 	// ctx itself bounds the start only, by way of Kill.
 	in.life, in.endLife = context.WithCancel(context.WithoutCancel(ctx))
 	in.main = newThread(in)
+	in.memory.Limit, in.memory.Image = o.Limits.Memory, m.image
 	in.mode = stream.Careful
-	if m.shape.Posix {
+	if m.shape.Posix || m.shape.Threads() {
 		in.mode = stream.Posix
 	}
 	in.fds.limit = o.Limits.Descriptors
@@ -193,7 +177,8 @@ func (in *Instance) discard(cause error) {
 }
 
 // initialise instantiates the module and runs what comes before its role.
-func (in *Instance) initialise(m *Module) (err error) {
+func (in *Instance) initialise() (err error) {
+	m := in.module
 	if in.many == nil && !slices.Contains(m.shape.Roles, in.o.Role) || in.many != nil && !m.shape.HasMany(in.o.Role) {
 		return &RoleError{in.o.Role, m.shape.Missing[in.o.Role]}
 	}
@@ -205,37 +190,17 @@ func (in *Instance) initialise(m *Module) (err error) {
 	}
 	in.countedBy = m
 	in.openStandard()
-	ctx := in.callContext(in.main)
-	in.memory.Limit, in.memory.Image = in.o.Limits.Memory, m.image
-	cfg := wazero.NewModuleConfig().
-		WithName("").
-		WithStartFunctions().
-		WithRandSource(rand.Reader).
-		WithSysWalltime().
-		WithSysNanotime().
-		WithSysNanosleep().
-		WithOsyield(runtime.Gosched)
-	in.mod, err = m.engine.rt.InstantiateModule(experimental.WithMemoryAllocator(ctx, &in.memory), m.compiled, cfg)
-	if err != nil {
-		return in.failure("instantiate", err)
+	if m.memory.Shared {
+		if in.shared, err = m.newSharedMemory(in.life, in.o.Limits.Memory); err != nil {
+			return in.failure("instantiate", err)
+		}
 	}
-	stop, ok := in.mod.ExportedGlobal(wasmfile.StopGlobal).(api.MutableGlobal)
-	if !ok {
-		return &BrokenError{"stop switch", "is missing"}
-	}
-	in.stop.Store(&stop)
-	if err := in.alive(); err != nil { // Kill may have come before the switch was there
+	if err := in.instantiate(in.main); err != nil {
 		return err
 	}
-	for _, name := range []string{wasmfile.StartFunction, "_initialize", "_start"} {
-		f := in.mod.ExportedFunction(name)
-		if f == nil {
-			continue
-		}
-		var exit *sys.ExitError
-		// A command-like module may end its _start with an exit of 0.
-		if _, err := f.Call(ctx); err != nil && !(errors.As(err, &exit) && exit.ExitCode() == 0) {
-			return in.failure(name, err)
+	for _, name := range []string{"_initialize", "_start"} {
+		if err := in.main.begin(name); err != nil {
+			return err
 		}
 	}
 	_, err = in.call(in.shape.ABI.init)
@@ -275,6 +240,9 @@ func (in *Instance) connect() error {
 
 // Run carries bytes until the module is done. It returns nil at a clean end.
 func (in *Instance) Run() error {
+	if err := in.startWorkers(); err != nil {
+		return err
+	}
 	r, err := in.invoke(in.shape.ABI.worker)
 	if err != nil {
 		return err
@@ -306,18 +274,11 @@ func (in *Instance) failed(where string, result int32) error {
 }
 
 func (in *Instance) invoke(f function, args ...uint64) (int32, error) {
-	if err := in.alive(); err != nil {
+	out, err := in.main.invoke(f.name, args...)
+	if err != nil {
 		return 0, err
 	}
-	out, err := in.mod.ExportedFunction(f.name).Call(in.callContext(in.main), args...)
-	if err != nil {
-		return 0, in.failure(f.name, err)
-	}
 	return int32(uint32(out[0])), nil
-}
-
-func (in *Instance) callContext(t *thread) context.Context {
-	return context.WithValue(context.Background(), threadKey{}, t)
 }
 
 // failure tells a trap or an exit of the module's own from one that Kill caused.
@@ -357,9 +318,7 @@ func (in *Instance) Kill(cause error) {
 		in.cause = cause
 		close(in.dead)
 		in.endLife()
-		if stop := in.stop.Load(); stop != nil {
-			(*stop).Set(1)
-		}
+		in.threads.stop()
 	})
 }
 
@@ -381,13 +340,15 @@ func (in *Instance) checkAlive() {
 	}
 }
 
-// Release frees the module's memory. No export is running any more. The ports
+// Release frees the module's memory, once its threads have ended; the one that it
+// began with runs no more. The ports
 // stay as they are: see Ports.
 func (in *Instance) Release() {
 	in.Kill(nil)
-	if in.mod != nil {
-		// The error would be that of a file system we do not use.
-		_ = in.mod.Close(context.Background())
+	in.threads.wait()
+	in.main.close()
+	if in.shared != nil {
+		in.shared.bytes.Release()
 	}
 	if in.control != nil {
 		_ = in.control.Close()

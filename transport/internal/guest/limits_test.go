@@ -2,7 +2,6 @@ package guest
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"net"
 	"testing"
@@ -15,9 +14,7 @@ import (
 func TestTransferIsBounded(t *testing.T) {
 	c := newCall(t, stream.Posix)
 	for i := range uint32(maxIOVecs) {
-		var v [8]byte
-		binary.LittleEndian.PutUint32(v[4:], 60<<10)
-		c.mem.Write(i*8, v[:])
+		c.mem.WriteUint64Le(i*8, 60<<10<<32) // at 0
 	}
 	bufs, e := c.iovecs(0, maxIOVecs)
 	if e != eSuccess {

@@ -46,7 +46,7 @@ func StartMany(ctx context.Context, m *Module, o Options) (*Many, error) {
 	in.many, in.mode = n, stream.Posix
 	n.Own = n.newConn(ConnOptions{Host: o.Host})
 	n.Own.state = up
-	if err := in.bounded(ctx, func() error { return in.initialise(m) }); err != nil {
+	if err := in.bounded(ctx, func() error { return in.initialise() }); err != nil {
 		in.discard(err)
 		return nil, err
 	}
@@ -58,7 +58,11 @@ func StartMany(ctx context.Context, m *Module, o Options) (*Many, error) {
 func (m *Many) Run() error {
 	f := m.shape.ABI.many[m.o.Role]
 	fd, _ := m.fds.insert(&descriptor{port: stream.NewPort(&m.queue, stream.Posix)})
-	r, err := m.invoke(f, uint64(uint32(fd)))
+	err := m.startWorkers()
+	var r int32
+	if err == nil {
+		r, err = m.invoke(f, uint64(uint32(fd)))
+	}
 	m.queue.discard()
 	m.mu.Lock()
 	if err == nil && !m.ending {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 
 	"waterproxy/transport/internal/linmem"
 	"waterproxy/transport/internal/wasmfile"
@@ -19,6 +20,9 @@ import (
 // each way of compiling that it asks for, which is one in all but tests.
 type engine struct {
 	rt wazero.Runtime
+
+	originsMu sync.Mutex
+	origins   map[[2]uint64]wazero.CompiledModule // see origin
 
 	// compiling has a *sync.Mutex for each module, by its hash. wazero shows a
 	// module that it found in its cache to others before it is complete, so the
@@ -46,8 +50,8 @@ var (
 )
 
 // features are those of WebAssembly 2.0, which every toolchain's output needs at
-// most.
-const features = api.CoreFeaturesV2
+// most, and threads.
+const features = api.CoreFeaturesV2 | experimental.CoreFeaturesThreads
 
 func getEngine(k engineKey) (*engine, error) {
 	enginesMu.Lock()
@@ -68,7 +72,7 @@ func getEngine(k engineKey) (*engine, error) {
 		cfg = cfg.WithCompilationCache(cache)
 	}
 	ctx := context.Background()
-	e := &engine{rt: wazero.NewRuntimeWithConfig(ctx, cfg)}
+	e := &engine{rt: wazero.NewRuntimeWithConfig(ctx, cfg), origins: map[[2]uint64]wazero.CompiledModule{}}
 	if err := instantiateHost(ctx, e.rt); err != nil {
 		return nil, err
 	}
@@ -109,23 +113,26 @@ func Compile(ctx context.Context, wasm []byte, interpreter bool, cacheDir string
 		return nil, fmt.Errorf("it is no valid WebAssembly: %w", err)
 	}
 	m := &Module{engine: e, compiled: c}
-	if m.shape, err = inspect(c); err != nil {
+	if m.memory, err = wasmfile.ReadMemory(wasm); err == nil {
+		m.shape, err = inspect(c, m.memory.Shared)
+	}
+	if err != nil {
 		_ = m.Close()
 		return nil, err
 	}
 	if len(image.Bytes) > 0 {
 		m.image = linmem.NewImage(image.Offset, image.Bytes)
 	}
-	if m.memory, err = wasmfile.ReadMemory(wasm); err != nil {
-		_ = m.Close()
-		return nil, err
-	}
 	return m, nil
 }
 
-// rewrite makes a module stoppable, and its data shareable.
+// rewrite makes a module stoppable, its data shareable, and its memory too if it is
+// one for threads.
 func rewrite(wasm []byte) (rewritten []byte, image wasmfile.Image, err error) {
-	rewritten, err = wasmfile.AddStop(wasm)
+	rewritten, err = wasmfile.ShareMemory(wasm)
+	if err == nil {
+		rewritten, err = wasmfile.AddStop(rewritten)
+	}
 	if err != nil {
 		return nil, image, err
 	}
@@ -141,8 +148,9 @@ func (m *Module) Memory() wasmfile.Memory { return m.memory }
 // Imports returns the functions that the module imports, as MODULE.NAME, sorted.
 func (m *Module) Imports() (names []string) {
 	for _, d := range m.compiled.ImportedFunctions() {
-		mod, name, _ := d.Import()
-		names = append(names, mod+"."+name)
+		if mod, name, _ := d.Import(); mod != wasmfile.FutexModule {
+			names = append(names, mod+"."+name)
+		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)

@@ -295,10 +295,7 @@ func fdReaddir(c *call, a []uint64) errno {
 	if e != eSuccess {
 		return e
 	}
-	if a[3] == 0 {
-		f.entries = nil // from the start: list it anew
-	}
-	entries, err := f.list()
+	entries, err := f.list(a[3] == 0)
 	if err != nil {
 		return toErrno(err)
 	}

@@ -109,7 +109,7 @@ func (c *call) readPort(d *descriptor, bufs [][]byte) (int, errno) {
 				return 0, toErrno(err)
 			}
 		}
-		if d.nonblock {
+		if d.nonblock.Load() {
 			if d.watched(stream.In) {
 				continue
 			}
@@ -175,7 +175,7 @@ func (c *call) writeOnce(d *descriptor, bufs [][]byte) (int, errno) {
 		default:
 			return 0, toErrno(err)
 		}
-		if d.nonblock && c.in.mode == stream.Posix {
+		if d.nonblock.Load() && c.in.mode == stream.Posix {
 			if d.watched(stream.Out) {
 				continue
 			}
@@ -197,6 +197,7 @@ func (t *thread) moved() {
 // park waits for a wake, or unwinds the module when the instance is killed.
 func (t *thread) park() {
 	t.in.flush()
+	t.aboutToWait()
 	select {
 	case <-t.wake:
 	case <-t.in.dead:
@@ -210,7 +211,17 @@ func fdClose(c *call, a []uint64) errno {
 	if d == nil {
 		return eBadf
 	}
-	return toErrno(d.release())
+	err := d.release()
+	c.shrunk()
+	return toErrno(err)
+}
+
+// shrunk tells the other threads that a descriptor for which they may be waiting
+// has been closed.
+func (c *call) shrunk() {
+	if c.in.shared != nil {
+		c.in.threads.wake()
+	}
 }
 
 // release ends the module's use of what is behind the descriptor. What it wrote
@@ -256,7 +267,7 @@ func fdFdstatGet(c *call, a []uint64) errno {
 	}
 	stat[0] = d.fileType()
 	var flags uint16
-	if d.nonblock {
+	if d.nonblock.Load() {
 		flags |= flagNonblock
 	}
 	binary.LittleEndian.PutUint16(stat[2:], flags)
@@ -271,7 +282,7 @@ func fdFdstatSetFlags(c *call, a []uint64) errno {
 	if d == nil {
 		return eBadf
 	}
-	d.nonblock = a[1]&flagNonblock != 0
+	d.nonblock.Store(a[1]&flagNonblock != 0)
 	if d.file != nil {
 		d.file.setAppend(a[1]&flagAppend != 0)
 	}
@@ -293,10 +304,12 @@ func fdRenumber(c *call, a []uint64) errno {
 	if !ok {
 		return eBadf
 	}
+	var err error
 	if old != nil {
-		return toErrno(old.release())
+		err = old.release()
+		c.shrunk()
 	}
-	return eSuccess
+	return toErrno(err)
 }
 
 // socket returns the connection behind a descriptor.
@@ -373,6 +386,7 @@ func sockShutdown(c *call, a []uint64) errno {
 			err = werr
 		}
 	}
+	c.shrunk()
 	return toErrno(err)
 }
 

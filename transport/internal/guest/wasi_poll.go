@@ -154,7 +154,7 @@ func (p *poll) checkDescriptors() {
 			p.add(sub, eSuccess, 1)
 		case dir == stream.In && p.in.heldBack(d.port, p.wake):
 		case dir == stream.Out && p.in.knowsWritable(d):
-		case dir == stream.In && !d.nonblock:
+		case dir == stream.In && !d.nonblock.Load():
 			if d.port.AwaitBytes(p.wake) {
 				p.add(sub, eSuccess, 1)
 			}

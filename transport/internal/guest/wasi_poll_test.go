@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
 
 	"waterproxy/transport/internal/stream"
 )
@@ -44,7 +45,7 @@ func (c *call) connect(t *testing.T) (fd uint32, far *stream.PipeConn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.in.fds.get(uint32(n)).nonblock = true
+	c.in.fds.get(uint32(n)).nonblock.Store(true)
 	return uint32(n), far
 }
 
@@ -66,12 +67,12 @@ func (c *call) poll(t *testing.T, subs ...subscription) map[int]errno {
 		binary.LittleEndian.PutUint32(b[16:], s.fd)
 		binary.LittleEndian.PutUint64(b[24:], s.timeout)
 		binary.LittleEndian.PutUint16(b[40:], s.flags)
-		c.mem.Write(uint32(subsAt+i*subscriptionSize), b[:])
+		memoryOf(c).Write(uint32(subsAt+i*subscriptionSize), b[:])
 	}
 	if e := pollOneoff(c, []uint64{subsAt, eventsAt, uint64(len(subs)), countAt}); e != eSuccess {
 		t.Fatalf("poll_oneoff: error %d", e)
 	}
-	n, _ := c.mem.ReadUint32Le(countAt)
+	n, _ := memoryOf(c).ReadUint32Le(countAt)
 	events := map[int]errno{}
 	for i := range n {
 		b, _ := c.mem.Read(eventsAt+i*eventSize, eventSize)
@@ -170,12 +171,12 @@ func TestPollBadInput(t *testing.T) {
 		"count outside memory":         {subsAt, eventsAt, 1, pageSizeOfTests - 2},
 		"sizes that wrap around":       {subsAt, eventsAt, maxSubscriptions, countAt},
 	} {
-		c.mem.Write(subsAt, make([]byte, subscriptionSize)) // a clock of 0
+		memoryOf(c).Write(subsAt, make([]byte, subscriptionSize)) // a clock of 0
 		if e := pollOneoff(c, args); e != eFault {
 			t.Errorf("%s: error %d", name, e)
 		}
 	}
-	c.mem.WriteByte(subsAt+8, 7)
+	memoryOf(c).WriteByte(subsAt+8, 7)
 	if e := pollOneoff(c, []uint64{subsAt, eventsAt, 1, countAt}); e != eInval {
 		t.Errorf("unknown kind: error %d", e)
 	}
@@ -217,3 +218,6 @@ func TestPollEndsWithInstance(t *testing.T) {
 		t.Fatal("the poll goes on")
 	}
 }
+
+// memoryOf returns all that can be done with the memory that newCall made.
+func memoryOf(c *call) api.Memory { return c.mem.(api.Memory) }

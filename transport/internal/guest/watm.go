@@ -71,9 +71,12 @@ func (c *call) roomForPort(stack []uint64) bool {
 		return false
 	}
 	c.in.portsMu.Lock()
-	n := len(c.in.ports)
+	room := len(c.in.ports)+c.in.dialing < c.in.o.Limits.Descriptors
+	if room {
+		c.in.dialing++
+	}
 	c.in.portsMu.Unlock()
-	if n < c.in.o.Limits.Descriptors {
+	if room {
 		return true
 	}
 	var err error = &LimitError{"open descriptors", c.in.o.Limits.Descriptors}
@@ -85,6 +88,9 @@ func (c *call) roomForPort(stack []uint64) bool {
 // connected returns the function that gives a new connection its descriptor.
 func (c *call) connected(stack []uint64) func(net.Conn, error) {
 	return func(conn net.Conn, err error) {
+		c.in.portsMu.Lock()
+		c.in.dialing--
+		c.in.portsMu.Unlock()
 		if conn != nil && c.in.alive() != nil {
 			_ = conn.Close() // the instance was stopped meanwhile
 		}

@@ -39,8 +39,13 @@ const (
 // Port is what a module's descriptor refers to: a Stream that can be replaced
 // while it is used, with byte counts and the behaviour of its [Mode].
 type Port struct {
-	mode     Mode
-	in, out  atomic.Int64 // bytes read and written by the module
+	mode    Mode
+	in, out atomic.Int64 // bytes read and written by the module
+
+	// Held around calls of the stream, one for each direction, so that two threads
+	// of a module do not wait for each other. Locked before mu.
+	reading, writing sync.Mutex
+
 	mu       sync.Mutex
 	s        Stream
 	queue    queue  // Careful: what has not been handed to the stream yet
@@ -77,6 +82,8 @@ func (p *Port) Datagram() bool {
 
 // Read is that of [Stream].
 func (p *Port) Read(bufs [][]byte) (int, error) {
+	p.reading.Lock()
+	defer p.reading.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.peeked) == 0 && p.ended {
@@ -95,9 +102,13 @@ func (p *Port) Read(bufs [][]byte) (int, error) {
 	return n, err
 }
 
-// read reads from the stream and notes its end. The lock is held.
+// read reads from the stream and notes its end. Both locks are held; mu is not
+// while the stream reads.
 func (p *Port) read(bufs [][]byte) (int, error) {
-	n, err := p.s.Read(bufs)
+	s := p.s
+	p.mu.Unlock()
+	n, err := s.Read(bufs)
+	p.mu.Lock()
 	if err != nil && err != ErrWouldBlock && err != ErrTooSmall {
 		p.ended, p.endErr = true, err
 		return n, p.end()
@@ -112,20 +123,26 @@ func (p *Port) AwaitBytes(w Waker) bool {
 		if !p.Await(In, w) {
 			return false
 		}
-		p.mu.Lock()
-		if p.mode == Posix || p.ended || len(p.peeked) > 0 || p.s.Datagram() {
-			p.mu.Unlock()
-			return true
-		}
-		buf := make([]byte, 4<<10)
-		n, err := p.read([][]byte{buf})
-		p.peeked = buf[:n]
-		p.mu.Unlock()
-		if n > 0 || err != nil && err != ErrWouldBlock {
+		if p.mode == Posix || p.peek() {
 			return true
 		}
 		// Nothing, or a hidden end: Await now knows.
 	}
+}
+
+// peek reports whether a read would return something, or an end that may be shown.
+func (p *Port) peek() bool {
+	p.reading.Lock()
+	defer p.reading.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended || len(p.peeked) > 0 || p.s.Datagram() {
+		return true
+	}
+	buf := make([]byte, 4<<10)
+	n, err := p.read([][]byte{buf})
+	p.peeked = buf[:n]
+	return n > 0 || err != nil && err != ErrWouldBlock
 }
 
 // end returns what a read at the end of the stream gets.
@@ -139,10 +156,15 @@ func (p *Port) end() error {
 // Write is that of [Stream], except that a Careful port takes everything or
 // ErrWouldBlock.
 func (p *Port) Write(bufs [][]byte) (int, error) {
+	p.writing.Lock()
+	defer p.writing.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.mode == Posix || p.s.Datagram() {
-		n, err := p.s.Write(bufs)
+		s := p.s
+		p.mu.Unlock()
+		n, err := s.Write(bufs)
+		p.mu.Lock()
 		p.out.Add(int64(n))
 		if err != nil && err != ErrWouldBlock && p.broken == nil {
 			p.broken = err
@@ -269,25 +291,34 @@ func (p *Port) CloseRead() error {
 // Await is that of [Stream]. Wakes of a port whose state changed in another way
 // (it was congested, or its end may be shown) reach w as well.
 func (p *Port) Await(d Direction, w Waker) bool {
+	s, ready := p.await(d, w)
+	if s != nil { // one that is replaced meanwhile wakes w when it is closed
+		return s.Await(d, w)
+	}
+	return ready
+}
+
+// await is Await as far as the port itself can tell; if not, it returns the stream.
+func (p *Port) await(d Direction, w Waker) (s Stream, ready bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.closed, d == In && len(p.peeked) > 0:
-		return true
+		return nil, true
 	case d == In && p.ended:
 		if p.mode == Careful && !p.show {
 			p.waiting.add(w)
-			return false
+			return nil, false
 		}
-		return true
+		return nil, true
 	case d == Out && p.mode == Careful && !p.s.Datagram():
 		if p.queue.size <= maxBacklog {
-			return true
+			return nil, true
 		}
 		p.waiting.add(w)
-		return false
+		return nil, false
 	}
-	return p.s.Await(d, w)
+	return p.s, false
 }
 
 // Congested reports whether so much is queued that the module should not read

@@ -14,6 +14,8 @@ import (
 // [Port.Linger] does.
 func (p *Port) Splice(app *PipeConn, peer net.Conn, patience time.Duration, cancel <-chan struct{}) error {
 	s := &spliced{Stream: Open(peer), done: make(chan struct{})}
+	p.reading.Lock()
+	p.writing.Lock()
 	p.mu.Lock()
 	// Each side's bytes that are in the pipe come before all others.
 	var callers, modules wakers // the port itself may be among them
@@ -22,6 +24,8 @@ func (p *Port) Splice(app *PipeConn, peer net.Conn, patience time.Duration, canc
 	s.last, modules = app.in.takeAll()
 	if p.closed {
 		p.mu.Unlock()
+		p.writing.Unlock()
+		p.reading.Unlock()
 		callers.wake()
 		modules.wake()
 		_ = app.Close()
@@ -34,6 +38,8 @@ func (p *Port) Splice(app *PipeConn, peer net.Conn, patience time.Duration, canc
 	p.s = s
 	fin := p.finished && p.broken == nil
 	p.mu.Unlock()
+	p.writing.Unlock()
+	p.reading.Unlock()
 	callers.wake()
 	modules.wake()
 	s.flush()

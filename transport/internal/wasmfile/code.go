@@ -2,6 +2,37 @@ package wasmfile
 
 import "fmt"
 
+// Opcodes that are looked for or written.
+const (
+	opUnreachable = 0x00
+	opBlock       = 0x02
+	opLoop        = 0x03
+	opIf          = 0x04
+	opTry         = 0x06
+	opCatch       = 0x07
+	opThrow       = 0x08
+	opRethrow     = 0x09
+	opEnd         = 0x0b
+	opBr          = 0x0c
+	opBrIf        = 0x0d
+	opBrTable     = 0x0e
+	opReturn      = 0x0f
+	opCall        = 0x10
+	opDelegate    = 0x18
+	opCatchAll    = 0x19
+	opDrop        = 0x1a
+	opTryTable    = 0x1f
+	opLocalGet    = 0x20
+	opLocalSet    = 0x21
+	opGlobalGet   = 0x23
+	opGlobalSet   = 0x24
+	opMemoryGrow  = 0x40
+	opI32Const    = 0x41
+	opI32Eqz      = 0x45
+	opI32LtS      = 0x48
+	opI32Sub      = 0x6b
+)
+
 // instruction is what a walk over a function's code needs to know of one.
 type instruction struct {
 	loop    bool // begins a loop

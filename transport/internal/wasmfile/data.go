@@ -26,6 +26,10 @@ var errInPlace = errors.New("the data segments cannot be taken out")
 // pages that they do not write to. If that is not possible (segments that the
 // code uses by itself, or that are placed by a global), the module is returned
 // as it is, with an empty image.
+//
+// Each thread of a module with a shared memory is an instance of its own, which
+// must not write the data once more. So there active segments have to go, also if
+// the code uses others; where that is not possible it is an error.
 func TakeData(wasm []byte) ([]byte, Image, error) {
 	sections, err := split(wasm)
 	if err != nil {
@@ -40,15 +44,26 @@ func TakeData(wasm []byte) ([]byte, Image, error) {
 	if err != nil {
 		return nil, Image{}, fmt.Errorf("code section: %w", err)
 	}
-	if data == nil || used || memory.Shared {
+	if data == nil || used && !memory.Shared {
 		return wasm, Image{}, nil
 	}
-	image, err := readImage(data, memory.Min)
-	if errors.Is(err, errInPlace) {
+	var active []dataSegment
+	left, err := parseData(data, func(s dataSegment) { active = append(active, s) })
+	if err == nil && left != nil && !memory.Shared {
+		err = errInPlace
+	}
+	var image Image
+	if err == nil && len(active) > 0 {
+		image, err = makeImage(active, memory.Min)
+	}
+	if errors.Is(err, errInPlace) && !memory.Shared {
 		return wasm, Image{}, nil
 	}
 	if err != nil {
 		return nil, Image{}, fmt.Errorf("data section: %w", err)
+	}
+	if left != nil {
+		return join(put(sections, dataSection, left.n, left.items), len(wasm)), image, nil
 	}
 	sections = slices.DeleteFunc(sections, func(s section) bool {
 		return s.id == dataSection || s.id == dataCountSection
@@ -79,37 +94,67 @@ func usesSegments(code []byte) (bool, error) {
 	return false, r.err
 }
 
-// readImage puts all data segments in their places.
-func readImage(data []byte, memory uint64) (Image, error) {
-	type segment struct {
-		at    uint64
-		bytes []byte
-	}
-	var segments []segment
-	low, high, sum := memory, uint64(0), uint64(0)
+// dataSegment is one that is written to memory at the start.
+type dataSegment struct {
+	at    uint64
+	bytes []byte
+}
+
+// passive is a data section without its active segments: an empty one stands in
+// the place of each, as the code finds it once it is written.
+type passive struct {
+	n     uint32
+	items []byte
+}
+
+// parseData calls f for each active segment. It returns what is left without
+// them, nil if they are all.
+func parseData(data []byte, f func(dataSegment)) (*passive, error) {
+	const isPassive, i32Const, end = 1, 0x41, 0x0b
+	left, others := &passive{}, false
 	r := &reader{b: data}
 	for range r.count() {
-		const i32Const, end = 0x41, 0x0b
-		if mode := r.u32(); mode != 0 || r.byte() != i32Const {
-			return Image{}, errInPlace
+		left.n++
+		switch mode := r.u32(); mode {
+		case isPassive:
+			others = true
+			left.items = appendVec(append(left.items, isPassive), r.bytes(r.u32()))
+		case 0:
+			if r.byte() != i32Const {
+				return nil, errInPlace
+			}
+			at := uint64(uint32(r.s32()))
+			if r.byte() != end {
+				return nil, errInPlace
+			}
+			b := r.bytes(r.u32())
+			if r.err == nil && len(b) > 0 {
+				f(dataSegment{at, b})
+			}
+			left.items = append(left.items, isPassive, 0)
+		default:
+			return nil, errInPlace
 		}
-		at := uint64(uint32(r.s32()))
-		if r.byte() != end {
-			return Image{}, errInPlace
-		}
-		b := r.bytes(r.u32())
 		if r.err != nil {
-			return Image{}, r.err
+			return nil, r.err
 		}
-		if at+uint64(len(b)) > memory {
+	}
+	if !others {
+		left = nil
+	}
+	return left, r.err
+}
+
+// makeImage puts segments in their places.
+func makeImage(segments []dataSegment, memory uint64) (Image, error) {
+	low, high, sum := memory, uint64(0), uint64(0)
+	for _, s := range segments {
+		size := uint64(len(s.bytes))
+		if s.at+size > memory {
 			return Image{}, errInPlace // wazero says what is wrong with it
 		}
-		segments = append(segments, segment{at, b})
-		sum += uint64(len(b))
-		low, high = min(low, at), max(high, at+uint64(len(b)))
-	}
-	if r.err != nil || high <= low {
-		return Image{}, errors.Join(r.err, errInPlace)
+		sum += size
+		low, high = min(low, s.at), max(high, s.at+size)
 	}
 	if high-low > 4*sum+1<<20 {
 		return Image{}, errInPlace // mostly holes, which should not take memory here

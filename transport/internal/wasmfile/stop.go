@@ -53,23 +53,12 @@ const checkEvery = 4096
 // bulkCost is what an instruction that may write a whole memory counts for.
 const bulkCost = 64
 
-// Opcodes and types that are written here.
+// Types that are written here.
 const (
-	opUnreachable = 0x00
-	opIf          = 0x04
-	opEnd         = 0x0b
-	opCall        = 0x10
-	opDrop        = 0x1a
-	opGlobalGet   = 0x23
-	opGlobalSet   = 0x24
-	opMemoryGrow  = 0x40
-	opI32Const    = 0x41
-	opI32LtS      = 0x48
-	opI32Sub      = 0x6b
-	typeVoid      = 0x40
-	typeI32       = 0x7f
-	typeFunc      = 0x60
-	mutable       = 1
+	typeVoid = 0x40
+	typeI32  = 0x7f
+	typeFunc = 0x60
+	mutable  = 1
 )
 
 // AddStop returns the module such that its code can be stopped wherever it is,
@@ -79,7 +68,7 @@ const (
 // through a checkpoint: a call that wazero handles in Go (memory.grow by
 // nothing), after which the code traps if the exported global StopGlobal has
 // been set. wazero's own way, leaving the compiled code at every loop, makes code
-// several times slower.
+// several times slower. The code of Go's compiler is straightened on the way.
 func AddStop(wasm []byte) ([]byte, error) {
 	sections, err := split(wasm)
 	if err != nil {
@@ -306,46 +295,97 @@ func (m *module) instrument(count, checkpoint uint32) {
 	check = append(appendU32(check, checkpoint), opEnd)
 	bulk := countDown(bulkCost)
 
+	goType := m.goType()
+	types := &reader{b: find(m.sections, functionSection)}
+	types.count()
 	out := make([]byte, 0, len(bodies)+len(bodies)/4)
-	var body []byte
 	r := &reader{b: bodies}
 	for i := range n {
 		f := &reader{b: r.bytes(r.u32())}
-		if r.err != nil {
-			m.fail(fmt.Errorf("code section: %w", r.err))
-			return
-		}
-		for range f.count() { // locals
-			f.lebs(2)
-		}
-		locals, calls, copied := f.at, false, f.at
-		body = body[:0]
-		for f.more() {
-			start := f.at
-			switch in := f.next(); {
-			case in.loop:
-				body = append(append(body, f.b[copied:f.at]...), check...)
-				copied = f.at
-			case in.bulk:
-				body = append(append(body, f.b[copied:start]...), bulk...)
-				copied = start
-			case in.call:
-				calls = true
+		locals := f.locals()
+		code := f.b[f.at:]
+		var own []int
+		if goType[types.u32()] {
+			if code, own = straighten(code, 1+locals.n, count); own != nil {
+				locals.add(typeI32)
 			}
 		}
-		if f.err != nil {
-			m.fail(fmt.Errorf("code section: function %d: %w", i, f.err))
+		body, err := checked(code, own, check, bulk)
+		if err = errors.Join(r.err, f.err, err); err != nil {
+			m.fail(fmt.Errorf("code section: function %d: %w", i, err))
 			return
 		}
-		size := locals + len(body) + len(f.b) - copied
-		if calls {
-			size += len(check)
-		}
-		out = append(appendU32(out, uint32(size)), f.b[:locals]...)
-		if calls {
-			out = append(out, check...)
-		}
-		out = append(append(out, body...), f.b[copied:]...)
+		out = appendU32(out, uint32(len(locals.b)+len(body)))
+		out = append(append(out, locals.b...), body...)
 	}
 	m.sections = put(m.sections, codeSection, n, out)
+}
+
+// checked puts a check into a function's code at the start of each loop, except of
+// those that see to it themselves, and at its own start if it calls others.
+func checked(code []byte, own []int, check, bulk []byte) ([]byte, error) {
+	out := make([]byte, 0, len(code)+len(code)/4)
+	calls, copied := false, 0
+	f := &reader{b: code}
+	for f.more() {
+		start := f.at
+		switch in := f.next(); {
+		case in.loop && !slices.Contains(own, start):
+			out = append(append(out, code[copied:f.at]...), check...)
+			copied = f.at
+		case in.bulk:
+			out = append(append(out, code[copied:start]...), bulk...)
+			copied = start
+		case in.call:
+			calls = true
+		}
+	}
+	out = append(out, code[copied:]...)
+	if calls {
+		out = slices.Insert(out, 0, check...)
+	}
+	return out, f.err
+}
+
+// locals is what a function's body begins with: groups of locals of one type.
+type locals struct {
+	b      []byte
+	groups uint32
+	n      uint32 // locals in all
+}
+
+func (r *reader) locals() (l locals) {
+	start := r.at
+	l.groups = uint32(r.count())
+	for range l.groups {
+		l.n += r.u32()
+		r.leb() // the type
+	}
+	l.b = r.b[start:r.at]
+	return l
+}
+
+// add adds one more local.
+func (l *locals) add(kind byte) {
+	groups := &reader{b: l.b}
+	groups.u32()
+	l.b = append(append(appendU32(nil, l.groups+1), l.b[groups.at:]...), 1, kind)
+	l.groups++
+	l.n++
+}
+
+// goType reports of each type whether it is that of all functions in Go's code:
+// they take and return an i32.
+func (m *module) goType() map[uint32]bool {
+	is := map[uint32]bool{}
+	r := &reader{b: find(m.sections, typeSection)}
+	for i := range uint32(r.count()) {
+		if !r.op(typeFunc) {
+			break // no such type, nor what follows, is Go's
+		}
+		params := r.bytes(r.u32())
+		results := r.bytes(r.u32())
+		is[i] = bytes.Equal(params, []byte{typeI32}) && bytes.Equal(results, []byte{typeI32})
+	}
+	return is
 }

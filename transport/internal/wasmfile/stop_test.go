@@ -10,6 +10,7 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 
 	"waterproxy/transport/testmodules"
 )
@@ -18,7 +19,8 @@ import (
 // from several compilers, and has wazero validate the result.
 func TestEveryModuleStaysValid(t *testing.T) {
 	ctx := context.Background()
-	rt := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter())
+	features := api.CoreFeaturesV2 | experimental.CoreFeaturesThreads
+	rt := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().WithCoreFeatures(features))
 	defer rt.Close(ctx)
 	n, images := 0, 0
 	for _, name := range testmodules.Names(t, "") {
@@ -27,7 +29,10 @@ func TestEveryModuleStaysValid(t *testing.T) {
 		if err != nil {
 			continue // broken on purpose
 		}
-		rewritten, err := AddStop(wasm)
+		rewritten, err := ShareMemory(wasm)
+		if err == nil {
+			rewritten, err = AddStop(rewritten)
+		}
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -37,7 +42,11 @@ func TestEveryModuleStaysValid(t *testing.T) {
 			t.Errorf("%s is no longer valid: %v", name, err)
 			continue
 		}
-		if got, want := len(m.ExportedFunctions()), len(original.ExportedFunctions()); got != want {
+		want := len(original.ExportedFunctions())
+		if m.ExportedFunctions()[StartFunction] != nil {
+			want++
+		}
+		if got := len(m.ExportedFunctions()); got != want {
 			t.Errorf("%s exports %d functions, not %d", name, got, want)
 		}
 		bare, image, err := TakeData(rewritten)
@@ -121,6 +130,7 @@ func TestStop(t *testing.T) {
 func FuzzAddStop(f *testing.F) {
 	f.Add(endless)
 	f.Add(endless[:20])
+	f.Add(counting)
 	ctx := context.Background()
 	rt := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter())
 	f.Fuzz(func(t *testing.T, wasm []byte) {
