@@ -4,10 +4,12 @@ go 1.26.0
 
 require (
 	github.com/Jigsaw-Code/outline-sdk v0.0.18
+	github.com/pelletier/go-toml/v2 v2.4.3
 	github.com/peterbourgon/ff/v3 v3.4.0
 	github.com/prometheus/client_golang v1.25.0
 	github.com/prometheus/client_model v0.6.3
 	github.com/prometheus/common v0.73.1
+	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
 	github.com/schollz/progressbar/v3 v3.19.1
 	github.com/shadowsocks/go-shadowsocks2 v0.1.5
 	github.com/tetratelabs/wazero v1.12.0
@@ -33,5 +35,6 @@ require (
 	github.com/rivo/uniseg v0.4.7 // indirect
 	gitlab.com/yawning/edwards25519-extra v0.0.0-20231005122941-2149dcafc266 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
+	golang.org/x/text v0.43.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )

@@ -28,7 +28,7 @@ func main() {
 	if startedByTor() {
 		os.Exit(runManaged(os.Args[1:]))
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(runCommand(ctx, os.Args[1:]))
 }
@@ -47,12 +47,14 @@ func startedByTor() bool {
 // runCommand runs a subcommand and returns the exit status.
 func runCommand(ctx context.Context, args []string) int {
 	root := &ffcli.Command{
-		Name:        "waterproxy",
-		ShortUsage:  "waterproxy <subcommand> [flags]",
-		ShortHelp:   "Tor pluggable transports that are WebAssembly modules",
-		FlagSet:     newFlagSet("waterproxy"),
-		Subcommands: []*ffcli.Command{demoCommand(), inspectCommand(), versionCommand()},
-		LongHelp:    "Started by tor it is a managed proxy and takes other flags: see docs/torrc.md.",
+		Name:       "waterproxy",
+		ShortUsage: "waterproxy <subcommand> [flags]",
+		ShortHelp:  "Tor pluggable transports that are WebAssembly modules",
+		FlagSet:    newFlagSet("waterproxy"),
+		Subcommands: []*ffcli.Command{
+			clientCommand(), serverCommand(), statusCommand(), checkCommand(), inspectCommand(), demoCommand(), versionCommand(),
+		},
+		LongHelp: "Started by tor it is a managed proxy and takes other flags: see docs/torrc.md.",
 		Exec: func(_ context.Context, args []string) error {
 			if len(args) > 0 {
 				fmt.Fprintf(os.Stderr, "waterproxy has no subcommand %q; `waterproxy -h` lists them.\n", args[0])
@@ -77,6 +79,8 @@ func runCommand(ctx context.Context, args []string) int {
 		return exitInterrupted
 	case errors.Is(err, errUsage):
 		return exitUsage
+	case errors.Is(err, errTold):
+		return exitFailure
 	}
 	fmt.Fprintln(os.Stderr, "waterproxy:", err)
 	return exitFailure
@@ -84,6 +88,9 @@ func runCommand(ctx context.Context, args []string) int {
 
 // errUsage means that the command line was wrong and the user has been told.
 var errUsage = errors.New("usage")
+
+// errTold means that a subcommand has printed by itself what is wrong.
+var errTold = errors.New("told")
 
 // errInterrupted means that a signal ended a subcommand.
 var errInterrupted = errors.New("interrupted")

@@ -3,53 +3,36 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"iter"
-	"log/slog"
 	"os"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
 
 	"waterproxy/client"
-	"waterproxy/internal/catalog"
 	"waterproxy/internal/meter"
 	"waterproxy/internal/outbound"
 	"waterproxy/internal/ptlog"
+	"waterproxy/internal/reload"
 	"waterproxy/server"
-	"waterproxy/transport"
 )
 
 // managed is the program as tor started it. What goes wrong is told to tor on
 // standard output, in the words of the specification.
 type managed struct {
-	catalog    catalog.Catalog
-	metrics    string
-	level      slog.LevelVar
-	drainLimit time.Duration
-	log        *slog.Logger
-	meter      *meter.Meter
-	outbound   outbound.Dialer
-	running    []listener
-}
-
-// listener is what a transport's client and server side have in common.
-type listener interface {
-	Close() error
-	Wait()
+	service
+	outbound outbound.Dialer
 }
 
 // runManaged does what tor asks for in the environment until tor asks for the
 // end, and returns the exit status.
 func runManaged(args []string) int {
-	m := &managed{meter: meter.New()}
-	m.log = ptlog.New(&m.level)
+	m := &managed{service: service{meter: meter.New()}}
 	if err := m.parse(args); err != nil {
 		ptlog.EnvError("the plugin's command line: %v", err)
 		return exitUsage
@@ -64,24 +47,19 @@ func runManaged(args []string) int {
 		}
 		defer stop()
 	}
-	end, stop := watchEnd(m.log)
+	if err := m.useState(); err != nil {
+		return exitFailure
+	}
+	end, stop := watchEnd(context.Background(), m.log)
 	defer stop()
+	end.watchTor()
 	start := m.startServer
 	if _, ok := os.LookupEnv("TOR_PT_CLIENT_TRANSPORTS"); ok {
 		start = m.startClient
 	}
-	started := make(chan error, 1)
-	go func() { started <- start(end.asked) }()
-	select {
-	case err := <-started:
-		if err != nil {
-			return exitFailure // the line that says why has been printed
-		}
-	case <-end.now.Done(): // compiling a module cannot be interrupted
-		return 0
+	if err := m.run(end, start); err != nil {
+		return exitFailure // the line that says why has been printed
 	}
-	<-end.asked.Done()
-	m.drain(end)
 	return 0
 }
 
@@ -89,35 +67,40 @@ func runManaged(args []string) int {
 func (m *managed) parse(args []string) error {
 	fs := flag.NewFlagSet("waterproxy", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	fs.Func("module", "run the transport NAME with the module in FILE, as NAME=FILE; repeatable", m.catalog.AddModule)
-	fs.Func("module-config", "give NAME's module the configuration in FILE, as NAME=FILE; repeatable", m.catalog.AddConfig)
-	fs.Func("module-allow", "let NAME's module dial addresses by itself, as NAME=[NETWORK/]HOST:PORT; repeatable", m.catalog.AddAllow)
-	fs.Func("module-instances", "share N instances of NAME's module among its connections, as NAME=N, or give each its own, as NAME=each; repeatable", m.catalog.AddInstances)
-	fs.Func("module-state", "give the module of the transport NAME a directory of its own in the state directory; repeatable", m.catalog.AddState)
-	fs.StringVar(&m.metrics, "metrics", "", "serve Prometheus metrics at unix:PATH or a loopback HOST:PORT")
-	fs.DurationVar(&m.drainLimit, "drain", 30*time.Second, "how long connections may go on after a signal")
-	fs.TextVar(&m.level, "log-level", &m.level, "least severity of log lines: debug, info, warn or error")
+	m.flags(fs, "")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
 	if fs.NArg() > 0 {
 		return fmt.Errorf("%q is no flag; tor's variables are set, so this is not a place for subcommands", fs.Arg(0))
 	}
+	if err := m.logging.Check(); err != nil {
+		return err
+	}
 	return m.catalog.Check()
 }
 
-// useState makes the state directory, if tor named one.
+// useState makes the state directory, if tor named one, and opens the log, which may
+// be in it.
 func (m *managed) useState() error {
-	if os.Getenv("TOR_PT_STATE_LOCATION") == "" {
-		return nil
+	if os.Getenv("TOR_PT_STATE_LOCATION") != "" {
+		dir, err := pt.MakeStateDir()
+		if err != nil {
+			ptlog.EnvError("cannot make the state directory: %v", err)
+			return err
+		}
+		m.catalog.StateDir = dir
 	}
-	dir, err := pt.MakeStateDir()
-	if err != nil {
-		ptlog.EnvError("cannot make the state directory: %v", err)
+	var err error
+	if m.log, err = m.logging.ToTorAnd(m.catalog.StateDir); err != nil {
+		ptlog.EnvError("%v", err)
 		return err
 	}
-	m.catalog.StateDir = dir
-	if err := reportCrash(dir, m.log); err != nil {
+	m.loaded = reload.New(&m.catalog, m.log)
+	if m.catalog.StateDir == "" {
+		return nil
+	}
+	if err := reportCrash(m.catalog.StateDir, m.log); err != nil {
 		m.log.Warn("a crash would not be reported", "error", err)
 	}
 	return nil
@@ -149,7 +132,7 @@ func (m *managed) useProxy(text string) (err error) {
 }
 
 // startClient starts a SOCKS5 proxy for each transport that tor asks for and we
-// have (pt-spec 3.3.2, 3.5).
+// have (pt-spec 3.3.2, 3.5). Other names are to be ignored (3.2.2).
 func (m *managed) startClient(ctx context.Context) error {
 	// goptlib does not understand all that tor writes into this variable, and then
 	// fails without a line.
@@ -168,19 +151,15 @@ func (m *managed) startClient(ctx context.Context) error {
 	if err := m.useProxy(proxy); err != nil {
 		return err
 	}
-	if err := m.useState(); err != nil {
-		return err
-	}
-	for name, result := range startAll(info.MethodNames, func(name string) (*client.Proxy, error) { return m.startProxy(ctx, name) }) {
+	names := slices.DeleteFunc(info.MethodNames, func(name string) bool { return !m.catalog.Has(name) })
+	for name, result := range startAll(names, func(name string) (*client.Proxy, error) { return m.startProxy(ctx, name) }) {
 		p, err := result()
-		switch {
-		case errors.Is(err, catalog.ErrUnknown): // to be ignored, says pt-spec 3.2.2
-		case err != nil:
+		if err != nil {
 			_ = pt.CmethodError(name, oneLine(err)) // its error is the line it printed
-		default:
-			m.running = append(m.running, p)
-			pt.Cmethod(name, "socks5", p.Addr())
+			continue
 		}
+		m.running = append(m.running, p)
+		pt.Cmethod(name, "socks5", p.Addr())
 	}
 	pt.CmethodsDone()
 	return nil
@@ -203,17 +182,8 @@ func startAll[I, T any](items []I, start func(I) (T, error)) iter.Seq2[I, func()
 	}
 }
 
-// load returns the configuration of a transport. Whatever its module connects to,
-// it does so by way of m.outbound.
-func (m *managed) load(name string) (transport.Config, error) {
-	cfg, err := m.catalog.Load(name)
-	cfg.Dial = m.outbound.DialContext
-	cfg.DialNames = m.outbound.Proxy != nil
-	return cfg, err
-}
-
 // startServer starts a listener for each transport that tor asks for and we have
-// (pt-spec 3.3.3).
+// (pt-spec 3.3.3). Other names are to be ignored (3.2.3).
 func (m *managed) startServer(ctx context.Context) error {
 	if err := checkASCII(); err != nil {
 		return err
@@ -233,19 +203,15 @@ func (m *managed) startServer(ctx context.Context) error {
 		// ext-orport-spec 4
 		m.log.Warn("the Extended ORPort is on another machine: whoever is on the way sees the clients' addresses")
 	}
-	if err := m.useState(); err != nil {
-		return err
-	}
-	for bind, result := range startAll(info.Bindaddrs, func(b pt.Bindaddr) (*server.Listener, error) { return m.startListener(ctx, b, &info) }) {
+	binds := slices.DeleteFunc(info.Bindaddrs, func(b pt.Bindaddr) bool { return !m.catalog.Has(b.MethodName) })
+	for bind, result := range startAll(binds, func(b pt.Bindaddr) (*server.Listener, error) { return m.startListener(ctx, b, &info) }) {
 		l, err := result()
-		switch {
-		case errors.Is(err, catalog.ErrUnknown):
-		case err != nil:
+		if err != nil {
 			_ = pt.SmethodError(bind.MethodName, oneLine(err))
-		default:
-			m.running = append(m.running, l)
-			announce(bind.MethodName, l)
+			continue
 		}
+		m.running = append(m.running, l)
+		announce(bind.MethodName, l)
 	}
 	pt.SmethodsDone()
 	return nil

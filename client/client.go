@@ -1,6 +1,6 @@
 // Package client is the client side of a pluggable transport: for each transport
 // a SOCKS5 listener, and for each request a connection through its module
-// (pt-spec 3.5).
+// (pt-spec 3.5). Without tor, it carries an application's connections to one bridge.
 package client
 
 import (
@@ -14,77 +14,154 @@ import (
 
 	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
 
+	"waterproxy/internal/bridgeline"
 	"waterproxy/internal/meter"
+	"waterproxy/internal/ptlog"
 	"waterproxy/transport"
 )
 
-// Proxy is the SOCKS5 proxy of one transport.
+// Proxy accepts the connections of tor, or of another application, and carries them
+// over one transport.
 type Proxy struct {
 	name   string
-	dialer transport.Dialer
 	ln     net.Listener
 	log    *slog.Logger
 	meter  *meter.Meter
 	ctx    context.Context
 	cancel context.CancelFunc
-	// timeout bounds set-ups. As a dial's deadline it gives an error for which there
-	// is a reply code.
+	// local is nil for tor, which says in each request where to connect to.
+	local *Local
+	load  func(context.Context) error // calls Reload for the first connection
+	conns sync.WaitGroup
+
+	mu     sync.Mutex
+	dialer *transport.ReloadableDialer // nil before the first Reload
+	// timeout is the configuration's for set-ups. As a dial's deadline it gives
+	// an error for which there is a reply code.
 	timeout time.Duration
-	conns   sync.WaitGroup
+	closed  bool
 }
 
-// Listen starts the proxy of a transport on a free loopback port. The module
-// must offer the client role, or that of a client with an address of its own,
-// and is started to see that it does start. Connections share instances of it
-// where it can do that and cfg.Instances does not forbid it.
-func Listen(ctx context.Context, name string, cfg transport.Config, log *slog.Logger, m *meter.Meter) (*Proxy, error) {
-	dialer, err := NewDialer(ctx, name, cfg, log)
+// Local says where applications other than tor come in, and where they get.
+type Local struct {
+	// Address is where they connect to.
+	Address string
+	// Bridge is where every connection goes.
+	Bridge bridgeline.Line
+	// SOCKS makes them ask in SOCKS5. For what, does not matter: the bridge decides
+	// where it passes on connections. Otherwise all they send goes to the bridge.
+	SOCKS bool
+}
+
+// Listen returns a proxy of a transport for tor, on a free loopback port. Reload gives
+// it the module, and Serve begins to accept connections.
+func Listen(ctx context.Context, name string, log *slog.Logger, m *meter.Meter) (*Proxy, error) {
+	return listen(ctx, name, "127.0.0.1:0", nil, log, m)
+}
+
+// ListenLocal is Listen for applications other than tor, over the transport of a
+// bridge line.
+func ListenLocal(ctx context.Context, local Local, log *slog.Logger, m *meter.Meter) (*Proxy, error) {
+	return listen(ctx, local.Bridge.Transport, local.Address, &local, log, m)
+}
+
+func listen(ctx context.Context, name, address string, local *Local, log *slog.Logger, m *meter.Meter) (*Proxy, error) {
+	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	timeout := cmp.Or(cfg.SetupTimeout, transport.DefaultSetupTimeout)
-	p, err := Serve(ctx, name, dialer, timeout, log, m)
-	if err != nil {
-		return nil, errors.Join(err, dialer.Close())
-	}
-	return p, nil
-}
-
-// NewDialer returns the dialer of a transport, whose module has been started.
-func NewDialer(ctx context.Context, name string, cfg transport.Config, log *slog.Logger) (transport.Dialer, error) {
-	cfg.Logger = log.With("transport", name)
-	dialer, err := transport.NewDialer(cfg)
-	if err != nil {
-		return nil, err
-	}
-	if err := dialer.Start(ctx); err != nil {
-		return nil, errors.Join(err, dialer.Close())
-	}
-	return dialer, nil
-}
-
-// Serve starts the proxy of a transport with a dialer, which it owns unless there is
-// an error. timeout bounds the set-up of a connection.
-func Serve(ctx context.Context, name string, dialer transport.Dialer, timeout time.Duration, log *slog.Logger, m *meter.Meter) (*Proxy, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	p := &Proxy{name: name, dialer: dialer, ln: ln, log: log.With("transport", name), meter: m, timeout: timeout}
+	p := &Proxy{name: name, ln: ln, log: log.With("transport", name), meter: m, local: local}
 	p.ctx, p.cancel = context.WithCancel(ctx)
-	m.Offer(name, dialer)
-	p.conns.Go(p.acceptLoop)
 	return p, nil
 }
 
-// Addr returns the address of the SOCKS5 listener.
+// Reload carries new connections with a configuration; if that does not start,
+// nothing changes. The module must offer the client role, or that of a client with an
+// address of its own. Connections share instances of it where it can do that and
+// cfg.Instances does not forbid it. Only one Reload may be under way.
+func (p *Proxy) Reload(ctx context.Context, cfg transport.Config) error {
+	cfg.Logger = p.log
+	d, _ := p.current()
+	if d == nil {
+		return p.start(ctx, cfg)
+	}
+	if err := d.Reload(ctx, cfg); err != nil {
+		return err
+	}
+	return p.use(d, cfg)
+}
+
+// start is the first Reload.
+func (p *Proxy) start(ctx context.Context, cfg transport.Config) error {
+	d, err := transport.NewReloadableDialer(cfg)
+	if err != nil {
+		return err
+	}
+	if err = d.Start(ctx); err == nil {
+		err = p.use(d, cfg)
+	}
+	if err != nil {
+		return errors.Join(err, d.Close())
+	}
+	return nil
+}
+
+// use dials new connections with d, which is closed with p from now on.
+func (p *Proxy) use(d *transport.ReloadableDialer, cfg transport.Config) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return net.ErrClosed
+	}
+	p.dialer, p.timeout = d, cmp.Or(cfg.SetupTimeout, transport.DefaultSetupTimeout)
+	return nil
+}
+
+func (p *Proxy) current() (*transport.ReloadableDialer, time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dialer, p.timeout
+}
+
+// Serve begins to accept connections. If there has been no Reload yet, load is to call
+// it. It is called for the first connection, and again after an error.
+func (p *Proxy) Serve(load func(context.Context) error) {
+	p.load = load
+	p.meter.Offer(p.name, p)
+	p.conns.Go(p.acceptLoop)
+}
+
+// Stats implements [meter.Source].
+func (p *Proxy) Stats() transport.Stats {
+	if d, _ := p.current(); d != nil {
+		return d.Stats()
+	}
+	return transport.Stats{}
+}
+
+// Usage implements [meter.Source].
+func (p *Proxy) Usage() transport.Usage {
+	if d, _ := p.current(); d != nil {
+		return d.Usage()
+	}
+	return transport.Usage{}
+}
+
+// Addr returns the address that applications connect to.
 func (p *Proxy) Addr() net.Addr { return p.ln.Addr() }
 
 // Close stops listening and ends set-ups that are under way. Connections that
 // are up live on; Wait waits for them.
 func (p *Proxy) Close() error {
 	p.cancel()
-	return errors.Join(p.ln.Close(), p.dialer.Close())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	err := p.ln.Close()
+	if p.dialer != nil {
+		err = errors.Join(err, p.dialer.Close())
+	}
+	return err
 }
 
 // Wait returns when every connection has ended.
@@ -105,10 +182,13 @@ func (p *Proxy) acceptLoop() {
 	}
 }
 
-// handle serves one SOCKS request, from its negotiation to the end of its
-// connection.
+// handle serves one connection, from the application's request to the end.
 func (p *Proxy) handle(raw net.Conn) {
 	defer raw.Close()
+	if p.local != nil {
+		p.handleLocal(raw)
+		return
+	}
 	// goptlib negotiates inside AcceptSocks; a listener of one connection keeps
 	// a client that stalls there from delaying the others.
 	conn, err := pt.NewSocksListener(&single{conn: raw}).AcceptSocks()
@@ -116,32 +196,73 @@ func (p *Proxy) handle(raw net.Conn) {
 		p.log.Debug("a SOCKS request was malformed or came too late")
 		return
 	}
-	rc, err := p.dial(&conn.Req)
+	p.carry(conn.Conn, conn.Req.Target, transport.Args(conn.Req.Args), conn)
+}
+
+// handleLocal is handle for an application other than tor.
+func (p *Proxy) handleLocal(raw net.Conn) {
+	var to answer = nopAnswer{}
+	if p.local.SOCKS {
+		request, err := readSOCKS(raw)
+		if err != nil {
+			p.log.Debug("a SOCKS request was malformed or came too late")
+			return
+		}
+		to = request
+	}
+	p.carry(raw, p.local.Bridge.Address, p.local.Bridge.Args, to)
+}
+
+// answer tells an application what has become of its request.
+type answer interface {
+	Grant(*net.TCPAddr) error
+	RejectReason(byte) error
+}
+
+// nopAnswer is for an application that has made none. The end of its connection
+// says enough.
+type nopAnswer struct{}
+
+func (nopAnswer) Grant(*net.TCPAddr) error { return nil }
+func (nopAnswer) RejectReason(byte) error  { return nil }
+
+// carry connects to the target, unless the module knows better, and joins an
+// application's connection to that.
+func (p *Proxy) carry(conn net.Conn, target string, args transport.Args, to answer) {
+	rc, err := p.dial(target, args)
+	if p.local == nil {
+		ptlog.ReportConnect(p.name, transport.Scrub(err))
+	}
 	if err != nil {
-		p.meter.Refuse(p.name)
-		p.log.Info("cannot connect", "error", transport.Scrub(err))
-		if err := conn.RejectReason(reply(err)); err != nil {
-			p.log.Debug("the SOCKS client left before the answer", "error", transport.Scrub(err))
+		p.log.Info("cannot connect", ptlog.Address("bridge", target), ptlog.Error(err))
+		if err := to.RejectReason(reply(err)); err != nil {
+			p.log.Debug("the SOCKS client left before the answer", ptlog.Error(err))
 		}
 		return
 	}
-	end := p.meter.Begin(p.name)
-	if err = conn.Grant(nil); err != nil {
+	end := p.meter.Begin(p.name, rc.SetupTime())
+	if err = to.Grant(nil); err != nil {
 		_ = rc.Abort() // it has not carried anything
 	} else {
-		err = rc.Splice(conn.Conn)
+		err = rc.Splice(conn)
 	}
 	end(err)
 	st := rc.Stats()
-	p.log.Debug("connection ended", "sent", st.ToNetwork, "received", st.FromNetwork, "error", transport.Scrub(err))
+	p.log.Debug("connection ended", ptlog.Address("bridge", target), "sent", st.ToNetwork, "received", st.FromNetwork, ptlog.Error(err))
 }
 
-// dial connects to the address that tor asks for, unless the module knows better,
-// with the arguments of the bridge line.
-func (p *Proxy) dial(req *pt.SocksRequest) (transport.Conn, error) {
-	ctx, cancel := context.WithTimeout(p.ctx, p.timeout)
+func (p *Proxy) dial(target string, args transport.Args) (transport.Conn, error) {
+	d, timeout := p.current()
+	if d == nil {
+		if err := p.load(p.ctx); err != nil {
+			p.meter.Refuse(p.name)
+			return nil, err
+		}
+		d, timeout = p.current()
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, timeout)
 	defer cancel()
-	return p.dialer.Dial(ctx, "tcp", req.Target, transport.Args(req.Args))
+	return d.Dial(ctx, "tcp", target, args)
 }
 
 // single is a listener that accepts one connection.

@@ -76,10 +76,10 @@ func load(t *testing.T, name string) transport.Config {
 	return transport.Config{Module: m}
 }
 
-// start starts a proxy that ends with the test.
-func start(t *testing.T, cfg transport.Config) *Proxy {
+// open returns a proxy without a module that ends with the test.
+func open(t *testing.T) *Proxy {
 	t.Helper()
-	p, err := Listen(t.Context(), "t", cfg, slog.New(slog.DiscardHandler), meter.New())
+	p, err := Listen(t.Context(), "t", slog.New(slog.DiscardHandler), meter.New())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,6 +87,17 @@ func start(t *testing.T, cfg transport.Config) *Proxy {
 		p.Close()
 		p.Wait()
 	})
+	return p
+}
+
+// start starts a proxy that ends with the test.
+func start(t *testing.T, cfg transport.Config) *Proxy {
+	t.Helper()
+	p := open(t)
+	if err := p.Reload(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	p.Serve(nil)
 	return p
 }
 
@@ -193,19 +204,15 @@ func TestClose(t *testing.T) {
 }
 
 // A module that can't be a client, or does not start, is found out at once.
-func TestListenRefuses(t *testing.T) {
+func TestReloadRefuses(t *testing.T) {
 	for name, layer := range map[string]error{
 		"plain_acceptonly_v1": transport.ErrRole,
 		"plain_relayonly_v1":  transport.ErrRole,
 		"evil_trap_init_v1":   transport.ErrTrap,
 		"evil_init_eperm_v1":  transport.ErrModule,
 	} {
-		p, err := Listen(t.Context(), "t", load(t, name), slog.New(slog.DiscardHandler), meter.New())
-		if !errors.Is(err, layer) {
+		if err := open(t).Reload(t.Context(), load(t, name)); !errors.Is(err, layer) {
 			t.Errorf("%s: %v, want a %v", name, err, layer)
-		}
-		if err == nil {
-			p.Close()
 		}
 	}
 }

@@ -96,19 +96,28 @@ type ptProcess struct {
 // launch starts one, which ends with the test.
 func (lab *obfs4Lab) launch(t *testing.T, program, state string, variables []string) *ptProcess {
 	t.Helper()
-	p := &ptProcess{t: t, cmd: exec.Command(lab.program[program]), exited: make(chan struct{}), more: make(chan struct{})}
-	p.cmd.Env = append(variables, "TOR_PT_MANAGED_TRANSPORT_VER=1", "TOR_PT_STATE_LOCATION="+state,
+	cmd := exec.Command(lab.program[program])
+	cmd.Env = append(variables, "TOR_PT_MANAGED_TRANSPORT_VER=1", "TOR_PT_STATE_LOCATION="+state,
 		"TOR_PT_EXIT_ON_STDIN_CLOSE=1", "PATH="+os.Getenv("PATH"))
-	p.cmd.Stderr = t.Output()
-	stdin, err := p.cmd.StdinPipe()
+	p := startPT(t, cmd)
+	t.Cleanup(p.stop)
+	return p
+}
+
+// startPT starts a process whose standard output is to be read.
+func startPT(t *testing.T, cmd *exec.Cmd) *ptProcess {
+	t.Helper()
+	p := &ptProcess{t: t, cmd: cmd, exited: make(chan struct{}), more: make(chan struct{})}
+	cmd.Stderr = t.Output()
+	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	stdout, err := p.cmd.StdoutPipe()
+	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := tornet.StartTied(p.cmd); err != nil {
+	if err := tornet.StartTied(cmd); err != nil {
 		t.Fatal(err)
 	}
 	p.stdin = stdin
@@ -117,10 +126,9 @@ func (lab *obfs4Lab) launch(t *testing.T, program, state string, variables []str
 		for scan := bufio.NewScanner(stdout); scan.Scan(); {
 			p.add(scan.Text())
 		}
-		_ = p.cmd.Wait() // what matters is what it said
+		_ = cmd.Wait() // what matters is what it said
 		p.add("")
 	}()
-	t.Cleanup(p.stop)
 	return p
 }
 

@@ -43,10 +43,11 @@ const (
 	nonceSize    = 32
 )
 
-// dial connects to tor. client is the address of who comes through a transport, for
-// the Extended ORPort.
+func (o ORPort) String() string { return "tor's ORPort" }
+
+// dial implements Backend. Only the Extended ORPort wants to know more than bytes.
 func (o ORPort) dial(client net.Addr, transport string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), orTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
 	defer cancel()
 	dialer := net.Dialer{LocalAddr: o.LocalAddr}
 	if o.Extended == nil {

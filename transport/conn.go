@@ -22,6 +22,9 @@ type Conn interface {
 	Splice(peer net.Conn) error
 	// Stats returns what the connection has carried so far.
 	Stats() Stats
+	// SetupTime returns how long the connection took to be ready, 0 if it came over
+	// one that was there.
+	SetupTime() time.Duration
 }
 
 // RuntimeConn is a connection carried by a module instance of its own.
@@ -89,6 +92,11 @@ func (c *conn) Err() error {
 
 // Stats returns what the connection has carried so far.
 func (c *conn) Stats() Stats { return c.s.stats() }
+
+// SetupTime returns how long the connection took to be ready: an instance, if one
+// had to be started, the network connection and the module's handshake. It is 0 for
+// a connection that came over another one.
+func (c *conn) SetupTime() time.Duration { return c.s.setUp }
 
 // LocalAddr returns the local address of the network connection; an empty one if
 // that is shared with others.

@@ -27,16 +27,20 @@ type Dialer interface {
 	Close() error
 	// Stats sums over all connections so far.
 	Stats() Stats
+	// Usage tells what there is at the moment, and what has gone wrong so far.
+	Usage() Usage
 }
 
 // NewDialer returns a [RuntimeDialer] if the module can carry many connections
 // in one instance and Config.Instances does not forbid it, or else a
 // [RuntimeConnDialer]. Errors are theirs.
-func NewDialer(cfg Config) (Dialer, error) {
+func NewDialer(cfg Config) (Dialer, error) { return dialerFor(cfg, newLedger()) }
+
+func dialerFor(cfg Config, l *ledger) (Dialer, error) {
 	if cfg.shares(RoleClient, RoleFixedClient) {
-		return NewRuntimeDialer(cfg)
+		return newRuntimeDialer(cfg, l)
 	}
-	return NewRuntimeConnDialer(cfg)
+	return newRuntimeConnDialer(cfg, l)
 }
 
 // RuntimeConnDialer dials connections that are each carried by a module instance
@@ -51,11 +55,15 @@ var _ Dialer = (*RuntimeConnDialer)(nil)
 // NewRuntimeConnDialer checks the configuration. It returns an [ErrConfig], or
 // an [ErrRole] if the module can be no kind of client.
 func NewRuntimeConnDialer(cfg Config) (*RuntimeConnDialer, error) {
+	return newRuntimeConnDialer(cfg, newLedger())
+}
+
+func newRuntimeConnDialer(cfg Config, l *ledger) (*RuntimeConnDialer, error) {
 	cfg, err := cfg.prepare(cfg.Module.CheckRole, RoleClient, RoleFixedClient)
 	if err != nil {
 		return nil, err
 	}
-	return &RuntimeConnDialer{cfg, newLedger()}, nil
+	return &RuntimeConnDialer{cfg, l}, nil
 }
 
 // DialContext starts an instance, which dials the address and does its
@@ -96,6 +104,7 @@ func (d *RuntimeConnDialer) dial(ctx context.Context, r Role, net, address strin
 	cfg.Args = args
 	s, err := start(ctx, &cfg, r, &network{cfg: &d.cfg, network: net, address: address}, d.ledger)
 	if err != nil {
+		d.refuse()
 		return nil, err
 	}
 	return &RuntimeConn{conn{s}}, nil

@@ -16,6 +16,9 @@
 // [Listener], which accepts connections. What they return is a [Conn] in any
 // case.
 //
+// A [ReloadableDialer] and a Listener can be given another configuration, with a new
+// version of the module, while connections are up: those finish on the old one.
+//
 // A module is untrusted. It sees no file but its own configuration, no
 // environment, and no address that its user did not grant; if it fails, its
 // connection ends, and nothing is sent without it.

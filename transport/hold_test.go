@@ -114,9 +114,9 @@ func TestHoldAfterFailure(t *testing.T) {
 			if how == "crash" {
 				visitors = append(visitors, visit(t, l, "crash\n"))
 			} else {
-				l.pool.mu.Lock()
-				in := l.pool.members[0].in
-				l.pool.mu.Unlock()
+				l.current.pool.mu.Lock()
+				in := l.current.pool.members[0].in
+				l.current.pool.mu.Unlock()
 				in.Kill(errors.New("it was killed by the test"))
 			}
 			awaitFailure(t, l)

@@ -2,7 +2,9 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"net"
+	"sync"
 	"time"
 
 	"waterproxy/transport/internal/guest"
@@ -13,13 +15,22 @@ import (
 // role, each in an instance of its own or many in one; see Config.Instances. It
 // is a net.Listener.
 type Listener struct {
-	cfg   Config
 	a     *acceptor
 	ready chan *session
+	*ledger
+
+	mu      sync.Mutex
+	current *serveVersion
+	closed  bool
+}
+
+// serveVersion is one version of what a Listener does with connections.
+type serveVersion struct {
+	cfg Config
 	// pool is nil if each connection has an instance of its own.
 	pool *pool
-	*ledger
 	args Args
+	inUse
 }
 
 // Listen starts an instance, to see that the module starts with this
@@ -29,60 +40,114 @@ type Listener struct {
 // delays nobody else; one that fails is logged and its connection closed. ctx
 // bounds Listen itself.
 func Listen(ctx context.Context, cfg Config, inner net.Listener) (*Listener, error) {
-	l := &Listener{ready: make(chan *session)}
-	var err error
+	l := &Listener{ready: make(chan *session), ledger: newLedger()}
+	v, err := l.version(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	l.current = v
+	pending := maxPending
+	if v.pool != nil {
+		pending = v.cfg.MaxConns * v.cfg.Instances
+	}
+	l.a = accept(inner, v.cfg.Logger, pending, l.setUp)
+	return l, nil
+}
+
+// version starts the module of a configuration.
+func (l *Listener) version(ctx context.Context, cfg Config) (v *serveVersion, err error) {
+	v = &serveVersion{}
 	if cfg.shares(RoleServer) {
-		err = l.startPool(ctx, cfg)
+		err = v.startPool(ctx, cfg, l.ledger)
 	} else {
-		err = l.probe(ctx, cfg)
+		err = v.probe(ctx, cfg)
 	}
 	if err != nil {
 		return nil, err
 	}
-	pending := maxPending
-	if l.pool != nil {
-		pending = l.cfg.MaxConns * l.cfg.Instances
-	}
-	l.a = accept(inner, l.cfg.Logger, pending, l.setUp)
-	return l, nil
+	v.inUse = newInUse(cfg)
+	return v, nil
 }
 
-func (l *Listener) startPool(ctx context.Context, cfg Config) (err error) {
-	if l.cfg, err = cfg.prepare(cfg.Module.checkMany, RoleServer); err != nil {
+func (v *serveVersion) startPool(ctx context.Context, cfg Config, l *ledger) (err error) {
+	if v.cfg, err = cfg.prepare(cfg.Module.checkMany, RoleServer); err != nil {
 		return err
 	}
-	p := newPool(&l.cfg, RoleServer)
-	l.pool, l.ledger = p, p.ledger
-	m, err := p.first(ctx)
+	v.pool = newPool(&v.cfg, RoleServer, l)
+	m, err := v.pool.first(ctx)
 	if err == nil {
-		l.args, err = parsePublished(m.in.Published())
+		v.args, err = parsePublished(m.in.Published())
 	}
 	if err != nil {
-		p.close()
+		v.pool.close()
 	}
 	return err
 }
 
-func (l *Listener) probe(ctx context.Context, cfg Config) (err error) {
-	if l.cfg, err = cfg.prepare(cfg.Module.CheckRole, RoleServer); err != nil {
+func (v *serveVersion) probe(ctx context.Context, cfg Config) (err error) {
+	if v.cfg, err = cfg.prepare(cfg.Module.CheckRole, RoleServer); err != nil {
 		return err
 	}
-	l.ledger = newLedger()
-	l.args, err = cfg.Probe(ctx, RoleServer)
+	v.args, err = cfg.Probe(ctx, RoleServer)
 	return err
+}
+
+// end stops the instances as soon as they have no connections.
+func (v *serveVersion) end() error {
+	if v.pool != nil {
+		v.pool.close()
+	}
+	return nil
+}
+
+// Reload carries new connections with another configuration, if its module starts
+// with it; ctx bounds that. Otherwise nothing changes. Connections that are up, or
+// being set up, go on with the old one. Its module may be closed when Reload has
+// returned. Args may have changed.
+func (l *Listener) Reload(ctx context.Context, cfg Config) error {
+	v, err := l.version(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		v.retire(v.end)
+		return &Error{"reload", ErrConfig, net.ErrClosed}
+	}
+	old := l.current
+	l.current = v
+	old.retire(old.end)
+	return nil
+}
+
+// use returns the current version, which is kept until done is called.
+func (l *Listener) use() (v *serveVersion, done func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v = l.current
+	v.settingUp.Add(1)
+	return v, v.settingUp.Done
 }
 
 // Args returns the arguments that the module wants its clients to have (SMETHOD
 // ARGS, pt-spec 3.3.3), nil if none.
-func (l *Listener) Args() Args { return l.args }
+func (l *Listener) Args() Args {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.current.args
+}
 
-// InstanceStats returns figures on the shared instances; all zero if there are
-// none.
+// InstanceStats returns figures on the shared instances of the present
+// configuration; all zero if there are none.
 func (l *Listener) InstanceStats() InstanceStats {
-	if l.pool == nil {
+	l.mu.Lock()
+	p := l.current.pool
+	l.mu.Unlock()
+	if p == nil {
 		return InstanceStats{}
 	}
-	return l.pool.InstanceStats()
+	return p.InstanceStats()
 }
 
 // Accept waits for a connection whose set-up has succeeded. It is AcceptRuntime
@@ -101,7 +166,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 func (l *Listener) AcceptRuntime() (Conn, error) {
 	select {
 	case s := <-l.ready:
-		if l.pool != nil {
+		if s.instance == nil {
 			return &RuntimeDialerConn{conn{s}}, nil
 		}
 		return &RuntimeConn{conn{s}}, nil
@@ -115,8 +180,12 @@ func (l *Listener) AcceptRuntime() (Conn, error) {
 func (l *Listener) Close() error {
 	err := l.a.stop(net.ErrClosed)
 	l.a.running.Wait()
-	if l.pool != nil {
-		l.pool.close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.closed = true
+		l.current.release()
+		err = errors.Join(err, l.current.end())
 	}
 	return err
 }
@@ -126,33 +195,36 @@ func (l *Listener) Addr() net.Addr { return l.a.inner.Addr() }
 
 // setUp runs one connection's handshake and hands it to AcceptRuntime.
 func (l *Listener) setUp(ctx context.Context, conn net.Conn, ready func()) {
+	v, done := l.use()
+	defer done()
 	began := time.Now()
-	n := &network{cfg: &l.cfg, inbound: conn}
+	n := &network{cfg: &v.cfg, inbound: conn}
 	var s *session
 	var failed *stream.Port
 	var err error
-	if l.pool != nil {
-		s, failed, err = l.incoming(ctx, n)
+	if v.pool != nil {
+		s, failed, err = l.incoming(ctx, v.pool, n)
 	} else {
-		s, err = start(ctx, &l.cfg, RoleServer, n, l.ledger)
+		s, err = start(ctx, &v.cfg, RoleServer, n, l.ledger)
 	}
 	ready()
 	if err != nil {
-		logRefused(ctx, &l.cfg, err)
+		l.refuse()
+		logRefused(ctx, &v.cfg, err)
 	} else if s != nil {
 		l.deliver(ctx, s)
 	}
 	if failed != nil {
-		l.hold(ctx, failed, began)
+		hold(ctx, v.pool, failed, began)
 	}
 }
 
 // incoming gives a connection to a shared instance. It returns no session if it is
 // one over which several callers' connections come: those are delivered by
 // themselves. failed is the connection if it has failed through no fault of its peer.
-func (l *Listener) incoming(ctx context.Context, n *network) (s *session, failed *stream.Port, err error) {
+func (l *Listener) incoming(ctx context.Context, p *pool, n *network) (s *session, failed *stream.Port, err error) {
 	o := guest.ConnOptions{Hold: func(p *stream.Port) { failed = p }} // before open returns
-	s, err = l.pool.open(ctx, n, o, (*guest.Conn).Incoming, func(s *session) { go l.deliver(ctx, s) })
+	s, err = p.open(ctx, n, o, (*guest.Conn).Incoming, func(s *session) { go l.deliver(ctx, s) })
 	if conn := n.takeUnused(); conn != nil {
 		failed = stream.NewPort(stream.Open(conn), stream.Posix)
 	}
@@ -165,8 +237,8 @@ func (l *Listener) incoming(ctx context.Context, n *network) (s *session, failed
 // hold closes a connection that failed through no fault of its peer, as late as the
 // module wants it: a prober is not to learn that there was a failure. ctx ends with
 // the listener, and connections of one that is closed are not held.
-func (l *Listener) hold(ctx context.Context, p *stream.Port, began time.Time) {
-	p.Discard(began.Add(l.pool.hold()), ctx.Done())
+func hold(ctx context.Context, from *pool, p *stream.Port, began time.Time) {
+	p.Discard(began.Add(from.hold()), ctx.Done())
 	_ = p.Close() // nobody could use the error
 }
 

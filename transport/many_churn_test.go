@@ -17,7 +17,7 @@ func TestChurnMany(t *testing.T) {
 		pool *pool
 	}{
 		"client": {dialLink(t, d, loopback(t)), d.pool},
-		"server": {acceptLink(t, l), l.pool},
+		"server": {acceptLink(t, l), l.current.pool},
 	} {
 		t.Run(role, func(t *testing.T) {
 			churn := func(n int64) {

@@ -198,7 +198,7 @@ func TestEvilManyServer(t *testing.T) {
 				}
 			}()
 			_, _ = io.WriteString(far, "something")
-			time.Sleep(2 * l.cfg.SetupTimeout)
+			time.Sleep(2 * l.current.cfg.SetupTimeout)
 			far.Close()
 			l.Close()
 			<-accepted

@@ -136,6 +136,6 @@ func (m *Module) SHA256() [sha256.Size]byte { return m.sha256 }
 // Size returns the size of the module's file in bytes.
 func (m *Module) Size() int { return m.size }
 
-// Close frees the compiled code. Every connection that uses the module must
-// have ended.
+// Close frees the compiled code as soon as no instance uses it, and makes new ones
+// fail.
 func (m *Module) Close() error { return m.m.Close() }

@@ -66,8 +66,8 @@ type starting struct {
 	err  error
 }
 
-func newPool(cfg *Config, role Role) *pool {
-	return &pool{cfg: cfg, role: role, ledger: newLedger(), ending: make(chan struct{})}
+func newPool(cfg *Config, role Role, l *ledger) *pool {
+	return &pool{cfg: cfg, role: role, ledger: l, ending: make(chan struct{})}
 }
 
 // acquire returns the least loaded instance, with one connection more. ctx
@@ -188,10 +188,13 @@ func (p *pool) startMember(wait time.Duration) (*member, error) {
 	o.Limits.Memory = cmp.Or(p.cfg.MaxMemory, DefaultSharedMemory)
 	in, err := guest.StartMany(ctx, p.cfg.Module.m, o)
 	if err != nil {
-		return nil, wrap("start module", err)
+		err = wrap("start module", err)
+		p.note(err)
+		return nil, err
 	}
 	m := &member{in: in, own: newSession(p.cfg, n, p.ledger), done: make(chan struct{})}
 	in.Own.SetEnded(func(err error) { go m.own.finish(err) })
+	m.own.instance = in
 	m.own.use(in.Own, nil)
 	return m, nil
 }
@@ -213,6 +216,7 @@ func (p *pool) run(m *member) {
 	p.held = max(p.held, m.in.Hold())
 	if err != nil && !errors.Is(err, guest.ErrKilled) {
 		err = wrap("carry", err)
+		p.note(err)
 		if time.Since(began) >= longEnough {
 			p.failures = 0
 		}
@@ -285,6 +289,7 @@ func (p *pool) open(ctx context.Context, n *network, o guest.ConnOptions, set fu
 	ctx, cancel := context.WithTimeoutCause(ctx, p.cfg.SetupTimeout, errSetupTimeout)
 	defer cancel()
 	op := "set up " + p.role.String()
+	began := time.Now()
 	for {
 		m, err := p.acquire(ctx)
 		if err != nil {
@@ -300,12 +305,17 @@ func (p *pool) open(ctx context.Context, n *network, o guest.ConnOptions, set fu
 		s.use(c, c.App())
 		err = set(c, ctx)
 		if err == nil {
+			s.setUp = time.Since(began)
 			return s, nil
 		}
 		p.ledger.end(s)
 		p.release(m)
 		if !errors.Is(err, guest.ErrEnded) {
-			return nil, wrap(op, err)
+			err = wrap(op, err)
+			if errors.Is(err, ErrLimit) { // traps are those of instances
+				p.note(err)
+			}
+			return nil, err
 		}
 		<-m.done // it ended a moment ago
 	}

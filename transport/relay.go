@@ -35,6 +35,7 @@ func (r *Relay) carry(ctx context.Context, conn net.Conn, ready func()) {
 	s, err := start(ctx, &r.cfg, RoleRelay, n, r.ledger)
 	ready()
 	if err != nil {
+		r.refuse()
 		logRefused(ctx, &r.cfg, err)
 		return
 	}

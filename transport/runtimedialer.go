@@ -23,6 +23,10 @@ var _ Dialer = (*RuntimeDialer)(nil)
 // NewRuntimeDialer checks the configuration. It returns an [ErrConfig], or an
 // [ErrRole] if no instance of the module can carry many connections as a client.
 func NewRuntimeDialer(cfg Config) (*RuntimeDialer, error) {
+	return newRuntimeDialer(cfg, newLedger())
+}
+
+func newRuntimeDialer(cfg Config, l *ledger) (*RuntimeDialer, error) {
 	cfg, err := cfg.prepare(cfg.Module.checkMany, RoleClient, RoleFixedClient)
 	if err != nil {
 		return nil, err
@@ -35,7 +39,7 @@ func NewRuntimeDialer(cfg Config) (*RuntimeDialer, error) {
 		role = RoleFixedClient
 	}
 	d := &RuntimeDialer{cfg: cfg}
-	d.pool = newPool(&d.cfg, role)
+	d.pool = newPool(&d.cfg, role, l)
 	return d, nil
 }
 
@@ -69,6 +73,7 @@ func (d *RuntimeDialer) dial(ctx context.Context, net, address string, args Args
 	o := guest.ConnOptions{Target: control.Target(net, address), Args: args.String()}
 	s, err := d.open(ctx, n, o, (*guest.Conn).Open, nil)
 	if err != nil {
+		d.refuse()
 		return nil, err
 	}
 	return &RuntimeDialerConn{conn{s}}, nil

@@ -34,6 +34,9 @@ type session struct {
 	in     carried
 	app    *stream.PipeConn // the Go caller's end; nil if there is no caller
 	ledger *ledger
+	// instance is what the session is the only one of, nil if it shares one.
+	instance interface{ Memory() uint64 }
+	setUp    time.Duration // how long that took
 
 	failure   atomic.Pointer[error] // why the module's work ended, if not cleanly
 	done      chan struct{}         // closed when nothing is left of the session
@@ -60,6 +63,7 @@ func start(ctx context.Context, cfg *Config, role Role, n *network, l *ledger) (
 	ctx, cancel := context.WithTimeoutCause(ctx, cfg.SetupTimeout, errSetupTimeout)
 	defer cancel()
 	defer n.closeUnused()
+	began := time.Now()
 	o, err := cfg.options(role, n)
 	if err != nil {
 		return nil, err
@@ -70,11 +74,18 @@ func start(ctx context.Context, cfg *Config, role Role, n *network, l *ledger) (
 	}
 	in, err := guest.Start(ctx, cfg.Module.m, o)
 	if err != nil {
-		return nil, wrap("set up "+role.String(), err)
+		err = wrap("set up "+role.String(), err)
+		l.note(err)
+		return nil, err
 	}
 	s := newSession(cfg, n, l)
+	s.instance, s.setUp = in, time.Since(began)
 	s.use(in, app)
-	go func() { s.finish(in.Run()) }()
+	go func() {
+		err := in.Run()
+		l.note(wrap("carry", err))
+		s.finish(err)
+	}()
 	return s, nil
 }
 

@@ -1,6 +1,9 @@
 package transport
 
-import "sync"
+import (
+	"errors"
+	"sync"
+)
 
 // Stats counts what connections have carried.
 type Stats struct {
@@ -12,7 +15,8 @@ type Stats struct {
 	FromNetwork, ToNetwork int64
 }
 
-func (s Stats) plus(t Stats) Stats {
+// Plus returns the sum of both.
+func (s Stats) Plus(t Stats) Stats {
 	s.FromCaller += t.FromCaller
 	s.ToCaller += t.ToCaller
 	s.FromNetwork += t.FromNetwork
@@ -20,14 +24,68 @@ func (s Stats) plus(t Stats) Stats {
 	return s
 }
 
-// ledger adds up what the sessions of a dialer or listener carry.
+// Usage tells what a dialer or listener holds at the moment, and what has gone
+// wrong in it so far.
+type Usage struct {
+	Instances int    // of the module
+	Memory    uint64 // linear memory of those instances, in bytes
+	Refused   int64  // connections whose set-up failed
+	Traps     int64  // instances whose code failed
+	Limits    int64  // set-ups and instances that reached a limit
+}
+
+// Plus returns the sum of both.
+func (u Usage) Plus(v Usage) Usage {
+	u.Instances += v.Instances
+	u.Memory += v.Memory
+	u.Refused += v.Refused
+	u.Traps += v.Traps
+	u.Limits += v.Limits
+	return u
+}
+
+// ledger adds up what the sessions of a dialer or listener carry, and what goes wrong.
 type ledger struct {
-	mu   sync.Mutex
-	live map[*session]struct{}
-	past Stats
+	mu    sync.Mutex
+	live  map[*session]struct{}
+	past  Stats
+	wrong Usage // without what is known from live
 }
 
 func newLedger() *ledger { return &ledger{live: map[*session]struct{}{}} }
+
+// note counts an error that ended an instance or its start, nil for none.
+func (l *ledger) note(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case errors.Is(err, ErrTrap):
+		l.wrong.Traps++
+	case errors.Is(err, ErrLimit):
+		l.wrong.Limits++
+	}
+}
+
+// refuse counts a connection whose set-up failed.
+func (l *ledger) refuse() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wrong.Refused++
+}
+
+// Usage tells what there is at the moment, and what has gone wrong so far.
+func (l *ledger) Usage() Usage {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	u := l.wrong
+	for s := range l.live {
+		if s.instance != nil {
+			u.Instances++
+			u.Memory += s.instance.Memory()
+		}
+	}
+	return u
+}
 
 func (l *ledger) begin(s *session) {
 	l.mu.Lock()
@@ -41,7 +99,7 @@ func (l *ledger) end(s *session) {
 	defer l.mu.Unlock()
 	if _, ok := l.live[s]; ok {
 		delete(l.live, s)
-		l.past = l.past.plus(s.stats())
+		l.past = l.past.Plus(s.stats())
 	}
 }
 
@@ -62,7 +120,7 @@ func (l *ledger) Stats() Stats {
 	defer l.mu.Unlock()
 	sum := l.past
 	for s := range l.live {
-		sum = sum.plus(s.stats())
+		sum = sum.Plus(s.stats())
 	}
 	return sum
 }

@@ -21,8 +21,10 @@ import (
 var ErrUnknown = errors.New("no such transport")
 
 // Catalog finds modules by transport name: those that the user named come
-// before the built-in ones. Once it is filled, it is safe for concurrent use.
+// before those of a directory, and these before the built-in ones. Once it is filled, it is safe for concurrent use.
 type Catalog struct {
+	// Dir has modules and settings by name; see docs/modules.md. Empty: none.
+	Dir string
 	// StateDir is where compiled modules are kept (see transport.CompileOptions),
 	// and what modules keep themselves. Empty: neither is.
 	StateDir string
@@ -85,6 +87,18 @@ func (c *Catalog) AddState(name string) error {
 	return add(&c.stateful, name, true)
 }
 
+// KeepState is AddState for a transport that may have been granted its directory
+// already. Without a StateDir it does nothing.
+func (c *Catalog) KeepState(name string) {
+	if c.StateDir == "" {
+		return
+	}
+	if c.stateful == nil {
+		c.stateful = map[string]bool{}
+	}
+	c.stateful[name] = true
+}
+
 // split parts NAME=VALUE.
 func split(arg, what string) (name, value string, err error) {
 	name, value, ok := strings.Cut(arg, "=")
@@ -130,6 +144,9 @@ func checkName(name string) error {
 
 // Check reports settings that no transport would use, by name.
 func (c *Catalog) Check() error {
+	if err := c.checkDir(); err != nil {
+		return err
+	}
 	for what, names := range map[string]iter.Seq[string]{
 		"a configuration is given":         maps.Keys(c.configs),
 		"addresses are granted":            maps.Keys(c.allowed),
@@ -137,7 +154,7 @@ func (c *Catalog) Check() error {
 		"a directory for state is granted": maps.Keys(c.stateful),
 	} {
 		for name := range names {
-			if !c.has(name) {
+			if !c.Has(name) {
 				return fmt.Errorf("%s to %s, which is no transport here", what, name)
 			}
 		}
@@ -145,29 +162,36 @@ func (c *Catalog) Check() error {
 	return nil
 }
 
-func (c *Catalog) has(name string) bool {
-	if _, ok := c.files[name]; ok {
-		return true
-	}
-	return slices.Contains(modules.Names(), name)
+// Has reports whether there is a transport of that name.
+func (c *Catalog) Has(name string) bool {
+	return checkName(name) == nil && (c.file(name) != "" || slices.Contains(modules.Names(), name))
 }
 
 // Load compiles the module of a transport and returns the configuration to run
-// it with. The error is an ErrUnknown if there is no such transport.
-func (c *Catalog) Load(name string) (transport.Config, error) {
-	cfg := transport.Config{Allow: c.allowed[name], Instances: c.instances[name]}
+// it with. What flags say comes before the settings in a file; both may grant
+// addresses. The error is an ErrUnknown if there is no such transport.
+func (c *Catalog) Load(name string) (cfg transport.Config, err error) {
 	wasm, err := c.wasm(name)
 	if err != nil {
 		return cfg, err
 	}
-	if file, ok := c.configs[name]; ok {
-		if cfg.ModuleConfig, err = os.ReadFile(file); err != nil {
-			return cfg, fmt.Errorf("read the module's configuration: %w", err)
-		}
+	s, err := c.settings(name)
+	if err != nil {
+		return cfg, err
 	}
-	if files := modules.SharedState(name); files != nil && c.files[name] == "" && c.StateDir != "" {
+	if file, ok := c.configs[name]; ok {
+		s.Config = file
+	}
+	if n, ok := c.instances[name]; ok {
+		s.Instances = n
+	}
+	s.Allow = append(s.Allow, c.allowed[name]...)
+	if err := s.Apply(&cfg); err != nil {
+		return cfg, err
+	}
+	if files := modules.SharedState(name); files != nil && c.file(name) == "" && c.StateDir != "" {
 		cfg.StateDir, cfg.StateFiles = c.StateDir, files
-	} else if c.stateful[name] {
+	} else if c.stateful[name] || s.State {
 		if cfg.StateDir, err = c.moduleState(name); err != nil {
 			return cfg, err
 		}
@@ -202,7 +226,7 @@ func (c *Catalog) Sum(name string) (sum [sha256.Size]byte, err error) {
 }
 
 func (c *Catalog) wasm(name string) ([]byte, error) {
-	if file, ok := c.files[name]; ok {
+	if file := c.file(name); file != "" {
 		wasm, err := os.ReadFile(file)
 		if err != nil {
 			return nil, fmt.Errorf("read the module: %w", err)

@@ -44,8 +44,9 @@ func (c *Catalog) Started(name string, role transport.Role, args transport.Args)
 	if err != nil || key != r.Key {
 		return nil, false
 	}
+	state, err := c.state(name)
 	// Without state a module may publish something else each time.
-	return r.Args, r.Same || len(r.Args) == 0 || len(c.state(name)) > 0
+	return r.Args, err == nil && (r.Same || len(r.Args) == 0 || len(state) > 0)
 }
 
 // recall reads a record, which is empty if there is none.
@@ -107,8 +108,12 @@ func (c *Catalog) key(name string, role transport.Role, args transport.Args) (st
 	if err != nil {
 		return "", err
 	}
-	files := []string{program, c.files[name], c.configs[name]}
-	for _, root := range c.state(name) {
+	files := append(c.Files(name), program)
+	state, err := c.state(name)
+	if err != nil {
+		return "", err
+	}
+	for _, root := range state {
 		err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 			if err == nil && !entry.IsDir() {
 				files = append(files, path)
@@ -120,10 +125,10 @@ func (c *Catalog) key(name string, role transport.Role, args transport.Args) (st
 		}
 	}
 	for _, file := range files {
-		if file == "" {
+		info, err := os.Stat(file)
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		info, err := os.Stat(file)
 		if err != nil {
 			return "", err
 		}
@@ -133,16 +138,16 @@ func (c *Catalog) key(name string, role transport.Role, args transport.Args) (st
 }
 
 // state names what a transport's module sees of the state directory.
-func (c *Catalog) state(name string) (paths []string) {
+func (c *Catalog) state(name string) (paths []string, err error) {
+	s, err := c.settings(name)
 	switch {
-	case c.StateDir == "":
-		return nil
-	case c.files[name] == "" && modules.SharedState(name) != nil:
+	case err != nil || c.StateDir == "":
+	case c.file(name) == "" && modules.SharedState(name) != nil:
 		for _, file := range modules.SharedState(name) {
 			paths = append(paths, filepath.Join(c.StateDir, file))
 		}
-	case c.stateful[name]:
+	case c.stateful[name] || s.State:
 		paths = []string{filepath.Join(c.StateDir, "modules", name)}
 	}
-	return paths
+	return paths, err
 }

@@ -72,6 +72,47 @@ func TestRecord(t *testing.T) {
 	}
 }
 
+// So is one of a directory, where settings may come and go.
+func TestRecordInDir(t *testing.T) {
+	dir, state := t.TempDir(), t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	settings := func(text string) {
+		t.Helper()
+		write("m.toml", text)
+	}
+	for name, change := range map[string]func(){
+		"module":        func() { write("m.wasm", "22") },
+		"settings":      func() { settings("config = \"m.cfg\"\nstate = true\ninstances = 2") },
+		"no settings":   func() { os.Remove(filepath.Join(dir, "m.toml")) },
+		"broken":        func() { settings("nonsense") },
+		"configuration": func() { write("m.cfg", "22") },
+		"state": func() {
+			os.MkdirAll(filepath.Join(state, "modules", "m"), 0o700)
+			os.WriteFile(filepath.Join(state, "modules", "m", "key"), nil, 0o600)
+		},
+	} {
+		c := &Catalog{Dir: dir, StateDir: state}
+		write("m.wasm", "1")
+		write("m.cfg", "1")
+		settings("config = \"m.cfg\"\nstate = true")
+		if err := c.Remember("m", transport.RoleClient, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := c.Started("m", transport.RoleClient, nil); !ok {
+			t.Fatal("it is not remembered")
+		}
+		change()
+		if _, ok := c.Started("m", transport.RoleClient, nil); ok {
+			t.Errorf("%s: it has started", name)
+		}
+	}
+}
+
 // What a module without state publishes is believed when it does so again.
 func TestRecordWithoutState(t *testing.T) {
 	c := &Catalog{StateDir: t.TempDir()}

@@ -4,20 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"time"
 
 	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
+
+	"waterproxy/internal/meter"
 )
 
 // bytesMetric is the counter of the bytes at a module's network descriptor.
 const bytesMetric = "waterproxy_bytes_total"
-
-// metricsTimeout is how long an answer may take.
-const metricsTimeout = 10 * time.Second
 
 // carried is how many bytes went through a module since its process started.
 type carried struct{ toNetwork, fromNetwork uint64 }
@@ -25,7 +19,7 @@ type carried struct{ toNetwork, fromNetwork uint64 }
 // readCarried asks the process behind a Unix socket. A counter that is not there
 // is an error: it does not mean zero.
 func readCarried(ctx context.Context, socket, transport string) (carried, error) {
-	families, err := readMetrics(ctx, socket)
+	families, err := meter.Fetch(ctx, "unix:"+socket)
 	if err != nil {
 		return carried{}, err
 	}
@@ -36,31 +30,6 @@ func readCarried(ctx context.Context, socket, transport string) (carried, error)
 	}
 	fromNetwork, err := counter(family, transport, "from_network")
 	return carried{toNetwork: toNetwork, fromNetwork: fromNetwork}, err
-}
-
-func readMetrics(ctx context.Context, socket string) (map[string]*dto.MetricFamily, error) {
-	ctx, cancel := context.WithTimeout(ctx, metricsTimeout)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/metrics", nil)
-	if err != nil {
-		return nil, err
-	}
-	transport := &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		},
-	}
-	response, err := (&http.Client{Transport: transport}).Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the answer is %s", response.Status)
-	}
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	return parser.TextToMetricFamilies(response.Body)
 }
 
 // counter returns the value of one counter of a transport.

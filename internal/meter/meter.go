@@ -5,12 +5,13 @@ package meter
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -25,78 +26,168 @@ const (
 	Refused  = "refused"  // was never up
 )
 
-// Source is what bytes are counted by: a dialer or listener.
-type Source interface{ Stats() transport.Stats }
+// Directions in which bytes go, as shown in their counter.
+const (
+	toNetwork   = "to_network"
+	fromNetwork = "from_network"
+)
+
+// Source is what a transport's figures come from besides Begin and Refuse: a dialer
+// or listener.
+type Source interface {
+	Stats() transport.Stats
+	Usage() transport.Usage
+}
 
 // Meter counts connections and bytes by transport. It is safe for concurrent
 // use.
 type Meter struct {
 	registry *prometheus.Registry
-	conns    *prometheus.CounterVec
-	open     *prometheus.GaugeVec
+	setUp    *prometheus.HistogramVec
 
-	mu      sync.Mutex
-	sources map[string]Source // by transport
+	mu         sync.Mutex
+	transports map[string]*figures
 }
 
-var bytesDesc = prometheus.NewDesc("waterproxy_bytes_total",
-	"Bytes carried, on the network side of the modules.", []string{"transport", "direction"}, nil)
+// figures are those of one transport.
+type figures struct {
+	open, finished, failed int
+	refused                int64 // besides those that the sources have refused
+	sources                []Source
+}
+
+// Names of the metrics. All have the label transport.
+const (
+	openName    = "waterproxy_connections_open"
+	endedName   = "waterproxy_connections_total"
+	bytesName   = "waterproxy_bytes_total"
+	setUpName   = "waterproxy_setup_seconds"
+	instName    = "waterproxy_instances"
+	memoryName  = "waterproxy_instance_memory_bytes"
+	trapsName   = "waterproxy_traps_total"
+	limitsName  = "waterproxy_limits_total"
+	byTransport = "transport"
+)
+
+var (
+	openDesc   = desc(openName, "Connections that are up.")
+	endedDesc  = desc(endedName, "Connections that have ended, by outcome.", "outcome")
+	bytesDesc  = desc(bytesName, "Bytes carried, on the network side of the modules.", "direction")
+	instDesc   = desc(instName, "Instances of the module.")
+	memoryDesc = desc(memoryName, "Linear memory of those instances.")
+	trapsDesc  = desc(trapsName, "Instances whose code has failed.")
+	limitsDesc = desc(limitsName, "Set-ups and instances that have reached a limit.")
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, append([]string{byTransport}, labels...), nil)
+}
+
+// setUpBuckets reach from the loopback interface to the default time limit.
+var setUpBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 
 // New returns a Meter that has counted nothing.
 func New() *Meter {
 	m := &Meter{
 		registry: prometheus.NewRegistry(),
-		conns: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "waterproxy_connections_total", Help: "Connections that have ended, by outcome.",
-		}, []string{"transport", "outcome"}),
-		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "waterproxy_connections_open", Help: "Connections that are up.",
-		}, []string{"transport"}),
-		sources: map[string]Source{},
+		setUp: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: setUpName, Help: "Time that connections took to be up.", Buckets: setUpBuckets,
+		}, []string{byTransport}),
+		transports: map[string]*figures{},
 	}
-	m.registry.MustRegister(m.conns, m.open, (*byteCollector)(m))
+	m.registry.MustRegister(m.setUp, (*collector)(m))
 	return m
 }
 
-// Offer makes a transport's figures appear. Its bytes are those that the source
-// has counted.
-func (m *Meter) Offer(name string, bytes Source) {
-	m.open.WithLabelValues(name)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.sources[name] = bytes
+// of returns a transport's figures. The lock is held.
+func (m *Meter) of(name string) *figures {
+	f := m.transports[name]
+	if f == nil {
+		f = &figures{}
+		m.transports[name] = f
+	}
+	return f
 }
 
-// Refuse counts a connection that was never up.
-func (m *Meter) Refuse(name string) { m.conns.WithLabelValues(name, Refused).Inc() }
-
-// Begin counts a connection as open until the returned function is called with
-// the error that ended it, nil for none.
-func (m *Meter) Begin(name string) (end func(error)) {
-	m.open.WithLabelValues(name).Inc()
-	return func(err error) {
-		m.open.WithLabelValues(name).Dec()
-		outcome := Finished
-		if err != nil {
-			outcome = Failed
-		}
-		m.conns.WithLabelValues(name, outcome).Inc()
+// Offer makes a transport's figures appear, with what the source has counted.
+func (m *Meter) Offer(name string, s Source) {
+	m.setUp.WithLabelValues(name)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if f := m.of(name); !slices.Contains(f.sources, s) {
+		f.sources = append(f.sources, s)
 	}
 }
 
-// byteCollector asks the sources when it is asked.
-type byteCollector Meter
-
-func (*byteCollector) Describe(ch chan<- *prometheus.Desc) { ch <- bytesDesc }
-
-func (m *byteCollector) Collect(ch chan<- prometheus.Metric) {
+// Refuse counts a connection that was never up, for a reason which the source does
+// not know.
+func (m *Meter) Refuse(name string) {
 	m.mu.Lock()
-	sources := maps.Clone(m.sources)
+	defer m.mu.Unlock()
+	m.of(name).refused++
+}
+
+// Begin counts a connection as open until the returned function is called with
+// the error that ended it, nil for none. It took so long to be up, 0 if it came over
+// another one.
+func (m *Meter) Begin(name string, setUp time.Duration) (end func(error)) {
+	if setUp > 0 {
+		m.setUp.WithLabelValues(name).Observe(setUp.Seconds())
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.of(name).open++
+	return func(err error) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		f := m.of(name)
+		f.open--
+		if err != nil {
+			f.failed++
+		} else {
+			f.finished++
+		}
+	}
+}
+
+// collector asks the sources when it is asked.
+type collector Meter
+
+func (*collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{openDesc, endedDesc, bytesDesc, instDesc, memoryDesc, trapsDesc, limitsDesc} {
+		ch <- d
+	}
+}
+
+func (m *collector) Collect(ch chan<- prometheus.Metric) {
+	m.mu.Lock()
+	all := make(map[string]figures, len(m.transports))
+	for name, f := range m.transports {
+		all[name] = *f
+	}
 	m.mu.Unlock()
-	for name, source := range sources {
-		s := source.Stats()
-		ch <- prometheus.MustNewConstMetric(bytesDesc, prometheus.CounterValue, float64(s.ToNetwork), name, "to_network")
-		ch <- prometheus.MustNewConstMetric(bytesDesc, prometheus.CounterValue, float64(s.FromNetwork), name, "from_network")
+	for name, f := range all {
+		gauge := func(d *prometheus.Desc, value float64) {
+			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, name)
+		}
+		count := func(d *prometheus.Desc, value int64, labels ...string) {
+			ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), append([]string{name}, labels...)...)
+		}
+		var st transport.Stats
+		var u transport.Usage
+		for _, s := range f.sources {
+			st, u = st.Plus(s.Stats()), u.Plus(s.Usage())
+		}
+		gauge(openDesc, float64(f.open))
+		count(endedDesc, int64(f.finished), Finished)
+		count(endedDesc, int64(f.failed), Failed)
+		count(endedDesc, f.refused+u.Refused, Refused)
+		count(bytesDesc, st.ToNetwork, toNetwork)
+		count(bytesDesc, st.FromNetwork, fromNetwork)
+		gauge(instDesc, float64(u.Instances))
+		gauge(memoryDesc, float64(u.Memory))
+		count(trapsDesc, u.Traps)
+		count(limitsDesc, u.Limits)
 	}
 }
 

@@ -23,6 +23,13 @@ import (
 type source struct {
 	mu sync.Mutex
 	st transport.Stats
+	u  transport.Usage
+}
+
+func (c *source) Usage() transport.Usage {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.u
 }
 
 func (c *source) Stats() transport.Stats {
@@ -107,17 +114,24 @@ func TestFigures(t *testing.T) {
 	for _, name := range []string{"a", "b"} {
 		want[fmt.Sprintf(`bytes_total{direction="to_network",transport=%q}`, name)] = "0"
 		want[fmt.Sprintf(`bytes_total{direction="from_network",transport=%q}`, name)] = "0"
-		want[fmt.Sprintf(`connections_open{transport=%q}`, name)] = "0"
+		for _, outcome := range []string{"finished", "failed", "refused"} {
+			want[fmt.Sprintf(`connections_total{outcome=%q,transport=%q}`, outcome, name)] = "0"
+		}
+		for _, metric := range []string{"connections_open", "instances", "instance_memory_bytes", "traps_total", "limits_total"} {
+			want[fmt.Sprintf(`%s{transport=%q}`, metric, name)] = "0"
+		}
 	}
 	check := func(when string) {
 		t.Helper()
-		if got := shown(t, m); !maps.Equal(got, want) {
+		got := shown(t, m)
+		maps.DeleteFunc(got, func(name, _ string) bool { return strings.HasPrefix(name, "setup_seconds") })
+		if !maps.Equal(got, want) {
 			t.Errorf("%s:\n%v, want\n%v", when, got, want)
 		}
 	}
 	check("offered")
 
-	endFirst, endSecond := m.Begin("a"), m.Begin("a")
+	endFirst, endSecond := m.Begin("a", 0), m.Begin("a", 0)
 	bytes.carry(11, 22)
 	want[`bytes_total{direction="to_network",transport="a"}`] = "11"
 	want[`bytes_total{direction="from_network",transport="a"}`] = "22"
@@ -141,6 +155,20 @@ func TestFigures(t *testing.T) {
 
 	m.Offer("a", bytes) // again changes nothing
 	check("offered again")
+
+	bytes.mu.Lock()
+	bytes.u = transport.Usage{Instances: 2, Memory: 3 << 20, Refused: 4, Traps: 5, Limits: 6}
+	bytes.mu.Unlock()
+	want[`instances{transport="a"}`] = "2"
+	want[`instance_memory_bytes{transport="a"}`] = "3.145728e+06"
+	want[`connections_total{outcome="refused",transport="a"}`] = "6"
+	want[`traps_total{transport="a"}`] = "5"
+	want[`limits_total{transport="a"}`] = "6"
+	check("instances")
+
+	m.Offer("a", &source{u: transport.Usage{Instances: 10}}) // at another address
+	want[`instances{transport="a"}`] = "12"
+	check("a second source")
 }
 
 // TestHammer has connections come and go while the figures are read.
@@ -152,7 +180,7 @@ func TestHammer(t *testing.T) {
 	for range workers {
 		wg.Go(func() {
 			for i := range rounds {
-				end := m.Begin("a")
+				end := m.Begin("a", 0)
 				shown(t, m)
 				if i%2 == 0 {
 					end(errors.New("x"))

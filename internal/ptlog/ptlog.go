@@ -1,6 +1,7 @@
-// Package ptlog is what the managed proxy says to tor beyond what goptlib says:
-// log lines, and the error and status lines for which goptlib has no function. Like
-// goptlib, it writes to standard output; nothing else in the program may.
+// Package ptlog is what the program logs, and what the managed proxy says to tor
+// beyond what goptlib says: log lines, and the error and status lines for which goptlib
+// has no function. Like goptlib, it writes these to standard output; nothing else in the
+// managed proxy may.
 package ptlog
 
 import (
@@ -15,8 +16,10 @@ import (
 
 // New returns a logger whose records tor gets as LOG lines (pt-spec 3.3.4),
 // from level on. Addresses are replaced, whatever is logged.
-func New(level slog.Leveler) *slog.Logger {
-	return slog.New(slog.NewTextHandler(lineWriter{}, &slog.HandlerOptions{
+func New(level slog.Leveler) *slog.Logger { return slog.New(torHandler(level)) }
+
+func torHandler(level slog.Leveler) slog.Handler {
+	return slog.NewTextHandler(lineWriter{}, &slog.HandlerOptions{
 		Level: level,
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 			if len(groups) == 0 && a.Key == slog.TimeKey {
@@ -24,12 +27,15 @@ func New(level slog.Leveler) *slog.Logger {
 			}
 			return scrub(a)
 		},
-	}))
+	})
 }
 
 // scrub replaces the addresses in an attribute. Once the handler has quoted it,
 // an address after a line break would follow the letter n and not be found.
 func scrub(a slog.Attr) slog.Attr {
+	if p, ok := a.Value.Any().(private); ok {
+		a.Value = slog.StringValue(p.scrubbed) // a module's words are still in it
+	}
 	switch a.Value.Kind() {
 	case slog.KindString, slog.KindAny:
 		a.Value = slog.StringValue(string(safelog.Scrub([]byte(a.Value.String()))))

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tetratelabs/wazero/sys"
 
+	"waterproxy/transport/internal/linmem"
 	"waterproxy/transport/internal/stream"
 )
 
@@ -91,7 +92,8 @@ type Instance struct {
 	hostErr atomic.Pointer[error]
 	// lastWords is what its runtime printed when it gave up, as Go's and Rust's do.
 	lastWords atomic.Pointer[string]
-	counted   *atomic.Int64 // the module's count of instances, this one included
+	countedBy *Module          // nil before this instance counts as one of the module's
+	memory    linmem.Allocator // unless it is shared
 	dead      chan struct{}
 	deadOnce  sync.Once
 	cause     error // set before dead is closed
@@ -132,11 +134,21 @@ func Probe(ctx context.Context, m *Module, o Options) (published string, err err
 // it left them by the end of its set-up (docs/abi.md, "Arguments and state").
 func (in *Instance) Published() string { return in.notes.published.text() }
 
+// Memory returns the size of the instance's linear memory in bytes. It may be called
+// once Start has returned.
+func (in *Instance) Memory() uint64 {
+	if in.shared != nil {
+		return in.shared.bytes.Size()
+	}
+	return in.memory.Size()
+}
+
 func newInstance(ctx context.Context, m *Module, o Options) *Instance {
 	in := &Instance{o: o, module: m, shape: m.shape, dead: make(chan struct{})}
 	// ctx itself bounds the start only, by way of Kill.
 	in.life, in.endLife = context.WithCancel(context.WithoutCancel(ctx))
 	in.main = newThread(in)
+	in.memory.Limit, in.memory.Image = o.Limits.Memory, m.image
 	in.mode = stream.Careful
 	if m.shape.Posix || m.shape.Threads() {
 		in.mode = stream.Posix
@@ -173,11 +185,10 @@ func (in *Instance) initialise() (err error) {
 	if m.memory.Min > in.o.Limits.Memory {
 		return &LimitError{"bytes of memory", int(in.o.Limits.Memory)}
 	}
-	if n := m.running.Add(1); n > int64(in.o.Limits.Instances) {
-		m.running.Add(-1)
-		return &LimitError{"instances", in.o.Limits.Instances}
+	if err := m.count(in.o.Limits.Instances); err != nil {
+		return err
 	}
-	in.counted = &m.running
+	in.countedBy = m
 	in.openStandard()
 	if m.memory.Shared {
 		if in.shared, err = m.newSharedMemory(in.life, in.o.Limits.Memory); err != nil {
@@ -345,8 +356,8 @@ func (in *Instance) Release() {
 	for _, d := range in.fds.all() {
 		_ = d.release() // the connections themselves are still to be drained
 	}
-	if in.counted != nil {
-		in.counted.Add(-1)
+	if in.countedBy != nil {
+		_ = in.countedBy.unuse(&in.countedBy.running) // see Module.Close
 	}
 	if in.o.State != nil {
 		_ = in.o.State.Close() // a directory that was only read

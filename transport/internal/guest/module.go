@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -88,7 +87,11 @@ type Module struct {
 	shape    *Shape
 	memory   wasmfile.Memory
 	image    *linmem.Image // the initial content of memory; nil if wazero sees to it
-	running  atomic.Int64  // instances
+
+	mu      sync.Mutex
+	running int  // instances
+	held    int  // see Hold
+	closed  bool // the code is to be freed as soon as nothing uses it
 }
 
 // Compile compiles a module and finds out what it offers. cacheDir, if not
@@ -154,7 +157,64 @@ func (m *Module) Imports() (names []string) {
 }
 
 // Running returns the number of instances that have not been released.
-func (m *Module) Running() int { return int(m.running.Load()) }
+func (m *Module) Running() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.running
+}
 
-// Close frees the compiled code. No instance may be running.
-func (m *Module) Close() error { return m.compiled.Close(context.Background()) }
+// Hold keeps the compiled code until the function it returns is called, so that
+// instances can be started in spite of Close.
+func (m *Module) Hold() (release func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held++
+	return sync.OnceFunc(func() {
+		// It cannot fail: see Close.
+		_ = m.unuse(&m.held)
+	})
+}
+
+// count counts an instance that is about to start, unless there are too many.
+func (m *Module) count(limit int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.closed && m.held == 0:
+		return errClosed
+	case m.running >= limit:
+		return &LimitError{"instances", limit}
+	}
+	m.running++
+	return nil
+}
+
+var errClosed = errors.New("the module has been closed")
+
+// unuse takes one from a count of uses.
+func (m *Module) unuse(count *int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	*count--
+	return m.freeIfUnused()
+}
+
+// freeIfUnused is the end of Close. The lock is held.
+func (m *Module) freeIfUnused() error {
+	if !m.closed || m.running > 0 || m.held > 0 {
+		return nil
+	}
+	return m.compiled.Close(context.Background())
+}
+
+// Close frees the compiled code as soon as no instance uses it. wazero's way of
+// doing so has no error.
+func (m *Module) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil
+	}
+	m.closed = true
+	return m.freeIfUnused()
+}

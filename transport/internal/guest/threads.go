@@ -14,7 +14,6 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 	"github.com/tetratelabs/wazero/sys"
 
-	"waterproxy/transport/internal/linmem"
 	"waterproxy/transport/internal/stream"
 	"waterproxy/transport/internal/wasmfile"
 )
@@ -54,7 +53,7 @@ func (in *Instance) instantiate(t *thread) (err error) {
 	if in.shared != nil {
 		ctx = experimental.WithImportResolver(ctx, in.shared.resolve)
 	} else {
-		ctx = experimental.WithMemoryAllocator(ctx, &linmem.Allocator{Limit: in.o.Limits.Memory, Image: in.module.image})
+		ctx = experimental.WithMemoryAllocator(ctx, &in.memory)
 	}
 	cfg := wazero.NewModuleConfig().
 		WithName("").

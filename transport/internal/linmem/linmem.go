@@ -3,14 +3,23 @@
 // content shared between instances where the system can do that.
 package linmem
 
-import "github.com/tetratelabs/wazero/experimental"
+import (
+	"sync/atomic"
 
-// Allocator makes memories of at most Limit bytes each. It implements
+	"github.com/tetratelabs/wazero/experimental"
+)
+
+// Allocator makes the memory of one instance, of at most Limit bytes. It implements
 // [experimental.MemoryAllocator].
 type Allocator struct {
 	Limit uint64 // bytes
 	Image *Image // what a memory holds at first; nil for zeros
+
+	size atomic.Uint64
 }
+
+// Size returns how many bytes the memory has. It may be called at any time.
+func (a *Allocator) Size() uint64 { return a.size.Load() }
 
 // Allocate implements experimental.MemoryAllocator. A memory's address never
 // changes unless the system has no address space to reserve.
@@ -21,15 +30,18 @@ func (a *Allocator) Allocate(_, max uint64) experimental.LinearMemory {
 			if a.Image != nil {
 				a.Image.mapInto(b)
 			}
-			return &mapped{b}
+			return &mapped{b, a}
 		}
 	}
 	// A slice that grows by copying does as well.
-	return &slice{limit: size, image: a.Image}
+	return &slice{limit: size, image: a.Image, owner: a}
 }
 
 // mapped is a reserved range of which the first part is in use.
-type mapped struct{ all []byte }
+type mapped struct {
+	all   []byte
+	owner *Allocator
+}
 
 // Reallocate implements experimental.LinearMemory. Beyond the limit it returns
 // nil, which the module sees as a failed memory.grow.
@@ -37,6 +49,7 @@ func (m *mapped) Reallocate(size uint64) []byte {
 	if size > uint64(len(m.all)) {
 		return nil
 	}
+	m.owner.size.Store(size)
 	return m.all[:size]
 }
 
@@ -45,6 +58,7 @@ func (m *mapped) Free() {
 	if m.all != nil {
 		release(m.all)
 		m.all = nil
+		m.owner.size.Store(0)
 	}
 }
 
@@ -52,6 +66,7 @@ type slice struct {
 	b     []byte
 	limit uint64
 	image *Image // to be copied when there is memory for it
+	owner *Allocator
 }
 
 func (s *slice) Reallocate(size uint64) []byte {
@@ -68,10 +83,14 @@ func (s *slice) Reallocate(size uint64) []byte {
 		s.image.copyInto(s.b)
 		s.image = nil
 	}
+	s.owner.size.Store(size)
 	return s.b
 }
 
-func (s *slice) Free() { s.b = nil }
+func (s *slice) Free() {
+	s.b = nil
+	s.owner.size.Store(0)
+}
 
 // Image is the initial content of memories, from an offset on. It is safe for
 // concurrent use.

@@ -1,6 +1,10 @@
 package linmem
 
-import "github.com/tetratelabs/wazero/experimental"
+import (
+	"sync/atomic"
+
+	"github.com/tetratelabs/wazero/experimental"
+)
 
 // Shared is one memory that several wazero instances use. It implements
 // [experimental.MemoryAllocator] for the one that makes it, and is there until
@@ -9,6 +13,7 @@ import "github.com/tetratelabs/wazero/experimental"
 type Shared struct {
 	all    []byte
 	mapped bool
+	size   atomic.Uint64 // bytes in use
 }
 
 // NewShared returns a memory that may grow to size bytes and holds the image at
@@ -19,7 +24,7 @@ func NewShared(size uint64, image *Image) *Shared {
 			if image != nil {
 				image.mapInto(b)
 			}
-			return &Shared{b, true}
+			return &Shared{all: b, mapped: true}
 		}
 	}
 	s := &Shared{all: make([]byte, size)}
@@ -32,6 +37,9 @@ func NewShared(size uint64, image *Image) *Shared {
 // Bytes returns all of the memory, used or not.
 func (s *Shared) Bytes() []byte { return s.all }
 
+// Size returns how many bytes are in use. It may be called at any time.
+func (s *Shared) Size() uint64 { return s.size.Load() }
+
 // Allocate implements experimental.MemoryAllocator.
 func (s *Shared) Allocate(_, _ uint64) experimental.LinearMemory { return s }
 
@@ -40,6 +48,7 @@ func (s *Shared) Reallocate(size uint64) []byte {
 	if size > uint64(len(s.all)) {
 		return nil
 	}
+	s.size.Store(size)
 	return s.all[:size]
 }
 
@@ -52,4 +61,5 @@ func (s *Shared) Release() {
 		release(s.all)
 	}
 	s.all = nil
+	s.size.Store(0)
 }

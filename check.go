@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/peterbourgon/ff/v3/ffcli"
+
+	"waterproxy/internal/catalog"
+	"waterproxy/internal/settings"
+	"waterproxy/transport"
+)
+
+func checkCommand() *ffcli.Command {
+	return &ffcli.Command{
+		Name:       "check",
+		ShortUsage: "waterproxy check DIR|FILE...",
+		ShortHelp:  "say what is wrong with a directory of modules, or with files of it",
+		LongHelp:   "DIR is one for the flag -modules; FILE is a .wasm or .toml file. See docs/modules.md.",
+		FlagSet:    newFlagSet("waterproxy check"),
+		Exec: func(ctx context.Context, args []string) error {
+			if len(args) == 0 {
+				fmt.Fprintln(os.Stderr, "waterproxy check takes the names of directories or files")
+				return errUsage
+			}
+			var errs []error
+			for _, name := range args {
+				errs = append(errs, check(ctx, os.Stdout, name))
+			}
+			if err := errors.Join(errs...); err != nil {
+				fmt.Fprintln(os.Stderr, err) // as FILE:LINE: ..., which editors know
+				return errTold
+			}
+			return nil
+		},
+	}
+}
+
+// check looks at one file, or at all that a directory has. It prints what is well.
+func check(ctx context.Context, w io.Writer, name string) error {
+	info, err := os.Stat(name)
+	switch {
+	case err != nil:
+		return err
+	case info.IsDir():
+		return checkDir(ctx, w, name)
+	case strings.HasSuffix(name, ".toml"):
+		s, err := settings.Read(name)
+		if err == nil {
+			err = named(name, s.Apply(&transport.Config{}))
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "%s: good settings\n", name)
+		return nil
+	}
+	m, err := transport.CompileFile(name, transport.CompileOptions{})
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	defer m.Close()
+	fmt.Fprintf(w, "%s: a good module\n", name)
+	return nil
+}
+
+// checkDir loads every transport of a directory and starts its module.
+func checkDir(ctx context.Context, w io.Writer, dir string) error {
+	state, err := os.MkdirTemp("", "waterproxy-check-") // what is wanted of a module is not its state
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(state)
+	c := catalog.Catalog{Dir: dir, StateDir: state}
+	errs := []error{c.Check()}
+	names, err := c.InDir()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		roles, err := checkTransport(ctx, &c, name)
+		if err != nil {
+			errs = append(errs, named(filepath.Join(dir, name), err))
+			continue
+		}
+		fmt.Fprintf(w, "%s: good, as %s\n", filepath.Join(dir, name), strings.Join(roles, " and "))
+	}
+	return errors.Join(errs...)
+}
+
+// named adds a name to errors that have none themselves.
+func named(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*settings.Error](err); ok {
+		return err
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}
+
+// checkTransport returns what a transport can be. It starts the module as a client;
+// as a server it may need options that only its operator knows.
+func checkTransport(ctx context.Context, c *catalog.Catalog, name string) (roles []string, err error) {
+	cfg, err := c.Load(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, cfg.Module.Close()) }()
+	client, clientErr := transport.NewDialer(cfg)
+	if clientErr == nil {
+		roles = append(roles, "client")
+		if err := errors.Join(client.Start(ctx), client.Close()); err != nil {
+			return nil, err
+		}
+	}
+	if slices.Contains(append(cfg.Module.Roles(), cfg.Module.ManyRoles()...), transport.RoleServer) {
+		roles = append(roles, "server")
+	}
+	if len(roles) == 0 {
+		return nil, clientErr
+	}
+	return roles, nil
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"waterproxy/transport/testmodules"
+)
+
+func TestCheck(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, content []byte) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	wasm := testmodules.Load(t, "plain_v1")
+	good := write("good.wasm", wasm)
+	settings := write("good.toml", []byte("state = true"))
+	p := run(t, nil, "check", dir, good, settings)
+	p.checkStatus(0)
+	text := strings.Join(p.stdout.get(), "\n")
+	for _, want := range []string{dir + "/good: good, as client and server", good + ": a good module", settings + ": good settings"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q lacks %q", text, want)
+		}
+	}
+	write("bad.wasm", []byte("x"))
+	write("trap.wasm", testmodules.Load(t, "evil_trap_init_v1"))
+	write("wrong.wasm", wasm)
+	write("wrong.toml", []byte("\nlimits.memory = '1'\n"))
+	write("missing.wasm", wasm)
+	write("missing.toml", []byte("config = 'nowhere.cfg'"))
+	write("orphan.toml", nil)
+	p = run(t, nil, "check", dir)
+	p.checkStatus(1)
+	if said := p.stdout.get(); len(said) != 1 {
+		t.Errorf("what is good: %q", said)
+	}
+	text = strings.Join(p.stderr.get(), "\n")
+	for _, want := range []string{
+		dir + "/bad: compile module", dir + "/trap: ", dir + "/wrong.toml:2: limits.memory: ", dir + "/missing: read the module's configuration",
+		dir + "/orphan.toml: there is no transport orphan",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q lacks %q", text, want)
+		}
+	}
+}

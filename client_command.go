@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/peterbourgon/ff/v3/ffcli"
+
+	"waterproxy/client"
+	"waterproxy/internal/bridgeline"
+)
+
+func clientCommand() *ffcli.Command {
+	fs := newFlagSet("waterproxy client")
+	var s standalone
+	var socks, forward string
+	fs.StringVar(&socks, "socks", "", "serve SOCKS5 at `ADDRESS` (default 127.0.0.1:1080, unless there is -forward)")
+	fs.StringVar(&forward, "forward", "", "send what comes to `ADDRESS` to the bridge as it is")
+	s.flags(fs)
+	return &ffcli.Command{
+		Name:       "client",
+		ShortUsage: "waterproxy client [flags] BRIDGE-LINE",
+		ShortHelp:  "carry connections to a bridge, without tor",
+		LongHelp: "The bridge line is one as in torrc, in quotes or not; `waterproxy server` prints it.\n" +
+			"Where connections go from the bridge is set there. See docs/standalone.md.",
+		FlagSet: fs,
+		Exec: func(ctx context.Context, args []string) error {
+			line, err := bridgeline.Parse(strings.Join(args, " "))
+			if err != nil {
+				fmt.Fprintln(os.Stderr, "waterproxy client:", err)
+				return errUsage
+			}
+			local := client.Local{Address: forward, Bridge: line, SOCKS: false}
+			switch {
+			case forward != "" && socks != "":
+				fmt.Fprintln(os.Stderr, "waterproxy client: -socks and -forward exclude each other")
+				return errUsage
+			case forward == "":
+				local.Address, local.SOCKS = socks, true
+				if socks == "" {
+					local.Address = "127.0.0.1:1080"
+				}
+			}
+			return s.run(ctx, func(ctx context.Context) (listener, error) { return s.startClient(ctx, local) })
+		},
+	}
+}
+
+func (s *standalone) startClient(ctx context.Context, local client.Local) (*client.Proxy, error) {
+	p, err := client.ListenLocal(ctx, local, s.log, s.meter)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.loaded.Start(ctx, local.Bridge.Transport, nil, p); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	p.Serve(nil)
+	what := "TCP forward"
+	if local.SOCKS {
+		what = "SOCKS5 proxy"
+	}
+	fmt.Printf("%s at %s\n", what, p.Addr())
+	return p, nil
+}

@@ -1,0 +1,137 @@
+package catalog
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"waterproxy/transport"
+	"waterproxy/transport/testmodules"
+)
+
+// directory returns a Catalog's directory with files.
+func directory(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestDirectory(t *testing.T) {
+	wasm := string(testmodules.Load(t, "plain_v1"))
+	dir := directory(t, map[string]string{
+		"mine.wasm":  wasm,
+		"mine.toml":  "config = 'mine.cfg'\nallow = ['a.example:1']\nstate = true\ninstances = 3\n[limits]\nmemory = '1MiB'\nsetup-timeout = '5s'",
+		"mine.cfg":   "key",
+		"bare.wasm":  wasm,
+		"notes.txt":  "ignored",
+		"plain.toml": "[limits]\nconnections = 7",
+	})
+	c := Catalog{Dir: dir, StateDir: t.TempDir()}
+	if err := c.Check(); err != nil {
+		t.Fatal(err)
+	}
+	names, err := c.InDir()
+	if want := []string{"bare", "mine", "plain"}; err != nil || !slices.Equal(names, want) {
+		t.Errorf("names %q, %v; want %q", names, err, want)
+	}
+	load := func(name string) transport.Config {
+		t.Helper()
+		cfg, err := c.Load(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { cfg.Module.Close() })
+		return cfg
+	}
+	cfg := load("mine")
+	if string(cfg.ModuleConfig) != "key" || cfg.Instances != 3 || cfg.MaxMemory != 1<<20 || cfg.SetupTimeout != 5*time.Second ||
+		cfg.StateDir != filepath.Join(c.StateDir, "modules", "mine") || len(cfg.Allow) != 1 {
+		t.Errorf("mine: %+v", cfg)
+	}
+	if cfg := load("bare"); cfg.StateDir != "" || cfg.Instances != 0 {
+		t.Errorf("bare: %+v", cfg)
+	}
+	if cfg := load("plain"); cfg.MaxConns != 7 || cfg.Module.Size() == len(wasm) {
+		t.Errorf("settings for a built-in module: %+v", cfg)
+	}
+
+	// Flags come before the file, and addresses are added.
+	other := filepath.Join(directory(t, map[string]string{"x": "other"}), "x")
+	for _, err := range []error{
+		c.AddConfig("mine=" + other), c.AddInstances("mine=each"), c.AddAllow("mine=b.example:2"),
+		c.AddModule("bare=" + testmodules.Path("posix_v1")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if cfg := load("mine"); string(cfg.ModuleConfig) != "other" || cfg.Instances != transport.InstancePerConn || len(cfg.Allow) != 2 {
+		t.Errorf("mine with flags: %+v", cfg)
+	}
+	if cfg := load("bare"); cfg.Module.Size() == len(wasm) {
+		t.Error("the directory's module is before that of a flag")
+	}
+}
+
+func TestDirectoryCheck(t *testing.T) {
+	for name, test := range map[string]struct {
+		files map[string]string
+		want  string
+	}{
+		"bad name":        {map[string]string{"my-module.wasm": ""}, "my-module.wasm: "},
+		"no such module":  {map[string]string{"other.toml": ""}, "other.toml: there is no transport other"},
+		"bad as settings": {map[string]string{"my-module.toml": ""}, "my-module.toml: there is no"},
+	} {
+		c := Catalog{Dir: directory(t, test.files)}
+		if err := c.Check(); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", name, err, test.want)
+		}
+	}
+	c := Catalog{Dir: filepath.Join(t.TempDir(), "missing")}
+	if err := c.Check(); !os.IsNotExist(err) {
+		t.Errorf("no directory: %v", err)
+	}
+}
+
+// The digest changes with each file of a transport, and with no other.
+func TestDigest(t *testing.T) {
+	dir := directory(t, map[string]string{"a.wasm": "1", "a.toml": "config = 'a.cfg'", "a.cfg": "2"})
+	c := Catalog{Dir: dir}
+	seen := map[[32]byte]bool{}
+	add := func(file, content string, isNew bool) {
+		t.Helper()
+		path := filepath.Join(dir, file)
+		err := os.WriteFile(path, []byte(content), 0o600)
+		if content == "" {
+			err = os.Remove(path)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		digest, err := c.Digest("a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen[digest] == isNew {
+			t.Errorf("%s = %q: new is %v", file, content, !isNew)
+		}
+		seen[digest] = true
+	}
+	add("a.wasm", "1", true)
+	add("a.wasm", "1", false)
+	add("a.wasm", "2", true)
+	add("b.wasm", "2", false)
+	add("a.cfg", "3", true)
+	add("a.cfg", "", true)
+	add("a.toml", "broken", true)
+	add("a.toml", "", true)
+	add("a.wasm", "", true)
+}

@@ -1,0 +1,115 @@
+package ptlog
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"waterproxy/transport"
+)
+
+// Flags are an operator's wishes for the log.
+type Flags struct {
+	level     slog.LevelVar
+	dest      string
+	format    string
+	addresses bool
+}
+
+// Register adds the flags to a set. dest is where records go by default: "" for
+// nowhere.
+func (f *Flags) Register(fs *flag.FlagSet, dest string) {
+	fs.TextVar(&f.level, "log-level", &f.level, "least `LEVEL` of log records: debug, info, warn or error")
+	fs.StringVar(&f.dest, "log", dest, "write the log to stderr, or to the file `NAME` in the state directory")
+	fs.StringVar(&f.format, "log-format", "text", "`FORMAT` of that log: text or json")
+	fs.BoolVar(&f.addresses, "log-addresses", false, "leave addresses in that log, which endangers users")
+}
+
+// Check tells what is wrong with the flags.
+func (f *Flags) Check() error {
+	if f.format != "text" && f.format != "json" {
+		return fmt.Errorf("-log-format: %q is neither text nor json", f.format)
+	}
+	if f.dest != "" && !filepath.IsLocal(f.dest) {
+		return fmt.Errorf("-log: %q is not the name of a file in the state directory", f.dest)
+	}
+	return nil
+}
+
+// ToTor returns a logger whose records go to tor.
+func (f *Flags) ToTor() *slog.Logger { return New(&f.level) }
+
+// ToTorAnd adds what the flags want to ToTor.
+func (f *Flags) ToTorAnd(stateDir string) (*slog.Logger, error) {
+	h, err := f.handler(stateDir)
+	if err != nil || h == nil {
+		return f.ToTor(), err
+	}
+	return slog.New(slog.NewMultiHandler(torHandler(&f.level), h)), nil
+}
+
+// Open returns the logger that the flags want.
+func (f *Flags) Open(stateDir string) (*slog.Logger, error) {
+	h, err := f.handler(stateDir)
+	if err != nil {
+		return nil, err
+	}
+	if h == nil {
+		h = slog.DiscardHandler
+	}
+	return slog.New(h), nil
+}
+
+// handler opens the log, nil if none is wanted. The file stays open until the
+// process ends.
+func (f *Flags) handler(stateDir string) (slog.Handler, error) {
+	if f.dest == "" {
+		return nil, nil
+	}
+	var w io.Writer = os.Stderr
+	if f.dest != "stderr" {
+		if stateDir == "" {
+			return nil, fmt.Errorf("-log: there is no state directory for %q", f.dest)
+		}
+		file, err := os.OpenFile(filepath.Join(stateDir, f.dest), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("-log: %w", err)
+		}
+		w = file
+	}
+	o := &slog.HandlerOptions{Level: &f.level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if f.addresses {
+			return reveal(a)
+		}
+		return scrub(a)
+	}}
+	if f.format == "json" {
+		return slog.NewJSONHandler(w, o), nil
+	}
+	return slog.NewTextHandler(w, o), nil
+}
+
+// private is something that has an address in it, with what may be shown of it.
+type private struct{ full, scrubbed string }
+
+// Address is an attribute with an address, or a host's name.
+func Address(key, address string) slog.Attr { return slog.Any(key, private{address, "[scrubbed]"}) }
+
+// Error is an attribute with an error of a connection, which may name addresses.
+func Error(err error) slog.Attr {
+	p := private{scrubbed: transport.Scrub(err)}
+	if err != nil {
+		p.full = err.Error()
+	}
+	return slog.Any("error", p)
+}
+
+func reveal(a slog.Attr) slog.Attr {
+	if p, ok := a.Value.Any().(private); ok {
+		a.Value = slog.StringValue(p.full)
+	}
+	return a
+}

@@ -1,0 +1,260 @@
+// Package settings reads the files in which operators say how a transport's module
+// runs: NAME.toml beside NAME.wasm. docs/modules.md describes them.
+package settings
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"waterproxy/transport"
+)
+
+// Settings are what a file says. The zero value says nothing.
+type Settings struct {
+	// Config is the name of the module's configuration file, "" for none.
+	Config string
+	// Allow grants the module addresses.
+	Allow []transport.AddressRule
+	// Instances is that of transport.Config.
+	Instances int
+	// State grants the module a state directory.
+	State  bool
+	Limits Limits
+}
+
+// Limits are those of transport.Config; 0 stands for the default.
+type Limits struct {
+	Memory       uint64
+	Descriptors  int
+	Connections  int
+	Instances    int
+	SetupTimeout time.Duration
+	DrainTimeout time.Duration
+}
+
+// document is a file as it is written. Numbers are pointers, because 0 is an error.
+type document struct {
+	Config    string   `toml:"config"`
+	Allow     []string `toml:"allow"`
+	Instances *int     `toml:"instances"`
+	Each      bool     `toml:"instance-per-connection"`
+	State     bool     `toml:"state"`
+	Limits    limits   `toml:"limits"`
+}
+
+type limits struct {
+	Memory       *string `toml:"memory"`
+	Descriptors  *int    `toml:"descriptors"`
+	Connections  *int    `toml:"connections"`
+	Instances    *int    `toml:"instances"`
+	SetupTimeout *string `toml:"setup-timeout"`
+	DrainTimeout *string `toml:"drain-timeout"`
+}
+
+// Error is something wrong in a file.
+type Error struct {
+	File string
+	Line int    // 0 if unknown
+	Key  string // "" if there is none to name
+	Err  error
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(e.File)
+	if e.Line > 0 {
+		fmt.Fprintf(&b, ":%d", e.Line)
+	}
+	if e.Key != "" {
+		b.WriteString(": " + e.Key)
+	}
+	return b.String() + ": " + e.Err.Error()
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Read reads a file. The error joins an [*Error] for each thing that is wrong in it.
+func Read(file string) (Settings, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return Settings{}, err
+	}
+	s, err := parse(file, text)
+	if s.Config != "" && !filepath.IsAbs(s.Config) {
+		s.Config = filepath.Join(filepath.Dir(file), s.Config)
+	}
+	return s, err
+}
+
+func parse(file string, text []byte) (Settings, error) {
+	var d document
+	decoder := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields()
+	if err := decoder.Decode(&d); err != nil {
+		return Settings{}, explain(file, err)
+	}
+	c := checker{file: file, lines: keyLines(text)}
+	s := Settings{
+		Config: d.Config,
+		State:  d.State,
+		Limits: Limits{
+			Memory:       c.size("limits.memory", d.Limits.Memory),
+			Descriptors:  c.number("limits.descriptors", d.Limits.Descriptors),
+			Connections:  c.number("limits.connections", d.Limits.Connections),
+			Instances:    c.number("limits.instances", d.Limits.Instances),
+			SetupTimeout: c.duration("limits.setup-timeout", d.Limits.SetupTimeout),
+			DrainTimeout: c.duration("limits.drain-timeout", d.Limits.DrainTimeout),
+		},
+		Instances: c.number("instances", d.Instances),
+	}
+	if d.Each {
+		if d.Instances != nil {
+			c.fail("instance-per-connection", errors.New("it contradicts instances; give one of the two"))
+		}
+		s.Instances = transport.InstancePerConn
+	}
+	for _, text := range d.Allow {
+		rule, err := transport.ParseAddressRule(text)
+		if err != nil {
+			c.fail("allow", err)
+		}
+		s.Allow = append(s.Allow, rule)
+	}
+	return s, c.join()
+}
+
+// goType finds what go-toml says of a value of the wrong type.
+var goType = regexp.MustCompile(`^cannot decode TOML (\w+) into .* of type (\S+)$`)
+
+// nouns are the types of a document for those who do not write Go.
+var nouns = map[string]string{"string": "a string", "int": "a number", "bool": "true or false", "[]string": "a list of strings", "settings.limits": "a table"}
+
+// explain turns the decoder's errors into ours.
+func explain(file string, err error) error {
+	var unknown *toml.StrictMissingError
+	var bad *toml.DecodeError
+	switch {
+	case errors.As(err, &unknown):
+		var errs []error
+		for _, e := range unknown.Errors {
+			line, _ := e.Position()
+			errs = append(errs, &Error{file, line, strings.Join(e.Key(), "."), errors.New("there is no such key")})
+		}
+		return errors.Join(errs...)
+	case errors.As(err, &bad):
+		line, _ := bad.Position()
+		text := strings.TrimPrefix(bad.Error(), "toml: ")
+		if m := goType.FindStringSubmatch(text); m != nil {
+			text = fmt.Sprintf("it must be %s, and is of the type %s", nouns[strings.TrimPrefix(m[2], "*")], m[1])
+		}
+		return &Error{file, line, strings.Join(bad.Key(), "."), errors.New(text)}
+	}
+	return &Error{File: file, Err: err}
+}
+
+// checker collects what is wrong with values.
+type checker struct {
+	file  string
+	lines map[string]int // of keys
+	errs  []*Error
+}
+
+// join returns the errors in the order of their lines.
+func (c *checker) join() error {
+	slices.SortStableFunc(c.errs, func(a, b *Error) int { return a.Line - b.Line })
+	all := make([]error, len(c.errs))
+	for i, err := range c.errs {
+		all[i] = err
+	}
+	return errors.Join(all...)
+}
+
+func (c *checker) fail(key string, err error) {
+	line, ok := c.lines[key]
+	if !ok { // it is in an inline table
+		table, _, _ := strings.Cut(key, ".")
+		line = c.lines[table]
+	}
+	c.errs = append(c.errs, &Error{c.file, line, key, err})
+}
+
+// most is the largest number of anything that a file may ask for.
+const most = 1 << 20
+
+func (c *checker) number(key string, n *int) int {
+	if n == nil {
+		return 0
+	}
+	if *n < 1 || *n > most {
+		c.fail(key, fmt.Errorf("%d is not between 1 and %d", *n, most))
+	}
+	return *n
+}
+
+// sizes are what a size may look like; the schema says the same.
+var sizes = regexp.MustCompile(`^([1-9][0-9]{0,6})(KiB|MiB|GiB)$`)
+
+func (c *checker) size(key string, text *string) uint64 {
+	if text == nil {
+		return 0
+	}
+	m := sizes.FindStringSubmatch(*text)
+	if m == nil {
+		c.fail(key, fmt.Errorf("%q is no size such as 256MiB (units: KiB, MiB, GiB)", *text))
+		return 0
+	}
+	n, err := strconv.ParseUint(m[1], 10, 64)
+	if err != nil {
+		c.fail(key, err)
+	}
+	n <<= map[string]int{"KiB": 10, "MiB": 20, "GiB": 30}[m[2]]
+	if n > 4<<30 {
+		c.fail(key, fmt.Errorf("%s is more than 4GiB, which is all that WebAssembly can address", *text))
+	}
+	return n
+}
+
+// durations are what a time may look like; the schema says the same.
+var durations = regexp.MustCompile(`^([1-9][0-9]{0,6})(ms|s|m|h)$`)
+
+func (c *checker) duration(key string, text *string) time.Duration {
+	if text == nil {
+		return 0
+	}
+	if !durations.MatchString(*text) {
+		c.fail(key, fmt.Errorf("%q is no time such as 30s (units: ms, s, m, h)", *text))
+		return 0
+	}
+	d, err := time.ParseDuration(*text)
+	if err != nil {
+		c.fail(key, err)
+	}
+	return d
+}
+
+// Apply puts the settings into a configuration, but for State. It reads the
+// module's configuration file.
+func (s *Settings) Apply(cfg *transport.Config) error {
+	if s.Config != "" {
+		text, err := os.ReadFile(s.Config)
+		if err != nil {
+			return fmt.Errorf("read the module's configuration: %w", err)
+		}
+		cfg.ModuleConfig = text
+	}
+	cfg.Allow = append(cfg.Allow, s.Allow...)
+	cfg.Instances = s.Instances
+	cfg.MaxMemory, cfg.MaxDescriptors = s.Limits.Memory, s.Limits.Descriptors
+	cfg.MaxConns, cfg.MaxInstances = s.Limits.Connections, s.Limits.Instances
+	cfg.SetupTimeout, cfg.DrainTimeout = s.Limits.SetupTimeout, s.Limits.DrainTimeout
+	return nil
+}

@@ -1,0 +1,264 @@
+package settings
+
+import (
+	"encoding/json"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"waterproxy/transport"
+)
+
+const schemaFile = "../../docs/transport.schema.json"
+
+const everything = `config = "mine.cfg"
+allow = ["*.example.com:443", "udp/10.0.0.0/8:1-9"]
+instances = 3
+state = true
+
+[limits]
+memory = "64MiB"
+descriptors = 10
+connections = 20
+instances = 30
+setup-timeout = "1500ms"
+drain-timeout = "2m"
+`
+
+func TestRead(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "mine.toml")
+	for name, text := range map[string]string{file: everything, filepath.Join(dir, "mine.cfg"): "secret"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := Read(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !s.State {
+		t.Error("no state")
+	}
+	var cfg transport.Config
+	if err := s.Apply(&cfg); err != nil {
+		t.Fatal(err)
+	}
+	var allowed []string
+	for _, r := range cfg.Allow {
+		allowed = append(allowed, r.String())
+	}
+	if want := []string{"*.example.com:443", "udp/10.0.0.0/8:1-9"}; !slices.Equal(allowed, want) {
+		t.Errorf("allowed: %q", allowed)
+	}
+	cfg.Allow = nil
+	want := transport.Config{
+		ModuleConfig: []byte("secret"), Instances: 3, MaxMemory: 64 << 20, MaxDescriptors: 10, MaxConns: 20,
+		MaxInstances: 30, SetupTimeout: 1500 * time.Millisecond, DrainTimeout: 2 * time.Minute,
+	}
+	if !reflect.DeepEqual(cfg, want) {
+		t.Errorf("%+v, want %+v", cfg, want)
+	}
+}
+
+// documents are good ones, with "", and bad ones with what the error begins with
+// after the file's name. The schema is of the same opinion, but for those of which
+// only the program can know.
+var documents = []struct {
+	text, err   string
+	schemaTakes bool
+}{
+	{"", "", true},
+	{everything, "", true},
+	{"instance-per-connection = true", "", true},
+	{"instance-per-connection = false\ninstances = 1", "", true},
+	{"limits = {memory = '4GiB', setup-timeout = '1h'}", "", true},
+
+	{"colour = 1", ":1: colour: there is no such key", false},
+	{"state = true\n[limits]\n\nmemroy = '1GiB'\nx = 1", ":4: limits.memroy: there is no such key", false},
+	{"[extra]\na = 1", ":1: extra: there is no such key", false},
+	{"\nstate = 'yes'", ":2: state: it must be true or false, and is of the type string", false},
+	{"config = 1", ":1: config: it must be a string, and is of the type integer", false},
+	{"allow = 'x:1'", ":1: allow: it must be a list of strings", false},
+	{"allow = [1]", ":1: allow: it must be a string", false},
+	{"limits = 1", ":1: limits: it must be a table", false},
+	{"instances = 1.5", ":1: instances: it must be a number, and is of the type float", false},
+	{"instances = 0", ":1: instances: 0 is not between", false},
+	{"instances = 2000000", ":1: instances: 2000000 is not between", false},
+	{"[limits]\ndescriptors = -1", ":2: limits.descriptors: -1 is not between", false},
+	{"[limits]\n# one\n# two\nmemory = '1 GiB'", ":4: limits.memory: \"1 GiB\" is no size", false},
+	{"state = true\nlimits = {memory = 'x'}", ":2: limits.memory: \"x\" is no size", false},
+	{"limits.memory = 'x'", ":1: limits.memory: \"x\" is no size", false},
+	{"[limits]\nmemory = '0MiB'", ":2: limits.memory: ", false},
+	{"[limits]\nsetup-timeout = '30'", ":2: limits.setup-timeout: \"30\" is no time", false},
+	{"[limits]\ndrain-timeout = '-1s'", ":2: limits.drain-timeout: ", false},
+	{"instance-per-connection = true\ninstances = 2", ":1: instance-per-connection: it contradicts", false},
+	{"allow = ['nohost']", ":1: allow: ", false},
+
+	{"[limits]\nmemory = '5GiB'", ":2: limits.memory: 5GiB is more than", true},
+	{"\nallow = ['a:1', '[:1']", ":2: allow: ", true},
+	{"allow = ['a:0']", ":1: allow: ", true},
+}
+
+func TestDocuments(t *testing.T) {
+	for _, d := range documents {
+		_, err := parse("F", []byte(d.text))
+		switch {
+		case d.err == "" && err != nil:
+			t.Errorf("%q: %v", d.text, err)
+		case d.err != "" && (err == nil || !strings.HasPrefix(err.Error(), "F"+d.err)):
+			t.Errorf("%q: %v, want F%s...", d.text, err, d.err)
+		}
+	}
+}
+
+// Not only the first thing that is wrong is told.
+func TestAllErrors(t *testing.T) {
+	_, err := parse("F", []byte("instances = 0\nallow = ['x', 'y']\n[limits]\nconnections = 0"))
+	if err == nil {
+		t.Fatal("no error")
+	}
+	rest := err.Error()
+	for _, want := range []string{"F:1: instances", "F:2: allow", `"x"`, "F:2: allow", `"y"`, "F:4: limits.connections"} {
+		_, after, ok := strings.Cut(rest, want)
+		if !ok {
+			t.Errorf("%v lacks %q in its place", err, want)
+		}
+		rest = after
+	}
+	if _, err := parse("F", []byte("a = 1\nb = 2")); !strings.Contains(err.Error(), "F:2: b") {
+		t.Error(err)
+	}
+	// What is not TOML at all has a line, too.
+	var e *Error
+	if _, err := parse("F", []byte("state = true\nstate ?")); !errors.As(err, &e) || e.Line != 2 {
+		t.Errorf("%v", err)
+	}
+}
+
+// The schema accepts and refuses the same documents.
+func TestSchemaAccepts(t *testing.T) {
+	schema, err := jsonschema.NewCompiler().Compile(schemaFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range documents {
+		var tree map[string]any
+		if err := toml.Unmarshal([]byte(d.text), &tree); err != nil {
+			t.Fatal(err)
+		}
+		if tree == nil {
+			tree = map[string]any{}
+		}
+		err := schema.Validate(plain(t, tree))
+		if (err == nil) != (d.err == "" || d.schemaTakes) {
+			t.Errorf("%q: %v", d.text, err)
+		}
+	}
+}
+
+// plain turns a tree into what the validator knows.
+func plain(t *testing.T, tree any) any {
+	t.Helper()
+	text, err := json.Marshal(tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := jsonschema.UnmarshalJSON(strings.NewReader(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// The example in the manual is a good one, and has everything.
+func TestManual(t *testing.T) {
+	text, err := os.ReadFile("../../docs/modules.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(text), "```toml\n")
+	example, _, ok := strings.Cut(example, "```")
+	if !ok {
+		t.Fatal("there is no example")
+	}
+	if _, err := parse("modules.md", []byte(example)); err != nil {
+		t.Error(err)
+	}
+	keys := map[string]string{}
+	typeKeys("", reflect.TypeFor[document](), keys)
+	for key := range keys {
+		if i := strings.LastIndexByte(key, '.'); !strings.Contains(example, key[i+1:]) {
+			t.Errorf("the example lacks %s", key)
+		}
+	}
+}
+
+// node is what this test reads of a schema.
+type node struct {
+	Type       string          `json:"type"`
+	Default    any             `json:"default"`
+	Properties map[string]node `json:"properties"`
+}
+
+// The schema and the Go type have the same keys, of the same types, and the schema
+// names the defaults that the library has.
+func TestSchemaAgrees(t *testing.T) {
+	text, err := os.ReadFile(schemaFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema node
+	if err := json.Unmarshal(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	got, want := map[string]string{}, map[string]string{}
+	schema.keys("", got)
+	typeKeys("", reflect.TypeFor[document](), want)
+	if !maps.Equal(got, want) {
+		t.Errorf("the schema has\n%v, the type\n%v", got, want)
+	}
+	limits := schema.Properties["limits"].Properties
+	for key, want := range map[string]any{
+		"descriptors": float64(transport.DefaultMaxDescriptors), "connections": float64(transport.DefaultMaxConns),
+		"instances": float64(transport.DefaultMaxInstances), "setup-timeout": "30s", "drain-timeout": "30s",
+	} {
+		if got := limits[key].Default; got != want {
+			t.Errorf("%s: default %v, want %v", key, got, want)
+		}
+	}
+	if transport.DefaultSetupTimeout != 30*time.Second || transport.DefaultDrainTimeout != 30*time.Second {
+		t.Error("the library's times are not those of the schema")
+	}
+}
+
+func (n node) keys(prefix string, all map[string]string) {
+	for name, p := range n.Properties {
+		all[prefix+name] = p.Type
+		p.keys(prefix+name+".", all)
+	}
+}
+
+func typeKeys(prefix string, t reflect.Type, all map[string]string) {
+	for f := range t.Fields() {
+		name, ft := prefix+f.Tag.Get("toml"), f.Type
+		if ft.Kind() == reflect.Pointer {
+			ft = ft.Elem()
+		}
+		all[name] = map[reflect.Kind]string{
+			reflect.String: "string", reflect.Int: "integer", reflect.Bool: "boolean", reflect.Slice: "array", reflect.Struct: "object",
+		}[ft.Kind()]
+		if ft.Kind() == reflect.Struct {
+			typeKeys(name+".", ft, all)
+		}
+	}
+}

@@ -1,0 +1,303 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"waterproxy/transport/testmodules"
+)
+
+// moduleVersion returns a module's file with a custom section, which makes it
+// another one that does the same.
+func moduleVersion(wasm []byte, n int) []byte {
+	section := fmt.Appendf([]byte{7}, "version%d", n) // a name of seven bytes
+	return append(append(bytes.Clone(wasm), 0, byte(len(section))), section...)
+}
+
+// install puts a file in the place of another as an operator should: at once.
+func install(t *testing.T, file string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(file+".new", content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(file+".new", file); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// said returns how many lines of standard output have a text.
+func (p *process) said(text string) (n int) {
+	for _, line := range p.stdout.get() {
+		if strings.Contains(line, text) {
+			n++
+		}
+	}
+	return n
+}
+
+// await waits until so many lines of standard output have a text.
+func (p *process) await(text string, n int) {
+	p.t.Helper()
+	for end := time.Now().Add(patience); p.said(text) < n; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			p.t.Fatalf("%q is said %d times, want %d", text, p.said(text), n)
+		}
+	}
+}
+
+func (p *process) hangUp() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// busy exchanges bytes over a connection until stop is called.
+type busy struct {
+	near, far *net.TCPConn
+	rounds    atomic.Int64
+	halt      atomic.Bool
+	ended     chan error
+}
+
+func keepBusy(near, far *net.TCPConn) *busy {
+	b := &busy{near: near, far: far, ended: make(chan error, 1)}
+	go func() { b.ended <- b.run() }()
+	return b
+}
+
+func (b *busy) run() error {
+	there, back := random(3000), random(2000)
+	for !b.halt.Load() {
+		for _, way := range []struct {
+			from, to *net.TCPConn
+			text     []byte
+		}{{b.near, b.far, there}, {b.far, b.near, back}} {
+			if _, err := way.from.Write(way.text); err != nil {
+				return err
+			}
+			got := make([]byte, len(way.text))
+			if _, err := io.ReadFull(way.to, got); err != nil {
+				return err
+			}
+			if !bytes.Equal(got, way.text) {
+				return fmt.Errorf("other bytes have arrived")
+			}
+		}
+		b.rounds.Add(1)
+		time.Sleep(10 * time.Millisecond)
+	}
+	return nil
+}
+
+func (b *busy) stop() error {
+	b.halt.Store(true)
+	return <-b.ended
+}
+
+const (
+	loaded    = "new connections use the new version"
+	unchanged = "there is nothing new to load"
+	notLoaded = "a new version cannot be used; the old one stays"
+)
+
+// Two hundred connections run while the module is replaced twenty times, on both
+// sides. None is lost, each version carries new ones, and a broken file in between
+// changes nothing.
+func TestHotReload(t *testing.T) {
+	for name, instances := range map[string]string{"shared": "instances = 1", "each": "instance-per-connection = true"} {
+		t.Run(name, func(t *testing.T) { hotReload(t, instances) })
+	}
+}
+
+func hotReload(t *testing.T, instances string) {
+	const connections, versions = 200, 20
+	dir := t.TempDir()
+	file := filepath.Join(dir, "t.wasm")
+	wasm := testmodules.Load(t, "many_c")
+	if strings.Contains(instances, "connection") {
+		wasm = testmodules.Load(t, "plain_v1")
+	}
+	install(t, file, wasm)
+	install(t, filepath.Join(dir, "t.toml"), []byte(instances))
+	p := startPair(t, "t", "-modules", dir)
+
+	var all []*busy
+	connect := func() {
+		near, far := p.connect(t)
+		if err := exchange(crossed{near, far}, []byte("x"), []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, keepBusy(near, far))
+	}
+	for range connections {
+		connect()
+	}
+	for n := range versions {
+		if n == versions/2 {
+			install(t, file, []byte("this is no module"))
+			for _, side := range []*process{p.client, p.server} {
+				side.hangUp()
+				side.await(notLoaded, 1)
+			}
+			connect()
+		}
+		install(t, file, moduleVersion(wasm, n))
+		for _, side := range []*process{p.client, p.server} {
+			side.hangUp()
+			side.await(loaded, n+1)
+		}
+		connect()
+	}
+	for _, side := range []*process{p.client, p.server} {
+		if n := side.said(notLoaded); n != 1 {
+			t.Errorf("%d versions were not loaded, want 1", n)
+		}
+	}
+	var before []int64
+	for _, b := range all {
+		before = append(before, b.rounds.Load())
+	}
+	time.Sleep(time.Second)
+	var stopping sync.WaitGroup
+	for i, b := range all {
+		stopping.Go(func() {
+			if err := b.stop(); err != nil {
+				t.Errorf("connection %d: %v", i, err)
+			}
+			if b.rounds.Load() == before[i] {
+				t.Errorf("connection %d stands still", i)
+			}
+		})
+	}
+	stopping.Wait()
+}
+
+// With -watch nobody has to send a signal. Settings that are wrong leave the old
+// ones in place.
+func TestWatch(t *testing.T) {
+	dir := t.TempDir()
+	file, toml := filepath.Join(dir, "t.wasm"), filepath.Join(dir, "t.toml")
+	wasm := testmodules.Load(t, "plain_v1")
+	install(t, file, wasm)
+	p := startPair(t, "t", "-modules", dir, "-watch")
+	use := func() {
+		t.Helper()
+		near, far := p.connect(t)
+		if err := exchange(crossed{near, far}, []byte("x"), []byte("x")); err != nil {
+			t.Error(err)
+		}
+	}
+	use()
+	p.server.address("t")
+	install(t, file, moduleVersion(wasm, 1))
+	p.client.await(loaded, 1)
+	p.server.await(loaded, 1)
+	use()
+	install(t, toml, []byte("state = true\ninstances = 0\n"))
+	p.client.await(notLoaded, 1)
+	p.client.await("t.toml:2: instances: 0 is not between", 1)
+	use()
+	install(t, toml, []byte("[limits]\ndescriptors = 12\n"))
+	p.client.await(loaded, 2)
+	use()
+	if err := os.Remove(toml); err != nil {
+		t.Fatal(err)
+	}
+	p.client.await(loaded, 3)
+}
+
+// What tor says about the way out applies to each version of a module, and to one that
+// is loaded when it is used.
+func TestReloadKeepsProxy(t *testing.T) {
+	proxy, tunnels := upstream(t, "user:password")
+	target := listen(t)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "t.wasm")
+	wasm := testmodules.Load(t, "plain_v1")
+	install(t, file, wasm)
+	env := clientVariables("t").with(variables{
+		"TOR_PT_PROXY": "http://user:password@" + proxy, "TOR_PT_OUTBOUND_BIND_ADDRESS_V4": "127.0.0.1",
+	})
+	env = started(t, env, []string{"-modules", dir})
+	p := launch(t, env, "-modules", dir)
+	use := func() {
+		t.Helper()
+		echo(t, connect(t, p.address("t"), target.Addr().String()), accept(t, target))
+		select {
+		case <-tunnels:
+		default:
+			t.Fatal("a connection went past the proxy")
+		}
+	}
+	use()
+	for n := range 2 {
+		install(t, file, moduleVersion(wasm, n))
+		p.hangUp()
+		p.await(loaded, n+1)
+		use()
+	}
+}
+
+// A transport that nobody has used is loaded by its first connection as it is then.
+func TestReloadBeforeUse(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "t.wasm")
+	wasm := testmodules.Load(t, "plain_v1")
+	install(t, file, wasm)
+	env := started(t, clientVariables("t"), []string{"-modules", dir})
+	p := launch(t, env, "-modules", dir)
+	p.ready()
+	install(t, file, []byte("this is no module"))
+	p.hangUp()
+	p.await(unchanged, 1)
+	if _, code := ask(t, p.address("t"), deadAddress(t), ""); code != replyFailure {
+		t.Errorf("reply %d, of a module that is none any more", code)
+	}
+	install(t, file, moduleVersion(wasm, 1))
+	echoThrough(t, p.address("t"))
+	install(t, file, moduleVersion(wasm, 2))
+	p.hangUp()
+	p.await(loaded, 1)
+	echoThrough(t, p.address("t"))
+}
+
+// What is wrong with settings is told at the start, whether or not the transport has
+// started before.
+func TestSettingsAreRead(t *testing.T) {
+	dir := t.TempDir()
+	install(t, filepath.Join(dir, "t.wasm"), testmodules.Load(t, "plain_v1"))
+	env := started(t, clientVariables("t"), []string{"-modules", dir})
+	install(t, filepath.Join(dir, "t.toml"), []byte("instances = 0"))
+	p := launch(t, env, "-modules", dir)
+	p.line(`^CMETHOD-ERROR t .*t\.toml:1: instances`)
+}
+
+// SIGHUP without a change changes nothing, and ends nothing.
+func TestHangUp(t *testing.T) {
+	const said = unchanged
+	p := launch(t, clientVariables("t"), append(module("t", "plain_v1"), "-log", "hangup.log", "-log-format", "json")...)
+	p.ready()
+	p.hangUp()
+	p.await(said, 1)
+	// tor is told first.
+	file := filepath.Join(stateDir, "hangup.log")
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		if text, err := os.ReadFile(file); strings.Contains(string(text), `"msg":"`+said) {
+			break
+		} else if time.Now().After(end) {
+			t.Fatalf("the log in the state directory is %q, %v", text, err)
+		}
+	}
+	ask(t, p.address("t"), deadAddress(t), "")
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/peterbourgon/ff/v3/ffcli"
+
+	"waterproxy/internal/bridgeline"
+	"waterproxy/server"
+	"waterproxy/transport"
+)
+
+// serverOptions are the flags of the server alone.
+type serverOptions struct {
+	transport, listen, forward, public string
+	args                               transport.Args
+}
+
+func serverCommand() *ffcli.Command {
+	fs := newFlagSet("waterproxy server")
+	var s standalone
+	o := serverOptions{args: transport.Args{}}
+	fs.StringVar(&o.transport, "transport", "", "the transport's `NAME`")
+	fs.StringVar(&o.listen, "listen", "", "listen for clients at `ADDRESS`, as 0.0.0.0:443")
+	fs.StringVar(&o.forward, "forward", "", "pass on connections to `ADDRESS`")
+	fs.StringVar(&o.public, "public", "", "the `ADDRESS` at which clients reach this server, for the bridge line")
+	fs.Func("option", "give the module an option, as `KEY=VALUE`; repeatable", func(arg string) error {
+		key, value, ok := strings.Cut(arg, "=")
+		if !ok || key == "" {
+			return fmt.Errorf("%q is not of the form KEY=VALUE", arg)
+		}
+		o.args[key] = append(o.args[key], value)
+		return nil
+	})
+	s.flags(fs)
+	return &ffcli.Command{
+		Name:       "server",
+		ShortUsage: "waterproxy server -transport NAME -listen ADDRESS -forward ADDRESS [flags]",
+		ShortHelp:  "accept connections of clients and pass them on, without tor",
+		LongHelp:   "It prints the bridge line to give to clients. See docs/standalone.md.",
+		FlagSet:    fs,
+		Exec: func(ctx context.Context, args []string) error {
+			if err := o.check(args); err != nil {
+				fmt.Fprintln(os.Stderr, "waterproxy server:", err)
+				return errUsage
+			}
+			return s.run(ctx, func(ctx context.Context) (listener, error) { return s.startServer(ctx, o) })
+		},
+	}
+}
+
+func (o *serverOptions) check(args []string) error {
+	switch {
+	case len(args) > 0:
+		return fmt.Errorf("it takes no arguments, only flags; got %q", args[0])
+	case o.transport == "" || o.listen == "" || o.forward == "":
+		return errors.New("-transport, -listen and -forward are needed")
+	}
+	err := bridgeline.CheckAddress(o.forward)
+	if o.public != "" {
+		err = errors.Join(err, bridgeline.CheckAddress(o.public))
+	}
+	return err
+}
+
+func (s *standalone) startServer(ctx context.Context, o serverOptions) (*server.Listener, error) {
+	addr, err := net.ResolveTCPAddr("tcp", o.listen)
+	if err != nil {
+		return nil, err
+	}
+	// Without a place for its keys, a module would ask for other ones in the bridge
+	// line at each start.
+	s.catalog.KeepState(o.transport)
+	adjust := func(cfg *transport.Config) { cfg.Args = o.args }
+	l, err := server.Listen(ctx, o.transport, addr, server.Forward(o.forward), s.log, s.meter)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.loaded.Start(ctx, o.transport, adjust, l); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	l.Serve()
+	if o.public == "" {
+		o.public = reachable(l.Addr().(*net.TCPAddr)).String()
+	}
+	fmt.Println(bridgeline.Line{Transport: o.transport, Address: o.public, Args: transport.Args(l.Args())})
+	return l, nil
+}
+
+// reachable guesses where clients reach a listener: at its own address, or, if that
+// is every address, at the first of this machine that is not for itself alone.
+func reachable(addr *net.TCPAddr) *net.TCPAddr {
+	if !addr.IP.IsUnspecified() {
+		return addr
+	}
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return addr // it is only a guess
+	}
+	for _, a := range all {
+		n, ok := a.(*net.IPNet)
+		if ok && n.IP.IsGlobalUnicast() && (n.IP.To4() != nil || addr.IP.To4() == nil) {
+			return &net.TCPAddr{IP: n.IP, Port: addr.Port}
+		}
+	}
+	return addr
+}

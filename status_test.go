@@ -1,0 +1,68 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"waterproxy/internal/meter"
+)
+
+// The table of a process, as it is printed where there is no terminal.
+func TestStatus(t *testing.T) {
+	address := deadAddress(t)
+	p := launch(t, clientVariables("t"), append(module("t", "plain_v1"), "-metrics", address)...)
+	ask(t, p.address("t"), deadAddress(t), "")
+	s := run(t, nil, "status", address)
+	s.checkStatus(0)
+	var got [][]string
+	for _, line := range s.stdout.get() {
+		got = append(got, strings.Fields(line))
+	}
+	if len(got) != 2 || strings.Join(got[1], " ") != "t 0 0 0 1 - 0 B 0 B 0 0 B 0 0" {
+		t.Errorf("the table is %q", got)
+	}
+}
+
+func TestTable(t *testing.T) {
+	rows := []meter.Row{{
+		Transport: "long_name", Open: 1, Finished: 22, Failed: 3, Refused: 4, ToNetwork: 3 << 20, FromNetwork: 5 << 40,
+		SetUp: 12345 * time.Microsecond, Instances: 2, Memory: 1536, Traps: 5, Limits: 6,
+	}, {Transport: "new"}}
+	before := []meter.Row{{Transport: "long_name", ToNetwork: 1 << 20, FromNetwork: 6 << 40}}
+	lines := strings.Split(table(rows, before, 2*time.Second), "\n")
+	if len(lines) != 4 || lines[3] != "" || len(lines[0]) != len(lines[1]) || len(lines[1]) != len(lines[2]) {
+		t.Fatalf("the table is %q", lines)
+	}
+	want := "long_name 1 22 3 4 12.3 ms 3.0 MiB (1.0 MiB/s) 5.0 TiB 2 1.5 KiB 5 6" // what went down is another process's
+	if got := strings.Join(strings.Fields(lines[1]), " "); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// The live table is drawn over itself, and ends with the process.
+func TestStatusLive(t *testing.T) {
+	m := meter.New()
+	address := deadAddress(t)
+	stop, err := m.Serve(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out lines
+	ended := make(chan struct{})
+	go func() {
+		if err := watchStatus(t.Context(), &out, address, 10*time.Millisecond); err == nil {
+			t.Error("the process has gone, and there is no error")
+		}
+		close(ended)
+	}()
+	out.await(t, `^\x1b\[1A\x1b\[J +TRANSPORT`, ended)
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		t.Error("it goes on")
+	}
+}
