@@ -34,7 +34,7 @@ func MeasureIdle(ctx context.Context, p *Path, counts []int, watch time.Duration
 	var out []Idle
 	var links []*Link
 	defer func() { abortAll(links) }()
-	fresh, err := p.Usage()
+	fresh, err := p.loaded(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -54,6 +54,20 @@ func MeasureIdle(ctx context.Context, p *Path, counts []int, watch time.Duration
 		out = append(out, state)
 	}
 	return out, checkAlive(ctx, links, p.Timeout)
+}
+
+// loaded is the state of both processes after a first connection, for which they may
+// have loaded what all others use.
+func (p *Path) loaded(ctx context.Context) (fresh [2]*Usage, err error) {
+	first, err := p.OpenAll(ctx, 1)
+	abortAll(first)
+	if err != nil {
+		return fresh, err
+	}
+	if err := sleep(ctx, maxSettle); err != nil {
+		return fresh, err
+	}
+	return p.Usage()
 }
 
 // WatchIdle watches the path's processes while nothing is sent. fresh is their
@@ -112,6 +126,7 @@ func IdleMetrics(n int, client, server string) []Metric {
 	for _, process := range []struct{ key, label string }{{"client", client}, {"server", server}} {
 		out = append(out,
 			Metric{Key: key(process.key + "_rss"), Label: about("RSS per connection, " + process.label), Unit: "kB", Better: Lower},
+			Metric{Key: key(process.key + "_total"), Label: about("RSS of the process, " + process.label), Unit: "MB", Better: Lower},
 			Metric{Key: key(process.key + "_threads"), Label: about("OS threads, " + process.label), Better: Lower},
 			Metric{Key: key(process.key + "_fds"), Label: about("descriptors, " + process.label)},
 			Metric{Key: key(process.key + "_cpu"), Label: about("CPU while idle, " + process.label), Unit: "%"})
@@ -128,6 +143,7 @@ func (s Idle) Sample() Sample {
 		}
 		key := fmt.Sprintf("idle%d_%s", s.Conns, side)
 		out[key+"_rss"] = proc.RSSPerConn / 1e3
+		out[key+"_total"] = float64(proc.RSS) / 1e6
 		out[key+"_threads"] = float64(proc.Threads)
 		out[key+"_fds"] = float64(proc.FDs)
 		out[key+"_cpu"] = proc.CPUPercent
