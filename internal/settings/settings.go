@@ -36,6 +36,7 @@ type Settings struct {
 type Limits struct {
 	Memory       uint64
 	Descriptors  int
+	Threads      int
 	Connections  int
 	Instances    int
 	SetupTimeout time.Duration
@@ -55,6 +56,7 @@ type document struct {
 type limits struct {
 	Memory       *string `toml:"memory"`
 	Descriptors  *int    `toml:"descriptors"`
+	Threads      *int    `toml:"threads"`
 	Connections  *int    `toml:"connections"`
 	Instances    *int    `toml:"instances"`
 	SetupTimeout *string `toml:"setup-timeout"`
@@ -109,6 +111,7 @@ func parse(file string, text []byte) (Settings, error) {
 		Limits: Limits{
 			Memory:       c.size("limits.memory", d.Limits.Memory),
 			Descriptors:  c.number("limits.descriptors", d.Limits.Descriptors),
+			Threads:      c.number("limits.threads", d.Limits.Threads),
 			Connections:  c.number("limits.connections", d.Limits.Connections),
 			Instances:    c.number("limits.instances", d.Limits.Instances),
 			SetupTimeout: c.duration("limits.setup-timeout", d.Limits.SetupTimeout),
@@ -254,6 +257,7 @@ func (s *Settings) Apply(cfg *transport.Config) error {
 	cfg.Allow = append(cfg.Allow, s.Allow...)
 	cfg.Instances = s.Instances
 	cfg.MaxMemory, cfg.MaxDescriptors = s.Limits.Memory, s.Limits.Descriptors
+	cfg.MaxThreads = s.Limits.Threads
 	cfg.MaxConns, cfg.MaxInstances = s.Limits.Connections, s.Limits.Instances
 	cfg.SetupTimeout, cfg.DrainTimeout = s.Limits.SetupTimeout, s.Limits.DrainTimeout
 	return nil

@@ -28,6 +28,7 @@ state = true
 [limits]
 memory = "64MiB"
 descriptors = 10
+threads = 3
 connections = 20
 instances = 30
 setup-timeout = "1500ms"
@@ -62,7 +63,7 @@ func TestRead(t *testing.T) {
 	}
 	cfg.Allow = nil
 	want := transport.Config{
-		ModuleConfig: []byte("secret"), Instances: 3, MaxMemory: 64 << 20, MaxDescriptors: 10, MaxConns: 20,
+		ModuleConfig: []byte("secret"), Instances: 3, MaxMemory: 64 << 20, MaxDescriptors: 10, MaxThreads: 3, MaxConns: 20,
 		MaxInstances: 30, SetupTimeout: 1500 * time.Millisecond, DrainTimeout: 2 * time.Minute,
 	}
 	if !reflect.DeepEqual(cfg, want) {
@@ -229,7 +230,7 @@ func TestSchemaAgrees(t *testing.T) {
 	}
 	limits := schema.Properties["limits"].Properties
 	for key, want := range map[string]any{
-		"descriptors": float64(transport.DefaultMaxDescriptors), "connections": float64(transport.DefaultMaxConns),
+		"descriptors": float64(transport.DefaultMaxDescriptors), "threads": float64(transport.DefaultMaxThreads), "connections": float64(transport.DefaultMaxConns),
 		"instances": float64(transport.DefaultMaxInstances), "setup-timeout": "30s", "drain-timeout": "30s",
 	} {
 		if got := limits[key].Default; got != want {
