@@ -126,7 +126,7 @@ func IdleMetrics(n int, client, server string) []Metric {
 	for _, process := range []struct{ key, label string }{{"client", client}, {"server", server}} {
 		out = append(out,
 			Metric{Key: key(process.key + "_rss"), Label: about("RSS per connection, " + process.label), Unit: "kB", Better: Lower},
-			Metric{Key: key(process.key + "_total"), Label: about("RSS of the process, " + process.label), Unit: "MB", Better: Lower},
+			Metric{Key: key(process.key + "_total"), Label: about("RSS in all, " + process.label), Unit: "MB", Better: Lower},
 			Metric{Key: key(process.key + "_threads"), Label: about("OS threads, " + process.label), Better: Lower},
 			Metric{Key: key(process.key + "_fds"), Label: about("descriptors, " + process.label)},
 			Metric{Key: key(process.key + "_cpu"), Label: about("CPU while idle, " + process.label), Unit: "%"})
