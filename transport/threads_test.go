@@ -3,7 +3,9 @@ package transport
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -39,6 +41,32 @@ func TestThreads(t *testing.T) {
 				t.Errorf("the module reports\n%s\nwant\n%s", report, want)
 			}
 		})
+	}
+}
+
+// TestThreadsAtLimit: a thread that the module has joined does not count any more, and
+// the limit holds for threads that never call the host.
+func TestThreadsAtLimit(t *testing.T) {
+	for _, engine := range []string{"compiler", "interpreter"} {
+		for _, limit := range []uint32{1, 2, 8} {
+			t.Run(fmt.Sprint(engine, limit), func(t *testing.T) {
+				cfg := testConfig(t, "workers_v1")
+				cfg.Module = compile(t, "probe_threads_limit", engine == "interpreter")
+				cfg.MaxThreads = int(limit)
+				near, _ := clientLink(t, cfg).connect(t)
+				report, err := io.ReadAll(near)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got struct{ AtOnce, Refused, AtOnceAgain uint32 }
+				if _, err := binary.Decode(report, binary.LittleEndian, &got); err != nil {
+					t.Fatal(err)
+				}
+				if got.AtOnce != limit || got.Refused != 0 || got.AtOnceAgain != limit {
+					t.Errorf("%+v at a limit of %d", got, limit)
+				}
+			})
+		}
 	}
 }
 

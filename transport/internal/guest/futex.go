@@ -27,7 +27,7 @@ const (
 	waitTimedOut = 2
 )
 
-// futexFuncs stand in for the instructions of those names: see
+// futexFuncs stand in for the instructions of those names, and for a checkpoint: see
 // wasmfile.ShareMemory.
 var futexFuncs = []hostFunc{
 	{wasmfile.Wait32, []api.ValueType{i32, i32, i64, i32}, true, func(c *call, a []uint64) {
@@ -42,6 +42,7 @@ var futexFuncs = []hostFunc{
 		c.word(a[0], a[2], 4)
 		a[0] = uint64(c.in.shared.futex.notify(uint32(a[0]+a[2]), uint32(a[1])))
 	}},
+	{wasmfile.Checkpoint, nil, true, func(c *call, a []uint64) { c.in.threads.beat(c.thread, aStretch) }},
 }
 
 var (

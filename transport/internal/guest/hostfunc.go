@@ -80,6 +80,8 @@ func instantiateHost(ctx context.Context, rt wazero.Runtime) error {
 }
 
 func (f hostFunc) goModuleFunc() api.GoModuleFunc {
+	// A call shows that its thread goes on: see threads.awaitLeaving.
+	shows := f.name != wasmfile.Notify && f.name != wasmfile.Checkpoint
 	return func(ctx context.Context, m api.Module, stack []uint64) {
 		t := ctx.Value(threadKey{}).(*thread)
 		t.in.checkAlive()
@@ -88,12 +90,18 @@ func (f hostFunc) goModuleFunc() api.GoModuleFunc {
 				stack[i] = uint64(uint32(stack[i]))
 			}
 		}
-		if t.in.shared != nil {
-			t.call.mem = t.in.shared
-		} else {
+		if t.in.shared == nil {
 			t.call.mem = m.Memory()
+			f.call(&t.call, stack)
+			return
+		}
+		t.call.mem = t.in.shared
+		if shows {
+			t.inHost.Store(true)
+			t.in.threads.beat(t, aCall)
 		}
 		f.call(&t.call, stack)
+		t.inHost.Store(false)
 	}
 }
 

@@ -147,6 +147,7 @@ func newInstance(ctx context.Context, m *Module, o Options) *Instance {
 	in := &Instance{o: o, module: m, shape: m.shape, dead: make(chan struct{})}
 	// ctx itself bounds the start only, by way of Kill.
 	in.life, in.endLife = context.WithCancel(context.WithoutCancel(ctx))
+	in.threads.init()
 	in.main = newThread(in)
 	in.memory.Limit, in.memory.Image = o.Limits.Memory, m.image
 	in.mode = stream.Careful

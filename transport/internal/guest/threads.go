@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tetratelabs/wazero"
@@ -32,6 +34,10 @@ type thread struct {
 	shown    bool     // the module has been shown the end of its work
 	bufs     [][]byte // scratch for iovecs
 	call     call     // the host call under way, which never nests
+
+	// For threads.awaitLeaving, of a thread besides the main one:
+	inHost atomic.Bool   // it is in a host call, or has not yet begun
+	beats  atomic.Uint64 // what it has done since
 }
 
 type threadKey struct{}
@@ -39,6 +45,7 @@ type threadKey struct{}
 func newThread(in *Instance) *thread {
 	t := &thread{in: in, wake: stream.NewSignal(), notified: stream.NewSignal()}
 	t.call.thread = t
+	t.inHost.Store(true)
 	return t
 }
 
@@ -97,6 +104,7 @@ func (t *thread) invoke(name string, args ...uint64) ([]uint64, error) {
 	if err := t.in.alive(); err != nil {
 		return nil, err
 	}
+	t.inHost.Store(false)
 	out, err := t.mod.ExportedFunction(name).Call(t.context(), args...)
 	if err != nil {
 		return nil, t.in.failure(name, err)
@@ -126,11 +134,16 @@ func (t *thread) aboutToWait() {
 type threads struct {
 	mu      sync.Mutex
 	running []*thread // those that can be stopped
-	started int       // besides the main one, and have not ended
+	counted []*thread // besides the main one, until nothing is left of them
 	lastID  uint32
+	stopped bool
+	changed *sync.Cond // counted, stopped, and signs of life while asking is not 0
 
-	group sync.WaitGroup // of those
+	asking atomic.Int32   // calls of awaitLeaving
+	group  sync.WaitGroup // of counted
 }
+
+func (ts *threads) init() { ts.changed = sync.NewCond(&ts.mu) }
 
 func (ts *threads) add(t *thread) {
 	ts.mu.Lock()
@@ -151,6 +164,8 @@ func (ts *threads) stop() {
 	for _, t := range ts.running {
 		t.stop.Set(1)
 	}
+	ts.stopped = true
+	ts.changed.Broadcast()
 }
 
 // wait waits for those that were started.
@@ -168,33 +183,82 @@ func (ts *threads) wake() {
 // maxThreadID is that of wasi-threads.
 const maxThreadID = 1<<29 - 1
 
-// reserve makes room for one more thread and gives it a number.
-func (ts *threads) reserve(limit int) (id uint32, err error) {
+// reserve counts one more thread and gives it a number. At the limit it waits for
+// those that are on their way out.
+func (ts *threads) reserve(t *thread, limit int) (id uint32, err error) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	if ts.started >= limit {
+	if len(ts.counted) >= limit {
+		ts.awaitLeaving(limit)
+	}
+	if ts.stopped || len(ts.counted) >= limit {
 		return 0, &LimitError{"threads", limit}
 	}
-	ts.started++
+	ts.counted = append(ts.counted, t)
 	ts.lastID = ts.lastID%maxThreadID + 1
 	return ts.lastID, nil
 }
 
-func (ts *threads) unreserve() {
+func (ts *threads) unreserve(t *thread) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	ts.started--
+	ts.counted = slices.DeleteFunc(ts.counted, func(o *thread) bool { return o == t })
+	ts.changed.Broadcast()
+}
+
+// Signs of life, in beats. So many show that a thread goes on:
+const (
+	goesOn   = 2
+	aCall    = goesOn // a host call has begun
+	aStretch = 1      // a checkpoint has come: some thousand loops and calls
+)
+
+// awaitLeaving waits until there is room for a thread, or until each that counts has
+// shown that it goes on. The lock is held.
+//
+// A module knows that a thread has ended by what the thread leaves in memory, as
+// pthread_join does, and that is some instructions before the host knows. Such a
+// thread neither waits nor asks the host for anything but to notify others, nor is
+// it at work for long. So a thread that is in a host call, or makes one, or comes to
+// two checkpoints, had not ended. Every thread does one of this or ends, however
+// little of the processor it gets, which is why no time has to be set for it.
+func (ts *threads) awaitLeaving(limit int) {
+	ts.asking.Add(1)
+	defer ts.asking.Add(-1)
+	leaving := map[*thread]uint64{} // those that may be, with their beats
+	for _, t := range ts.counted {
+		leaving[t] = t.beats.Load()
+	}
+	for !ts.stopped && len(ts.counted) >= limit {
+		maps.DeleteFunc(leaving, func(t *thread, before uint64) bool {
+			return t.inHost.Load() || t.beats.Load()-before >= goesOn || !slices.Contains(ts.counted, t)
+		})
+		if len(leaving) == 0 {
+			return
+		}
+		ts.changed.Wait()
+	}
+}
+
+// beat notes a sign of life of a thread.
+func (ts *threads) beat(t *thread, beats uint64) {
+	t.beats.Add(beats)
+	if ts.asking.Load() > 0 {
+		ts.mu.Lock()
+		ts.changed.Broadcast()
+		ts.mu.Unlock()
+	}
 }
 
 // spawn runs work in a new thread. Whatever goes wrong there ends the instance.
 func (in *Instance) spawn(work func(t *thread, id uint32) error) (id uint32, err error) {
-	id, err = in.threads.reserve(in.o.Limits.Threads)
+	t := newThread(in)
+	id, err = in.threads.reserve(t, in.o.Limits.Threads)
 	if err != nil {
 		return 0, err
 	}
 	in.threads.group.Go(func() {
-		defer in.threads.unreserve()
-		t := newThread(in)
+		defer in.threads.unreserve(t)
 		defer t.close()
 		err := in.instantiate(t)
 		if err == nil {
@@ -215,6 +279,7 @@ func threadSpawn(c *call, stack []uint64) {
 		return err
 	})
 	if err != nil {
+		c.in.checkAlive()
 		stack[0] = eAgain.negative()
 		return
 	}

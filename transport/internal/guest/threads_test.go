@@ -2,6 +2,7 @@ package guest
 
 import (
 	"errors"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -60,19 +61,69 @@ func TestThreadsShareDescriptors(t *testing.T) {
 // TestThreadNumbers: a thread that has ended makes room, and numbers stay those of
 // wasi-threads.
 func TestThreadNumbers(t *testing.T) {
-	var ts threads
+	in := newCall(t, stream.Posix).in
+	ts := &in.threads
 	ts.lastID = maxThreadID - 1
-	for _, want := range []uint32{maxThreadID, 1} {
-		if id, err := ts.reserve(2); err != nil || id != want {
+	first := newThread(in)
+	for i, want := range []uint32{maxThreadID, 1} {
+		th := first
+		if i > 0 {
+			th = newThread(in)
+		}
+		if id, err := ts.reserve(th, 2); err != nil || id != want {
 			t.Errorf("thread %d, %v, want %d", id, err, want)
 		}
 	}
-	if _, err := ts.reserve(2); !errors.As(err, new(*LimitError)) {
+	if _, err := ts.reserve(newThread(in), 2); !errors.As(err, new(*LimitError)) {
 		t.Errorf("one too many: %v", err)
 	}
-	ts.unreserve()
-	if id, err := ts.reserve(2); err != nil || id != 2 {
+	ts.unreserve(first)
+	if id, err := ts.reserve(newThread(in), 2); err != nil || id != 2 {
 		t.Errorf("thread %d, %v", id, err)
+	}
+}
+
+// TestThreadLeaves: at the limit a thread waits for one that may be on its way out,
+// and is refused as soon as that has shown that it goes on.
+func TestThreadLeaves(t *testing.T) {
+	for name, test := range map[string]struct {
+		happens func(ts *threads, other *thread)
+		refused bool
+	}{
+		"it ends":              {func(ts *threads, other *thread) { ts.unreserve(other) }, false},
+		"it calls the host":    {func(ts *threads, other *thread) { ts.beat(other, aCall) }, true},
+		"it computes":          {func(ts *threads, other *thread) { ts.beat(other, aStretch); ts.beat(other, aStretch) }, true},
+		"the instance ends":    {func(ts *threads, _ *thread) { ts.stop() }, true},
+		"one checkpoint, ends": {func(ts *threads, other *thread) { ts.beat(other, aStretch); ts.unreserve(other) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := newCall(t, stream.Posix).in
+			ts := &in.threads
+			other := newThread(in)
+			if _, err := ts.reserve(other, 1); err != nil {
+				t.Fatal(err)
+			}
+			other.inHost.Store(false) // it has begun
+			result := make(chan error, 1)
+			go func() {
+				_, err := ts.reserve(newThread(in), 1)
+				result <- err
+			}()
+			for ts.asking.Load() == 0 {
+				select {
+				case err := <-result:
+					t.Fatalf("it does not wait: %v", err)
+				default:
+					runtime.Gosched()
+				}
+			}
+			ts.mu.Lock() // not before it has looked at the other
+			ts.mu.Unlock()
+			test.happens(ts, other)
+			if err := <-result; (err != nil) != test.refused {
+				t.Errorf("it ends with %v", err)
+			}
+		})
 	}
 }
 

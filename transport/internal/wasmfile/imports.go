@@ -14,6 +14,7 @@ const (
 // importItem is an import as it stands in the file.
 type importItem struct {
 	module string
+	name   string
 	kind   byte
 	limits []byte // of a memory
 	raw    []byte
@@ -28,7 +29,7 @@ func eachImport(body []byte, f func(importItem)) error {
 	for range r.count() {
 		start := r.at
 		i := importItem{module: string(r.bytes(r.u32()))}
-		r.bytes(r.u32()) // name
+		i.name = string(r.bytes(r.u32()))
 		i.kind = r.byte()
 		at := r.at
 		switch i.kind {

@@ -17,6 +17,8 @@ const (
 	Wait32      = "wait32" // (address, expected i32, timeout i64, offset) -> i32
 	Wait64      = "wait64" // (address, expected i64, timeout i64, offset) -> i32
 	Notify      = "notify" // (address, count, offset) -> i32
+	// Checkpoint is what AddStop has the code of such a module call now and then.
+	Checkpoint = "checkpoint" // () -> i32, of no meaning
 )
 
 // Opcodes and types that are written or looked for here.
@@ -34,8 +36,8 @@ const (
 	limitsMax      = 1
 )
 
-// futexFuncs are the imports that ShareMemory adds, in the order of the
-// instructions' numbers.
+// futexFuncs are the imports that ShareMemory adds. Those that replace an
+// instruction come first, in the order of the instructions' numbers.
 var futexFuncs = []struct {
 	name   string
 	params []byte
@@ -43,6 +45,8 @@ var futexFuncs = []struct {
 	opNotify: {Notify, []byte{typeI32, typeI32, typeI32}},
 	opWait32: {Wait32, []byte{typeI32, typeI32, typeI64, typeI32}},
 	opWait64: {Wait64, []byte{typeI32, typeI64, typeI64, typeI32}},
+
+	{Checkpoint, nil},
 }
 
 // ShareMemory prepares a module with a shared memory for instances that share
@@ -203,7 +207,7 @@ func (p *patcher) index() {
 }
 
 // instruction renumbers the function that an instruction names, and turns those
-// of futexFuncs into calls. It returns the opcode.
+// which futexFuncs replace into calls. It returns the opcode.
 func (p *patcher) instruction() byte {
 	start := p.at
 	op := p.byte()
@@ -212,7 +216,7 @@ func (p *patcher) instruction() byte {
 		p.index()
 		return op
 	case opAtomic:
-		if n := p.u32(); p.err == nil && n < uint32(len(futexFuncs)) {
+		if n := p.u32(); p.err == nil && n <= opWait64 {
 			p.u32() // alignment
 			offset := p.u32()
 			call := append(appendS32([]byte{opI32Const}, int32(offset)), opCall)

@@ -71,6 +71,7 @@ func TestShareMemoryRenumbers(t *testing.T) {
 		}
 		return 63
 	}).Export(Notify).
+		NewFunctionBuilder().WithFunc(func() uint32 { return 0 }).Export(Checkpoint).
 		Instantiate(ctx)
 	if err != nil {
 		t.Fatal(err)

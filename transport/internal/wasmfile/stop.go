@@ -59,9 +59,9 @@ const (
 // and never keeps Go's scheduler and garbage collector waiting for long, which
 // cannot interrupt compiled WebAssembly by themselves. Every loop, and every
 // function that calls others, counts down, and after checkEvery of them goes
-// through a checkpoint: a call that wazero handles in Go (memory.grow by
-// nothing), after which the code traps if the exported global StopGlobal has
-// been set. wazero's own way, leaving the compiled code at every loop, makes code
+// through a checkpoint: a call that wazero handles in Go (Checkpoint of a module
+// that went through ShareMemory, memory.grow by nothing in others), after which
+// the code traps if the exported global StopGlobal has been set. wazero's own way, leaving the compiled code at every loop, makes code
 // several times slower. The code of Go's compiler is straightened on the way.
 func AddStop(wasm []byte) ([]byte, error) {
 	sections, err := split(wasm)
@@ -69,8 +69,15 @@ func AddStop(wasm []byte) ([]byte, error) {
 		return nil, err
 	}
 	m := &module{sections: sections}
-	imports := map[byte]uint32{} // by kind
-	if err := eachImport(find(sections, importSection), func(i importItem) { imports[i.kind]++ }); err != nil {
+	imports := map[byte]uint32{}                    // by kind
+	pause := []byte{opI32Const, 0, opMemoryGrow, 0} // what a checkpoint does
+	err = eachImport(find(sections, importSection), func(i importItem) {
+		if i.kind == kindFunction && i.module == FutexModule && i.name == Checkpoint {
+			pause = appendU32([]byte{opCall}, imports[kindFunction])
+		}
+		imports[i.kind]++
+	})
+	if err != nil {
 		return nil, err
 	}
 	functions, globals := imports[kindFunction], imports[kindGlobal]
@@ -89,19 +96,20 @@ func AddStop(wasm []byte) ([]byte, error) {
 		m.sections = slices.DeleteFunc(m.sections, func(s section) bool { return s.id == startSection })
 	}
 	m.instrument(count, checkpoint)
-	m.add(codeSection, appendVec(nil, checkpointBody(stop, count)))
+	m.add(codeSection, appendVec(nil, checkpointBody(stop, count, pause)))
 	if m.err != nil {
 		return nil, m.err
 	}
 	return join(m.sections, len(wasm)), nil
 }
 
-// checkpointBody is the function through which the code goes now and then.
-func checkpointBody(stop, count uint32) []byte {
+// checkpointBody is the function through which the code goes now and then. It runs
+// the instructions of pause, which leave one value.
+func checkpointBody(stop, count uint32, pause []byte) []byte {
 	b := []byte{0} // no locals
 	b = append(appendS32(append(b, opI32Const), checkEvery), opGlobalSet)
 	b = appendU32(b, count)
-	b = append(b, opI32Const, 0, opMemoryGrow, 0, opDrop, opGlobalGet)
+	b = append(append(b, pause...), opDrop, opGlobalGet)
 	b = appendU32(b, stop)
 	return append(b, opIf, typeVoid, opUnreachable, opEnd, opEnd)
 }
