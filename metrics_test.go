@@ -54,7 +54,7 @@ func TestMetrics(t *testing.T) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "metrics")
-	loopback := deadAddress(t)
+	loopback := freeAddress(t)
 	flags := modulesFlags("t", "plain_v1", "idle", "plain_v1", "trap", "evil_trap_worker_v1")
 	orPort := listen(t)
 	client := launch(t, clientVariables("t,idle,trap"), append(flags, "-metrics", "unix:"+socket)...)
@@ -170,7 +170,7 @@ func TestMetricsStaleSocket(t *testing.T) {
 
 // Other paths and methods are not served.
 func TestMetricsOnly(t *testing.T) {
-	address := deadAddress(t)
+	address := freeAddress(t)
 	launch(t, clientVariables("t"), append(module("t", "plain_v1"), "-metrics", address)...).ready()
 	for method, path := range map[string]string{"GET": "/debug/pprof/", "POST": "/metrics"} {
 		req, err := http.NewRequest(method, "http://"+address+path, nil)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -23,8 +24,9 @@ const (
 	// patience is how long to wait for what must happen. Compiling the built-in
 	// module takes most of it with the race detector.
 	patience = time.Minute
-	// endTimeout is how long a proxy may take to end when tor wants the end.
-	endTimeout = 2 * time.Second
+	// endTimeout bounds the end of a proxy. It is less than the time that a proxy
+	// waits for connections by default, so that one that waits without need shows.
+	endTimeout = 20 * time.Second
 )
 
 // ptLine matches the lines that the specification allows a managed proxy to
@@ -317,12 +319,28 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-// deadAddress returns one at which nobody listens.
+// deadAddress returns one that refuses connections until the test ends: a connection
+// has it, so that no listener gets it.
 func deadAddress(t *testing.T) string {
 	t.Helper()
-	l := listen(t)
-	l.Close()
-	return l.Addr().String()
+	return dial(t, listen(t).Addr().String()).LocalAddr().String()
+}
+
+// freeAddress returns one at which the test, or a process of it, can listen later. It is
+// below the ports that systems give to connections (32768 and up on Linux, 49152 and up
+// elsewhere), since those are taken at any time.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	const first, last = 12000, 31999
+	for range 100 {
+		address := fmt.Sprint("127.0.0.1:", first+rand.IntN(last-first+1))
+		if l, err := net.Listen("tcp", address); err == nil {
+			l.Close()
+			return address
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // accept returns the next connection of a listener.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -65,18 +66,19 @@ func (p *process) hangUp() {
 // busy exchanges bytes over a connection until stop is called.
 type busy struct {
 	near, far *net.TCPConn
-	rounds    atomic.Int64
 	halt      atomic.Bool
+	round     chan struct{} // has a token after a round; closed at the end
 	ended     chan error
 }
 
 func keepBusy(near, far *net.TCPConn) *busy {
-	b := &busy{near: near, far: far, ended: make(chan error, 1)}
+	b := &busy{near: near, far: far, round: make(chan struct{}, 1), ended: make(chan error, 1)}
 	go func() { b.ended <- b.run() }()
 	return b
 }
 
 func (b *busy) run() error {
+	defer close(b.round)
 	there, back := random(3000), random(2000)
 	for !b.halt.Load() {
 		for _, way := range []struct {
@@ -94,10 +96,27 @@ func (b *busy) run() error {
 				return fmt.Errorf("other bytes have arrived")
 			}
 		}
-		b.rounds.Add(1)
+		select {
+		case b.round <- struct{}{}:
+		default:
+		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	return nil
+}
+
+// awaitRound waits until a round has ended, after those that have so far.
+func (b *busy) awaitRound() error {
+	select {
+	case <-b.round:
+	default:
+	}
+	select {
+	case <-b.round:
+		return nil
+	case <-time.After(patience):
+		return errors.New("it stands still")
+	}
 }
 
 func (b *busy) stop() error {
@@ -164,19 +183,11 @@ func hotReload(t *testing.T, instances string) {
 			t.Errorf("%d versions were not loaded, want 1", n)
 		}
 	}
-	var before []int64
-	for _, b := range all {
-		before = append(before, b.rounds.Load())
-	}
-	time.Sleep(time.Second)
 	var stopping sync.WaitGroup
 	for i, b := range all {
 		stopping.Go(func() {
-			if err := b.stop(); err != nil {
+			if err := errors.Join(b.awaitRound(), b.stop()); err != nil {
 				t.Errorf("connection %d: %v", i, err)
-			}
-			if b.rounds.Load() == before[i] {
-				t.Errorf("connection %d stands still", i)
 			}
 		})
 	}

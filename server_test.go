@@ -52,9 +52,7 @@ func TestSeveralClients(t *testing.T) {
 
 // While tor's ORPort is down its clients are sent away; the proxy lives on.
 func TestORPortDown(t *testing.T) {
-	orPort := listen(t)
-	address := orPort.Addr().String()
-	orPort.Close()
+	address := freeAddress(t)
 	p := launch(t, serverVariables("t", address), module("t", "plain_v1")...)
 	for range 3 {
 		awaitClose(t, dial(t, p.address("t")))

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // crossed is written to at one end of a connection and read at the other.
@@ -147,12 +146,10 @@ func TestStalledClients(t *testing.T) {
 		}
 		accept(t, silent)
 	}
-	begin := time.Now()
+	// One after the other, the clients above would take minutes: goptlib gives each of
+	// the hundred 5 s, and a handshake has 30 s. No connection has so long.
 	for range 10 {
 		echoThrough(t, p.address("t"))
-	}
-	if took := time.Since(begin); took > 3*time.Second { // goptlib gives a stalled client 5 s
-		t.Errorf("ten connections took %v", took)
 	}
 }
 

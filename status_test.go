@@ -10,7 +10,7 @@ import (
 
 // The table of a process, as it is printed where there is no terminal.
 func TestStatus(t *testing.T) {
-	address := deadAddress(t)
+	address := freeAddress(t)
 	p := launch(t, clientVariables("t"), append(module("t", "plain_v1"), "-metrics", address)...)
 	ask(t, p.address("t"), deadAddress(t), "")
 	s := run(t, nil, "status", address)
@@ -43,7 +43,7 @@ func TestTable(t *testing.T) {
 // The live table is drawn over itself, and ends with the process.
 func TestStatusLive(t *testing.T) {
 	m := meter.New()
-	address := deadAddress(t)
+	address := freeAddress(t)
 	stop, err := m.Serve(address)
 	if err != nil {
 		t.Fatal(err)
