@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+
+	"waterproxy/internal/statedir"
 )
 
 // The files in the state directory for what Go's runtime says at a crash: tor would
@@ -17,17 +19,20 @@ const (
 	lastCrashFile = "crash-last.txt"
 )
 
+// maxCrash is how many bytes of a crash are kept.
+const maxCrash = 1 << 20
+
 // reportCrash says in the log why the process before this one crashed, if it did, and
 // sees to it that the same can be said of this one. tor starts a process that ended
-// again, so that is when its operator learns it.
+// again, so that is when its operator learns it. The directory is private.
 func reportCrash(dir string, log *slog.Logger) error {
-	f, err := os.OpenFile(filepath.Join(dir, crashFile), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	f, err := openCrash(filepath.Join(dir, crashFile))
 	if err != nil {
 		return err
 	}
 	// The runtime keeps a copy of the descriptor.
 	defer f.Close()
-	text, err := io.ReadAll(f)
+	text, err := io.ReadAll(io.LimitReader(f, maxCrash))
 	if err != nil {
 		return err
 	}
@@ -35,9 +40,22 @@ func reportCrash(dir string, log *slog.Logger) error {
 		last := filepath.Join(dir, lastCrashFile)
 		first, _, _ := bytes.Cut(text, []byte("\n"))
 		log.Error("waterproxy crashed before this start", "message", string(first), "details", last)
-		if err := errors.Join(os.WriteFile(last, text, 0o600), f.Truncate(0)); err != nil {
+		if err := errors.Join(statedir.WriteFile(last, text), f.Truncate(0)); err != nil {
 			return err
 		}
 	}
 	return debug.SetCrashOutput(f, debug.CrashOptions{})
+}
+
+// openCrash opens the file for a crash, in the place of whatever is there and is no
+// such file.
+func openCrash(name string) (*os.File, error) {
+	f, err := statedir.OpenAppend(name)
+	if err == nil {
+		return f, nil
+	}
+	if err := os.Remove(name); err != nil {
+		return nil, err
+	}
+	return statedir.OpenAppend(name)
 }

@@ -75,8 +75,6 @@ func (r *remembered) Reload(ctx context.Context, cfg transport.Config) error {
 	if err := r.Target.Reload(ctx, cfg); err != nil {
 		return err
 	}
-	if err := r.m.catalog.Remember(r.name, r.role, r.args, r.published()); err != nil {
-		r.m.log.Warn("the module will be loaded at the next start, needed or not", "transport", r.name, "error", err)
-	}
+	r.m.catalog.Remember(r.name, r.role, r.args, r.published())
 	return nil
 }

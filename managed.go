@@ -47,9 +47,7 @@ func runManaged(args []string) int {
 		}
 		defer stop()
 	}
-	if err := m.useState(); err != nil {
-		return exitFailure
-	}
+	m.useState()
 	end, stop := watchEnd(context.Background(), m.log)
 	defer stop()
 	end.watchTor()
@@ -81,29 +79,24 @@ func (m *managed) parse(args []string) error {
 }
 
 // useState makes the state directory, if tor named one, and opens the log, which may
-// be in it.
-func (m *managed) useState() error {
-	if os.Getenv("TOR_PT_STATE_LOCATION") != "" {
-		dir, err := pt.MakeStateDir()
-		if err != nil {
-			ptlog.EnvError("cannot make the state directory: %v", err)
-			return err
-		}
-		m.catalog.StateDir = dir
-	}
+// be in it. What is wrong with it costs the transports that need it.
+func (m *managed) useState() {
+	m.catalog.StateDir = os.Getenv("TOR_PT_STATE_LOCATION")
+	m.catalog.StateFlag = "DataDirectory in torrc (TOR_PT_STATE_LOCATION)"
+	m.catalog.MakeState()
 	var err error
 	if m.log, err = m.logging.ToTorAnd(m.catalog.StateDir); err != nil {
-		ptlog.EnvError("%v", err)
-		return err
+		m.log.Warn("the log goes to tor alone", "error", err)
 	}
+	m.catalog.Log = m.log
 	m.loaded = reload.New(&m.catalog, m.log)
-	if m.catalog.StateDir == "" {
-		return nil
+	dir := m.catalog.CacheDir()
+	if dir == "" {
+		return
 	}
-	if err := reportCrash(m.catalog.StateDir, m.log); err != nil {
+	if err := reportCrash(dir, m.log); err != nil {
 		m.log.Warn("a crash would not be reported", "error", err)
 	}
-	return nil
 }
 
 // useSources reads the addresses that connections are to come from.

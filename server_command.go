@@ -85,6 +85,11 @@ func (s *standalone) startServer(ctx context.Context, o serverOptions) (*server.
 		return nil, errors.Join(err, l.Close())
 	}
 	l.Serve()
+	if l.Args() != nil {
+		if err := s.catalog.StateError(o.transport); err != nil {
+			s.log.Warn("the bridge line may be another at the next start: the module cannot keep anything", "transport", o.transport, "error", err)
+		}
+	}
 	if o.public == "" {
 		o.public = reachable(l.Addr().(*net.TCPAddr)).String()
 	}

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"waterproxy/internal/meter"
 	"waterproxy/internal/reload"
@@ -25,7 +25,8 @@ func (s *standalone) flags(fs *flag.FlagSet) {
 // defaultState returns where state is kept if nothing is said: where systemd says,
 // or where the XDG specification puts a user's. "" if there is no such place.
 func defaultState() string {
-	if dir := os.Getenv("STATE_DIRECTORY"); dir != "" {
+	// It may be a list (systemd.exec); the first is ours.
+	if dir, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); dir != "" {
 		return dir
 	}
 	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
@@ -35,7 +36,27 @@ func defaultState() string {
 	if err != nil {
 		return ""
 	}
+	// A system user's home is a name of which there is to be no directory.
+	if info, err := os.Stat(home); err != nil || !info.IsDir() {
+		return ""
+	}
 	return filepath.Join(home, ".local", "state", "waterproxy")
+}
+
+// useState makes the state directory, and opens the log, which may be in it. What is
+// wrong with it costs the transports that need it.
+func (s *standalone) useState() {
+	s.catalog.StateFlag = "-state DIR"
+	s.catalog.MakeState()
+	var err error
+	if s.log, err = s.logging.Open(s.catalog.StateDir); err != nil {
+		s.log.Warn("the log goes to standard error", "error", err)
+	}
+	s.catalog.Log = s.log
+	if s.catalog.StateDir == "" {
+		s.log.Warn("nothing is kept between starts, neither compiled modules, without which a start takes about a second longer, nor keys: "+
+			"there is no home directory for it", "remedy", "name a directory by -state DIR")
+	}
 }
 
 // run starts a transport and carries connections until the end.
@@ -43,15 +64,7 @@ func (s *standalone) run(ctx context.Context, start func(context.Context) (liste
 	if err := errors.Join(s.logging.Check(), s.catalog.Check()); err != nil {
 		return err
 	}
-	if s.catalog.StateDir != "" {
-		if err := os.MkdirAll(s.catalog.StateDir, 0o700); err != nil {
-			return fmt.Errorf("make the state directory: %w", err)
-		}
-	}
-	var err error
-	if s.log, err = s.logging.Open(s.catalog.StateDir); err != nil {
-		return err
-	}
+	s.useState()
 	s.meter = meter.New()
 	if s.metrics != "" {
 		stop, err := s.meter.Serve(s.metrics)

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"crypto/sha256"
+	"log/slog"
 	"os"
 	"slices"
 
@@ -30,9 +31,13 @@ type CompileOptions struct {
 	// CacheDir keeps compiled code between runs of the program; compiling takes
 	// most of a second without it. The directory is made (mode 0700) if it does
 	// not exist. It must belong to the user that runs the program and be
-	// writable by nobody else, because what is in it is executed; Compile
-	// refuses one that is not. Empty: no cache.
+	// writable by no other, because what is in it is executed. Compile does
+	// without a directory that is not private or cannot be written, and compiles
+	// anew what is damaged in it; Logger gets a warning. Empty: no cache.
 	CacheDir string
+	// Logger gets what is wrong with the cache: one record for each damaged file,
+	// and one in a process if a directory cannot be used. Nil: these are dropped.
+	Logger *slog.Logger
 	// Interpreter runs the module without compiling it to machine code. It is
 	// slow, and meant for checking the compiler.
 	Interpreter bool
@@ -48,17 +53,17 @@ type Module struct {
 
 // Compile checks and compiles a module. It costs most of a second for a large
 // module that is not in the cache. The error is an [ErrModule] if the module
-// can't run here, and says why; an [ErrConfig] if the options are at fault.
+// can't run here, and says why. What is wrong with the cache is no error.
 //
 // Modules of one process that are compiled with the same options share one
 // WebAssembly runtime.
 func Compile(wasm []byte, o CompileOptions) (*Module, error) {
-	if o.CacheDir != "" {
-		if err := privateDir(o.CacheDir); err != nil {
-			return nil, &Error{"compile module", ErrConfig, err}
-		}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	m, err := guest.Compile(context.Background(), wasm, o.Interpreter, o.CacheDir)
+	m, err := guest.Compile(context.Background(), wasm, guest.CompileOptions{
+		CacheDir: o.CacheDir, Interpreter: o.Interpreter, Log: o.Logger,
+	})
 	if err != nil {
 		return nil, &Error{"compile module", ErrModule, err}
 	}

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"waterproxy/modules"
 	"waterproxy/transport"
@@ -28,6 +30,15 @@ type Catalog struct {
 	// StateDir is where compiled modules are kept (see transport.CompileOptions),
 	// and what modules keep themselves. Empty: neither is.
 	StateDir string
+	// StateFlag is how the user names another StateDir.
+	StateFlag string
+	// Log gets what is wrong with what is kept there. Nil: it is dropped.
+	Log *slog.Logger
+
+	stateErr  error // why StateDir could not be made
+	cacheOnce sync.Once
+	cacheDir  string   // see CacheDir
+	warned    sync.Map // see warnOnce
 
 	// By transport name.
 	files     map[string]string // module files
@@ -35,6 +46,7 @@ type Catalog struct {
 	allowed   map[string][]transport.AddressRule
 	instances map[string]int // for transport.Config.Instances
 	stateful  map[string]bool
+	kept      map[string]bool // see KeepState
 }
 
 // AddModule maps a transport name to a module file, given as NAME=FILE.
@@ -87,16 +99,13 @@ func (c *Catalog) AddState(name string) error {
 	return add(&c.stateful, name, true)
 }
 
-// KeepState is AddState for a transport that may have been granted its directory
-// already. Without a StateDir it does nothing.
+// KeepState grants the module of the transport NAME a directory of its own if there can
+// be one. Without, the module runs as well, if it can.
 func (c *Catalog) KeepState(name string) {
-	if c.StateDir == "" {
-		return
+	if c.kept == nil {
+		c.kept = map[string]bool{}
 	}
-	if c.stateful == nil {
-		c.stateful = map[string]bool{}
-	}
-	c.stateful[name] = true
+	c.kept[name] = true
 }
 
 // split parts NAME=VALUE.
@@ -189,31 +198,15 @@ func (c *Catalog) Load(name string) (cfg transport.Config, err error) {
 	if err := s.Apply(&cfg); err != nil {
 		return cfg, err
 	}
-	if files := modules.SharedState(name); files != nil && c.file(name) == "" && c.StateDir != "" {
-		cfg.StateDir, cfg.StateFiles = c.StateDir, files
-	} else if c.stateful[name] || s.State {
-		if cfg.StateDir, err = c.moduleState(name); err != nil {
-			return cfg, err
-		}
+	if err := c.grantState(name, c.stateful[name] || s.State, &cfg); err != nil {
+		return cfg, err
 	}
-	var o transport.CompileOptions
-	if c.StateDir != "" {
-		o.CacheDir = filepath.Join(c.StateDir, "compiled")
+	o := transport.CompileOptions{Logger: c.log().With("transport", name)}
+	if dir := c.CacheDir(); dir != "" {
+		o.CacheDir = filepath.Join(dir, "compiled")
 	}
 	cfg.Module, err = transport.Compile(wasm, o)
 	return cfg, err
-}
-
-// moduleState makes the state directory of a transport's module.
-func (c *Catalog) moduleState(name string) (string, error) {
-	if c.StateDir == "" {
-		return "", errors.New("its module is to keep state, but tor names no directory for it (TOR_PT_STATE_LOCATION)")
-	}
-	dir := filepath.Join(c.StateDir, "modules", name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("make the module's state directory: %w", err)
-	}
-	return dir, nil
 }
 
 // Sum returns the SHA-256 of a transport's module file.

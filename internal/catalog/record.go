@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -11,7 +12,7 @@ import (
 	"path/filepath"
 	"reflect"
 
-	"waterproxy/modules"
+	"waterproxy/internal/statedir"
 	"waterproxy/transport"
 )
 
@@ -30,10 +31,11 @@ type record struct {
 
 // recordFile says where the record of a transport is; it is empty if there is no place.
 func (c *Catalog) recordFile(name string, role transport.Role) string {
-	if c.StateDir == "" {
+	dir := c.CacheDir()
+	if dir == "" {
 		return ""
 	}
-	return filepath.Join(c.StateDir, "started", fmt.Sprintf("%s-%v.json", name, role))
+	return filepath.Join(dir, "started", fmt.Sprintf("%s-%v.json", name, role))
 }
 
 // Started reports whether the transport has started in that role as it is now, with
@@ -49,54 +51,74 @@ func (c *Catalog) Started(name string, role transport.Role, args transport.Args)
 	return r.Args, err == nil && (r.Same || len(r.Args) == 0 || len(state) > 0)
 }
 
-// recall reads a record, which is empty if there is none.
-func (c *Catalog) recall(name string, role transport.Role) (r record) {
+// A record's file is the SHA-256 of a text, in hexadecimal, a line feed, and the text: the
+// record as JSON.
+
+// maxRecord is how many bytes a record may have.
+const maxRecord = 1 << 20
+
+// recall reads a record, which is empty if there is none. One that is damaged it removes.
+func (c *Catalog) recall(name string, role transport.Role) record {
 	file := c.recordFile(name, role)
 	if file == "" {
 		return record{}
 	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return record{}
-	}
-	if err := json.Unmarshal(text, &r); err != nil {
-		return record{} // it is written anew
+	r, err := readRecord(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err = errors.Join(err, os.RemoveAll(file))
+		c.warnOnce(file, "the record of earlier starts is damaged; it is removed, and the module loaded now", "transport", name, "error", err)
 	}
 	return r
 }
 
-// Remember notes that a transport has started and what it published.
-func (c *Catalog) Remember(name string, role transport.Role, args, published transport.Args) error {
+func readRecord(file string) (r record, err error) {
+	content, err := statedir.ReadFile(file, maxRecord)
+	if err != nil {
+		return r, err
+	}
+	sum, text, _ := bytes.Cut(content, []byte("\n"))
+	if string(sum) != hexSum(text) {
+		return r, fmt.Errorf("the content of %s does not have the checksum in it", file)
+	}
+	if err := json.Unmarshal(text, &r); err != nil {
+		return record{}, fmt.Errorf("%s: %w", file, err)
+	}
+	return r, nil
+}
+
+func writeRecord(file string, r record) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if err := statedir.MakePrivate(filepath.Dir(file)); err != nil {
+		return err
+	}
+	return statedir.WriteFile(file, append([]byte(hexSum(text)+"\n"), text...))
+}
+
+func hexSum(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
+
+// Remember notes that a transport has started and what it published. That it cannot is
+// logged once: the modules are loaded at the next start then, needed or not.
+func (c *Catalog) Remember(name string, role transport.Role, args, published transport.Args) {
 	file := c.recordFile(name, role)
 	if file == "" {
-		return nil
+		return
 	}
 	key, err := c.key(name, role, args)
-	if err != nil {
-		return err
-	}
-	last := c.recall(name, role)
-	same := last.Key == key && reflect.DeepEqual(last.Args, published)
-	text, err := json.Marshal(record{key, published, same})
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return err
-	}
-	// Another process may read it meanwhile.
-	temp, err := os.CreateTemp(filepath.Dir(file), name)
-	if err != nil {
-		return err
-	}
-	_, err = temp.Write(text)
-	if err = errors.Join(err, temp.Close()); err == nil {
-		err = os.Rename(temp.Name(), file)
+	if err == nil {
+		last := c.recall(name, role)
+		same := last.Key == key && reflect.DeepEqual(last.Args, published)
+		err = writeRecord(file, record{key, published, same})
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(temp.Name()))
+		c.warnOnce("records", "modules will be loaded at the next start, needed or not: their starts cannot be recorded",
+			"directory", filepath.Dir(file), "error", err)
 	}
-	return nil
 }
 
 // key stands for all that a transport's start depends on. Files are told by size and
@@ -142,8 +164,8 @@ func (c *Catalog) state(name string) (paths []string, err error) {
 	s, err := c.settings(name)
 	switch {
 	case err != nil || c.StateDir == "":
-	case c.file(name) == "" && modules.SharedState(name) != nil:
-		for _, file := range modules.SharedState(name) {
+	case c.sharedState(name) != nil:
+		for _, file := range c.sharedState(name) {
 			paths = append(paths, filepath.Join(c.StateDir, file))
 		}
 	case c.stateful[name] || s.State:

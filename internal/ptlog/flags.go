@@ -42,7 +42,8 @@ func (f *Flags) Check() error {
 // ToTor returns a logger whose records go to tor.
 func (f *Flags) ToTor() *slog.Logger { return New(&f.level) }
 
-// ToTorAnd adds what the flags want to ToTor.
+// ToTorAnd adds what the flags want to ToTor. If there is an error, the logger is good
+// without what it is about.
 func (f *Flags) ToTorAnd(stateDir string) (*slog.Logger, error) {
 	h, err := f.handler(stateDir)
 	if err != nil || h == nil {
@@ -51,16 +52,17 @@ func (f *Flags) ToTorAnd(stateDir string) (*slog.Logger, error) {
 	return slog.New(slog.NewMultiHandler(torHandler(&f.level), h)), nil
 }
 
-// Open returns the logger that the flags want.
+// Open returns the logger that the flags want. If there is an error, the logger writes to
+// standard error.
 func (f *Flags) Open(stateDir string) (*slog.Logger, error) {
 	h, err := f.handler(stateDir)
 	if err != nil {
-		return nil, err
+		h = f.textOrJSON(os.Stderr)
 	}
 	if h == nil {
 		h = slog.DiscardHandler
 	}
-	return slog.New(h), nil
+	return slog.New(h), err
 }
 
 // handler opens the log, nil if none is wanted. The file stays open until the
@@ -80,6 +82,10 @@ func (f *Flags) handler(stateDir string) (slog.Handler, error) {
 		}
 		w = file
 	}
+	return f.textOrJSON(w), nil
+}
+
+func (f *Flags) textOrJSON(w io.Writer) slog.Handler {
 	o := &slog.HandlerOptions{Level: &f.level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if f.addresses {
 			return reveal(a)
@@ -87,9 +93,9 @@ func (f *Flags) handler(stateDir string) (slog.Handler, error) {
 		return scrub(a)
 	}}
 	if f.format == "json" {
-		return slog.NewJSONHandler(w, o), nil
+		return slog.NewJSONHandler(w, o)
 	}
-	return slog.NewTextHandler(w, o), nil
+	return slog.NewTextHandler(w, o)
 }
 
 // private is something that has an address in it, with what may be shown of it.

@@ -94,7 +94,7 @@ func (e *entry) load(ctx context.Context, c *catalog.Catalog) (err error) {
 		e.adjust(&cfg)
 	}
 	if err := e.target.Reload(ctx, cfg); err != nil {
-		return errors.Join(err, cfg.Module.Close())
+		return errors.Join(c.Explain(e.name, err), cfg.Module.Close())
 	}
 	if e.module != nil {
 		// Its connections go on; it has no error that anybody could do something about.

@@ -18,7 +18,7 @@ import (
 func startMany(t *testing.T, l Limits) (m *Many, descriptors int) {
 	t.Helper()
 	ctx := context.Background()
-	module, err := Compile(ctx, testmodules.Load(t, "go/faults"), false, "")
+	module, err := Compile(ctx, testmodules.Load(t, "go/faults"), CompileOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

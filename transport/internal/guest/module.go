@@ -2,83 +2,16 @@ package guest
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
 
 	"github.com/tetratelabs/wazero"
-	"github.com/tetratelabs/wazero/api"
-	"github.com/tetratelabs/wazero/experimental"
 
 	"waterproxy/transport/internal/linmem"
 	"waterproxy/transport/internal/wasmfile"
 )
-
-// engine is a wazero runtime with the host modules in it. A process has one for
-// each way of compiling that it asks for, which is one in all but tests.
-type engine struct {
-	rt wazero.Runtime
-
-	originsMu sync.Mutex
-	origins   map[[2]uint64]wazero.CompiledModule // see origin
-
-	// compiling has a *sync.Mutex for each module, by its hash. wazero shows a
-	// module that it found in its cache to others before it is complete, so the
-	// same bytes must not be compiled by two at once.
-	compiling sync.Map
-}
-
-// compile is CompileModule, safe for concurrent use.
-func (e *engine) compile(ctx context.Context, wasm []byte) (wazero.CompiledModule, error) {
-	mu, _ := e.compiling.LoadOrStore(sha256.Sum256(wasm), new(sync.Mutex))
-	mu.(*sync.Mutex).Lock()
-	defer mu.(*sync.Mutex).Unlock()
-	return e.rt.CompileModule(ctx, wasm)
-}
-
-// engineKey is what engines differ in.
-type engineKey struct {
-	interpreter bool
-	cacheDir    string
-}
-
-var (
-	enginesMu sync.Mutex
-	engines   = map[engineKey]*engine{}
-)
-
-// features are those of WebAssembly 2.0, which every toolchain's output needs at
-// most, and threads.
-const features = api.CoreFeaturesV2 | experimental.CoreFeaturesThreads
-
-func getEngine(k engineKey) (*engine, error) {
-	enginesMu.Lock()
-	defer enginesMu.Unlock()
-	if e := engines[k]; e != nil {
-		return e, nil
-	}
-	cfg := wazero.NewRuntimeConfigCompiler()
-	if k.interpreter {
-		cfg = wazero.NewRuntimeConfigInterpreter()
-	}
-	cfg = cfg.WithCoreFeatures(features).WithDebugInfoEnabled(false)
-	if k.cacheDir != "" {
-		cache, err := wazero.NewCompilationCacheWithDir(k.cacheDir)
-		if err != nil {
-			return nil, fmt.Errorf("compilation cache: %w", err)
-		}
-		cfg = cfg.WithCompilationCache(cache)
-	}
-	ctx := context.Background()
-	e := &engine{rt: wazero.NewRuntimeWithConfig(ctx, cfg), origins: map[[2]uint64]wazero.CompiledModule{}}
-	if err := instantiateHost(ctx, e.rt); err != nil {
-		return nil, err
-	}
-	engines[k] = e
-	return e, nil
-}
 
 // Module is a compiled module, shared by its instances.
 type Module struct {
@@ -94,18 +27,13 @@ type Module struct {
 	closed  bool // the code is to be freed as soon as nothing uses it
 }
 
-// Compile compiles a module and finds out what it offers. cacheDir, if not
-// empty, is where compiled code is kept; it must belong to this user alone.
-func Compile(ctx context.Context, wasm []byte, interpreter bool, cacheDir string) (*Module, error) {
-	e, err := getEngine(engineKey{interpreter, cacheDir})
-	if err != nil {
-		return nil, err
-	}
+// Compile compiles a module and finds out what it offers.
+func Compile(ctx context.Context, wasm []byte, o CompileOptions) (*Module, error) {
 	rewritten, image, refused := rewrite(wasm)
 	if refused != nil {
 		rewritten = wasm // wazero says better what is wrong with a broken file
 	}
-	c, err := e.compile(ctx, rewritten)
+	e, c, err := compile(ctx, rewritten, o)
 	if err == nil && refused != nil {
 		err = errors.Join(refused, c.Close(ctx))
 	}

@@ -38,7 +38,7 @@ func compileAtOnce(t *testing.T, wasm []byte, cacheDir string, n int) []*Module 
 	var wg sync.WaitGroup
 	for i := range modules {
 		wg.Go(func() {
-			m, err := Compile(t.Context(), wasm, false, cacheDir)
+			m, err := Compile(t.Context(), wasm, CompileOptions{CacheDir: cacheDir, Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Error(err)
 				return

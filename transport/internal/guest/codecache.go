@@ -1,0 +1,146 @@
+package guest
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/tetratelabs/wazero"
+	"golang.org/x/sys/cpu"
+
+	"waterproxy/transport/internal/codecache"
+)
+
+// codeCache is the way between wazero and the code that is kept. An engine's runtime only
+// loads from it, out of a scratch directory; what has to be compiled is compiled by a
+// runtime of its own, in a scratch directory of its own, so that what wazero has written
+// there is known to be the module's.
+type codeCache struct {
+	store  *codecache.Store
+	loads  *codecache.Scratch // what the engine's runtime was given for a cache
+	format string             // wazero's directory in that, named after version and platform
+	full   atomic.Bool        // nothing can be written
+}
+
+var errFull = errors.New("an earlier module could not be kept")
+
+// openCodeCache opens what is kept in dir, and returns the cache for an engine's runtime.
+func openCodeCache(dir string) (_ *codeCache, cache wazero.CompilationCache, err error) {
+	c := new(codeCache)
+	if c.store, err = codecache.Open(dir); err != nil {
+		return nil, nil, err
+	}
+	c.loads = c.store.NewScratch()
+	release, err := c.loads.Use()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	if cache, err = wazero.NewCompilationCacheWithDir(c.loads.Dir); err != nil {
+		return nil, nil, err
+	}
+	inside, err := onlyFile(c.loads.Dir)
+	c.format = filepath.Base(inside)
+	return c, cache, err
+}
+
+// onlyFile returns the path of the only file in a directory.
+func onlyFile(dir string) (string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", err
+	}
+	if len(entries) != 1 {
+		return "", fmt.Errorf("wazero has left %d files in %s, want one", len(entries), dir)
+	}
+	return filepath.Join(dir, entries[0].Name()), nil
+}
+
+// compile loads a module's code into rt, after it has compiled and kept it if it was not
+// kept or is damaged.
+func (c *codeCache) compile(ctx context.Context, rt wazero.Runtime, wasm []byte, sum [sha256.Size]byte, log *slog.Logger) (wazero.CompiledModule, error) {
+	// Code is for one processor: wazero looks at some of the features, and we at all.
+	id := codecache.ID(string(sum[:]), c.format, fmt.Sprint(cpu.X86, cpu.ARM64))
+	entry, ok, damaged := c.store.Find(id)
+	for _, err := range damaged {
+		log.Warn("a damaged file with compiled code is removed, and the module compiled anew", "error", err)
+	}
+	if ok {
+		m, err := c.load(ctx, rt, wasm, entry)
+		if err == nil || !errors.Is(err, errUnloadable) {
+			return m, err
+		}
+		log.Warn("wazero cannot load compiled code; it is removed, and the module compiled anew", "error", err)
+		if err := c.store.Remove(entry); err != nil {
+			return nil, err
+		}
+	}
+	if c.full.Load() {
+		return nil, errFull
+	}
+	entry, err := c.add(ctx, wasm, id)
+	if err != nil {
+		return nil, err
+	}
+	return c.load(ctx, rt, wasm, entry)
+}
+
+// errUnloadable is an intact entry that wazero cannot load.
+var errUnloadable = errors.New("cannot load compiled code")
+
+// load loads an entry that is intact.
+func (c *codeCache) load(ctx context.Context, rt wazero.Runtime, wasm []byte, entry codecache.Entry) (m wazero.CompiledModule, err error) {
+	release, err := c.loads.Use()
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		// The next process removes what is left.
+		_ = release()
+	}()
+	dir := filepath.Join(c.loads.Dir, c.format)
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	file, err := c.store.Put(entry, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(file)
+	if m, err = compileModule(ctx, rt, wasm); err != nil {
+		err = fmt.Errorf("%w: %w", errUnloadable, err)
+	}
+	return m, err
+}
+
+// add compiles a module and keeps the code. The error may be the module's fault.
+func (c *codeCache) add(ctx context.Context, wasm []byte, id string) (entry codecache.Entry, err error) {
+	scratch := c.store.NewScratch()
+	release, err := scratch.Use()
+	if err != nil {
+		return entry, err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	cache, err := wazero.NewCompilationCacheWithDir(scratch.Dir)
+	if err != nil {
+		return entry, err
+	}
+	defer func() { err = errors.Join(err, cache.Close(ctx)) }()
+	rt := wazero.NewRuntimeWithConfig(ctx, runtimeConfig(false).WithCompilationCache(cache))
+	defer func() { err = errors.Join(err, rt.Close(ctx)) }()
+	m, err := compileModule(ctx, rt, wasm)
+	if err != nil {
+		return entry, err
+	}
+	file, err := onlyFile(filepath.Join(scratch.Dir, c.format))
+	if err == nil {
+		entry, err = c.store.Add(id, file)
+	}
+	return entry, errors.Join(err, m.Close(ctx))
+}
