@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +31,7 @@ func TestTable(t *testing.T) {
 		SetUp: 12345 * time.Microsecond, Instances: 2, Memory: 1536, Traps: 5, Limits: 6,
 	}, {Transport: "new"}}
 	before := []meter.Row{{Transport: "long_name", ToNetwork: 1 << 20, FromNetwork: 6 << 40}}
-	lines := strings.Split(table(rows, before, 2*time.Second), "\n")
+	lines := strings.Split(table(rows, before, 2*time.Second, maxRows), "\n")
 	if len(lines) != 4 || lines[3] != "" || len(lines[0]) != len(lines[1]) || len(lines[1]) != len(lines[2]) {
 		t.Fatalf("the table is %q", lines)
 	}
@@ -44,22 +45,20 @@ func TestTable(t *testing.T) {
 func TestStatusLive(t *testing.T) {
 	m := meter.New()
 	address := deadAddress(t)
-	stop, err := m.Serve(address)
+	stop, err := m.Serve(address, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out lines
 	ended := make(chan struct{})
 	go func() {
-		if err := watchStatus(t.Context(), &out, address, 10*time.Millisecond); err == nil {
+		if err := watchStatus(t.Context(), &out, address, 10*time.Millisecond, maxRows); err == nil {
 			t.Error("the process has gone, and there is no error")
 		}
 		close(ended)
 	}()
 	out.await(t, `^\x1b\[1A\x1b\[J +TRANSPORT`, ended)
-	if err := stop(); err != nil {
-		t.Error(err)
-	}
+	stop()
 	select {
 	case <-ended:
 	case <-time.After(patience):
