@@ -39,15 +39,15 @@ func runManaged(args []string) int {
 	}
 	// pt-spec 3.3.3: a proxy may say who it is before it is done.
 	pt.ReportVersion("waterproxy", version)
-	if m.metrics != "" {
-		stop, err := m.meter.Serve(m.metrics)
-		if err != nil {
-			ptlog.EnvError("%v", err)
-			return exitFailure
-		}
-		defer stop()
-	}
 	m.useState()
+	if m.metrics != "" {
+		stop, err := m.meter.Serve(m.metrics, m.log)
+		if err != nil { // tor's users do without metrics, not without transports
+			m.log.Error("going on without metrics", "error", err)
+		} else {
+			defer stop()
+		}
+	}
 	end, stop := watchEnd(context.Background(), m.log)
 	defer stop()
 	end.watchTor()

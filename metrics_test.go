@@ -23,7 +23,7 @@ func figures(t *testing.T, network, address string) map[string]float64 {
 			return new(net.Dialer).DialContext(ctx, network, address)
 		},
 	}}
-	resp, err := client.Get("http://metrics/metrics")
+	resp, err := client.Get("http://localhost/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}

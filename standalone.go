@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -61,17 +62,23 @@ func (s *standalone) useState() {
 
 // run starts a transport and carries connections until the end.
 func (s *standalone) run(ctx context.Context, start func(context.Context) (listener, error)) error {
+	if s.metrics != "" {
+		if err := meter.CheckAddress(s.metrics); err != nil {
+			fmt.Fprintln(os.Stderr, "waterproxy:", err)
+			return errUsage
+		}
+	}
 	if err := errors.Join(s.logging.Check(), s.catalog.Check()); err != nil {
 		return err
 	}
 	s.useState()
 	s.meter = meter.New()
 	if s.metrics != "" {
-		stop, err := s.meter.Serve(s.metrics)
+		stop, err := s.meter.Serve(s.metrics, s.log)
 		if err != nil {
 			return err
 		}
-		defer func() { _ = stop() }() // the process is about to end
+		defer stop()
 	}
 	s.loaded = reload.New(&s.catalog, s.log)
 	end, stop := watchEnd(ctx, s.log)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"waterproxy/internal/meter"
+	"waterproxy/internal/ptlog"
 )
 
 func statusCommand() *ffcli.Command {
@@ -35,17 +37,33 @@ func statusCommand() *ffcli.Command {
 				if err != nil {
 					return err
 				}
-				_, err = io.WriteString(os.Stdout, table(rows, nil, 0))
+				_, err = io.WriteString(os.Stdout, table(rows, nil, 0, maxRows))
 				return err
 			}
-			return watchStatus(ctx, os.Stdout, args[0], *interval)
+			return watchStatus(ctx, os.Stdout, args[0], *interval, screenRows())
 		},
 	}
 }
 
-// watchStatus draws the table again and again, until ctx or the process that it
-// shows ends.
-func watchStatus(ctx context.Context, w io.Writer, address string, interval time.Duration) error {
+// maxRows is how many transports a table shows at most.
+const maxRows = 500
+
+// maxName is how many characters of a transport's name a table shows at most.
+const maxName = 64
+
+// screenRows returns how many transports a table on the terminal can show: it is drawn
+// over itself, which it cannot be if it scrolls.
+func screenRows() int {
+	_, height, err := term.GetSize(int(os.Stdout.Fd()))
+	if err != nil {
+		return maxRows
+	}
+	return max(1, min(height-3, maxRows)) // besides the head, what is left out, and the cursor
+}
+
+// watchStatus draws the table, of at most limit transports, again and again, until ctx
+// or the process that it shows ends.
+func watchStatus(ctx context.Context, w io.Writer, address string, interval time.Duration, limit int) error {
 	var before []meter.Row
 	var at time.Time
 	ticker := time.NewTicker(interval)
@@ -60,7 +78,7 @@ func watchStatus(ctx context.Context, w io.Writer, address string, interval time
 			return err
 		}
 		now := time.Now()
-		text := table(rows, before, now.Sub(at))
+		text := table(rows, before, now.Sub(at), limit)
 		if _, err := io.WriteString(w, up+"\x1b[J"+text); err != nil {
 			return err
 		}
@@ -74,45 +92,79 @@ func watchStatus(ctx context.Context, w io.Writer, address string, interval time
 	}
 }
 
-// table shows rows, with speeds if there are earlier ones from so long ago.
-func table(rows, before []meter.Row, since time.Duration) string {
+// table shows at most limit rows, with speeds if there are earlier ones from so long
+// ago.
+func table(rows, before []meter.Row, since time.Duration, limit int) string {
+	earlier := make(map[string]meter.Row, len(before))
+	for _, r := range before {
+		earlier[r.Transport] = r
+	}
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	line := func(cells ...any) {
-		for _, c := range cells {
-			fmt.Fprintf(t, "%v\t", c)
-		}
-		fmt.Fprintln(t)
-	}
+	line := func(cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")+"\t") }
 	line("TRANSPORT", "OPEN", "ENDED", "FAILED", "REFUSED", "SET-UP", "SENT", "RECEIVED", "INSTANCES", "MEMORY", "TRAPS", "LIMITS")
-	for _, r := range rows {
+	for _, r := range rows[:min(limit, len(rows))] {
 		sent, received := bytesText(r.ToNetwork), bytesText(r.FromNetwork)
-		for _, old := range before {
-			if old.Transport == r.Transport && since > 0 {
-				sent += speed(r.ToNetwork, old.ToNetwork, since)
-				received += speed(r.FromNetwork, old.FromNetwork, since)
-			}
+		if old, ok := earlier[r.Transport]; ok && since > 0 {
+			sent += speed(r.ToNetwork, old.ToNetwork, since)
+			received += speed(r.FromNetwork, old.FromNetwork, since)
 		}
-		setUp := "-"
+		setUp := unknownText
 		if r.SetUp > 0 {
 			setUp = fmt.Sprintf("%.1f ms", float64(r.SetUp.Microseconds())/1000)
 		}
-		line(r.Transport, r.Open, r.Finished, r.Failed, r.Refused, setUp, sent, received, r.Instances, bytesText(r.Memory), r.Traps, r.Limits)
+		line(nameText(r.Transport), numberText(r.Open), numberText(r.Finished), numberText(r.Failed), numberText(r.Refused), setUp,
+			sent, received, numberText(r.Instances), bytesText(r.Memory), numberText(r.Traps), numberText(r.Limits))
 	}
 	_ = t.Flush() // into memory
+	if more := len(rows) - limit; more > 0 {
+		fmt.Fprintf(&b, "and %d more\n", more)
+	}
 	return b.String()
 }
 
+// unknownText stands for a figure that was not served or makes no sense.
+const unknownText = "-"
+
+// nameText returns a name as a terminal may show it: another process has chosen it.
+func nameText(name string) string {
+	cut := len(name) > maxName
+	if cut {
+		name = name[:maxName]
+	}
+	if name != ptlog.Printable(name) || name == "" || strings.ContainsAny(name, " \"") {
+		name = strconv.QuoteToASCII(name)
+	}
+	if cut {
+		name += "..."
+	}
+	return name
+}
+
+func numberText(f meter.Figure) string {
+	n, ok := f.Value()
+	if !ok {
+		return unknownText
+	}
+	return strconv.FormatUint(n, 10)
+}
+
 // speed returns bytes in a time, in brackets.
-func speed(now, before uint64, since time.Duration) string {
-	if now < before { // another process
+func speed(now, before meter.Figure, since time.Duration) string {
+	n, ok := now.Value()
+	old, oldOK := before.Value()
+	if !ok || !oldOK || n < old { // another process
 		return ""
 	}
-	return " (" + bytesText(uint64(float64(now-before)/since.Seconds())) + "/s)"
+	return " (" + bytesText(meter.Figure(float64(n-old)/since.Seconds())) + "/s)"
 }
 
 // bytesText writes a number of bytes in the unit that fits.
-func bytesText(n uint64) string {
+func bytesText(f meter.Figure) string {
+	n, ok := f.Value()
+	if !ok {
+		return unknownText
+	}
 	value, units := float64(n), []string{"B", "KiB", "MiB", "GiB", "TiB"}
 	for ; value >= 1024 && len(units) > 1; units = units[1:] {
 		value /= 1024

@@ -3,18 +3,11 @@
 package meter
 
 import (
-	"errors"
-	"fmt"
-	"net"
-	"net/http"
-	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"waterproxy/transport"
 )
@@ -58,14 +51,15 @@ type figures struct {
 
 // Names of the metrics. All have the label transport.
 const (
-	openName    = "waterproxy_connections_open"
-	endedName   = "waterproxy_connections_total"
-	bytesName   = "waterproxy_bytes_total"
-	setUpName   = "waterproxy_setup_seconds"
-	instName    = "waterproxy_instances"
-	memoryName  = "waterproxy_instance_memory_bytes"
-	trapsName   = "waterproxy_traps_total"
-	limitsName  = "waterproxy_limits_total"
+	prefix      = "waterproxy_"
+	openName    = prefix + "connections_open"
+	endedName   = prefix + "connections_total"
+	bytesName   = prefix + "bytes_total"
+	setUpName   = prefix + "setup_seconds"
+	instName    = prefix + "instances"
+	memoryName  = prefix + "instance_memory_bytes"
+	trapsName   = prefix + "traps_total"
+	limitsName  = prefix + "limits_total"
 	byTransport = "transport"
 )
 
@@ -189,58 +183,4 @@ func (m *collector) Collect(ch chan<- prometheus.Metric) {
 		count(trapsDesc, u.Traps)
 		count(limitsDesc, u.Limits)
 	}
-}
-
-// Serve answers GET /metrics at an address: unix:PATH, or a loopback HOST:PORT.
-// Nobody outside this machine may ask. It returns once it listens; the function
-// it returns stops it.
-func (m *Meter) Serve(address string) (stop func() error, err error) {
-	l, err := listen(address)
-	if err != nil {
-		return nil, fmt.Errorf("metrics: %w", err)
-	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
-	srv := &http.Server{Handler: mux}
-	go func() { _ = srv.Serve(l) }() // it ends with Close, and with nothing else that could be mended
-	return srv.Close, nil
-}
-
-func listen(address string) (net.Listener, error) {
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		if err := removeStale(path); err != nil {
-			return nil, err
-		}
-		l, err := net.Listen("unix", path)
-		if err != nil {
-			return nil, err
-		}
-		if err := os.Chmod(path, 0o600); err != nil {
-			return nil, errors.Join(err, l.Close())
-		}
-		return l, nil
-	}
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, fmt.Errorf("%q is neither unix:PATH nor HOST:PORT", address)
-	}
-	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return nil, fmt.Errorf("%q is no loopback address: the figures are for this machine only", host)
-	}
-	return net.Listen("tcp", address)
-}
-
-// removeStale removes the socket that an earlier process left.
-func removeStale(path string) error {
-	info, err := os.Lstat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if info.Mode()&os.ModeSocket == 0 {
-		return fmt.Errorf("%s exists and is no socket", path)
-	}
-	return os.Remove(path)
 }

@@ -1,32 +1,62 @@
 package meter
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"math"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 )
 
-// readTimeout is how long an answer may take.
-const readTimeout = 10 * time.Second
+// Bounds of an answer, whoever gives it.
+const (
+	readTimeout     = 10 * time.Second // for all of it
+	maxAnswer       = 1 << 20          // bytes, enough for 400 transports
+	maxAnswerHeader = 64 << 10
+	maxReason       = 200 // characters of an error that has the answer's words in it
+)
 
-// Row is what a process says of one transport.
+// Row is what a process reports about one transport. Any text and any number may be
+// in it.
 type Row struct {
-	Transport                       string
-	Open, Finished, Failed, Refused uint64
-	ToNetwork, FromNetwork          uint64        // bytes
+	Transport                       string // as it was served: it need not be printable
+	Open, Finished, Failed, Refused Figure
+	ToNetwork, FromNetwork          Figure        // bytes
 	SetUp                           time.Duration // the median, 0 if there was none
-	Instances, Memory               uint64
-	Traps, Limits                   uint64
+	Instances, Memory               Figure
+	Traps, Limits                   Figure
+}
+
+// Figure is a number that was served. Use Value to learn whether it makes sense.
+type Figure float64
+
+// maxFigure is the largest number up to which a float64 has every integer.
+const maxFigure = 1 << 53
+
+// unknown is a figure that was not served.
+var unknown = Figure(math.NaN())
+
+// Value returns the figure as a number of things. ok is false if it is none: not
+// served, negative, infinite, or larger than anything that can be counted.
+func (f Figure) Value() (n uint64, ok bool) {
+	if f >= 0 && f <= maxFigure { // false for NaN
+		return uint64(f), true
+	}
+	return 0, false
 }
 
 // Read asks the process that serves its figures at an address (see Serve). The rows
@@ -36,7 +66,9 @@ func Read(ctx context.Context, address string) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := families[setUpName]; !ok && len(families) > 0 {
+	served := len(families)
+	maps.DeleteFunc(families, func(name string, _ *dto.MetricFamily) bool { return !strings.HasPrefix(name, prefix) })
+	if served > 0 && len(families) == 0 {
 		return nil, errors.New("these are not the figures of waterproxy")
 	}
 	rows := map[string]*Row{}
@@ -48,7 +80,7 @@ func Read(ctx context.Context, address string) ([]Row, error) {
 			}
 			row := rows[labels[byTransport]]
 			if row == nil {
-				row = &Row{Transport: labels[byTransport]}
+				row = newRow(labels[byTransport])
 				rows[row.Transport] = row
 			}
 			row.set(name, labels, m)
@@ -62,17 +94,24 @@ func Read(ctx context.Context, address string) ([]Row, error) {
 	return all, nil
 }
 
-// set takes in a figure.
-func (r *Row) set(name string, labels map[string]string, m *dto.Metric) {
-	if name == setUpName {
-		r.SetUp = median(m.GetHistogram())
-		return
+// newRow returns a row without figures.
+func newRow(transport string) *Row {
+	r := &Row{Transport: transport}
+	for _, f := range r.figures() {
+		*f.to = unknown
 	}
-	for _, f := range []struct {
-		name  string
-		label string // the value of the second label, if there is one
-		to    *uint64
-	}{
+	return r
+}
+
+// served is a figure of a row, by the names under which it is served.
+type served struct {
+	name  string
+	label string // the value of the second label, if there is one
+	to    *Figure
+}
+
+func (r *Row) figures() []served {
+	return []served{
 		{openName, "", &r.Open},
 		{endedName, Finished, &r.Finished},
 		{endedName, Failed, &r.Failed},
@@ -83,57 +122,127 @@ func (r *Row) set(name string, labels map[string]string, m *dto.Metric) {
 		{memoryName, "", &r.Memory},
 		{trapsName, "", &r.Traps},
 		{limitsName, "", &r.Limits},
-	} {
+	}
+}
+
+// set takes in a figure.
+func (r *Row) set(name string, labels map[string]string, m *dto.Metric) {
+	if name == setUpName {
+		r.SetUp = median(m.GetHistogram())
+		return
+	}
+	for _, f := range r.figures() {
 		if f.name == name && f.label == labels["outcome"]+labels["direction"] {
-			*f.to = uint64(m.GetGauge().GetValue() + m.GetCounter().GetValue()) // it is one of the two
+			*f.to = figure(m)
 		}
 	}
 }
 
+// figure returns the number of a metric of any simple type.
+func figure(m *dto.Metric) Figure {
+	switch {
+	case m.Gauge != nil:
+		return Figure(m.GetGauge().GetValue())
+	case m.Counter != nil:
+		return Figure(m.GetCounter().GetValue())
+	case m.Untyped != nil:
+		return Figure(m.GetUntyped().GetValue())
+	}
+	return unknown
+}
+
 // median estimates the median from a histogram, as if the values of a bucket were
-// spread evenly.
+// spread evenly. It is 0 for a histogram that makes no sense.
 func median(h *dto.Histogram) time.Duration {
 	half := float64(h.GetSampleCount()) / 2
 	if half == 0 {
 		return 0
 	}
+	last := setUpBuckets[len(setUpBuckets)-1]
 	below, from := 0.0, 0.0
 	for _, b := range h.GetBucket() {
 		count, to := float64(b.GetCumulativeCount()), b.GetUpperBound()
-		if count >= half && to <= setUpBuckets[len(setUpBuckets)-1] {
+		if !(to >= from && count >= below) { // NaN is not either
+			return 0
+		}
+		if count >= half && to <= last {
 			return time.Duration((from + (to-from)*(half-below)/(count-below)) * float64(time.Second))
 		}
 		below, from = count, to
 	}
-	return time.Duration(setUpBuckets[len(setUpBuckets)-1] * float64(time.Second))
+	return time.Duration(last * float64(time.Second))
 }
 
-// Fetch is Read without making sense of the figures.
+// Fetch is Read without making sense of the figures. What it takes in is bounded in
+// time and size, and its errors are fit to be printed on a terminal.
 func Fetch(ctx context.Context, address string) (map[string]*dto.MetricFamily, error) {
+	e, err := parse(address)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	network := "tcp"
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		network, address = "unix", path
+	body, kind, err := e.get(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, fmt.Errorf("there was no complete answer within %v", readTimeout)
 	}
+	if err != nil {
+		return nil, printable(err)
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(body))
+	if err != nil {
+		return nil, printable(fmt.Errorf("the answer, of type %q, is not in the text format of Prometheus: %w", kind, err))
+	}
+	return families, nil
+}
+
+// get returns what is served, and its type.
+func (e endpoint) get(ctx context.Context) (body []byte, kind string, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/metrics", nil)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	transport := &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, address)
+	client := http.Client{
+		Transport: &http.Transport{
+			DisableKeepAlives:      true,
+			DisableCompression:     true,
+			MaxResponseHeaderBytes: maxAnswerHeader,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, e.network, e.address)
+			},
 		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	response, err := (&http.Client{Transport: transport}).Do(request)
+	response, err := client.Do(request)
 	if err != nil {
-		return nil, err
+		if u := (*url.Error)(nil); errors.As(err, &u) {
+			err = u.Err // the rest is an address that was not asked
+		}
+		return nil, "", err
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the answer is %s", response.Status)
+		return nil, "", fmt.Errorf("the answer is %d %s", response.StatusCode, http.StatusText(response.StatusCode))
 	}
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	return parser.TextToMetricFamilies(response.Body)
+	body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	if err == nil && len(body) > maxAnswer {
+		err = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
+	}
+	return body, response.Header.Get("Content-Type"), err
+}
+
+// printable returns an error with a text of one line, without control characters and
+// of bounded length. Another process's words may be in err.
+func printable(err error) error {
+	text := strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, err.Error())
+	if runes := []rune(text); len(runes) > maxReason {
+		text = string(runes[:maxReason]) + "..."
+	}
+	return errors.New(text)
 }

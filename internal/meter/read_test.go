@@ -26,7 +26,7 @@ func TestRead(t *testing.T) {
 		}
 	}
 	socket := "unix:" + tempSocket(t)
-	stop, err := m.Serve(socket)
+	stop, err := m.Serve(socket, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestMedian(t *testing.T) {
 			m.Begin("a", v)
 		}
 		socket := "unix:" + tempSocket(t)
-		stop, err := m.Serve(socket)
+		stop, err := m.Serve(socket, quiet)
 		if err != nil {
 			t.Fatal(err)
 		}
