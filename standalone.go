@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"waterproxy/internal/meter"
+	"waterproxy/internal/ptlog"
 	"waterproxy/internal/reload"
 )
 
@@ -40,6 +41,7 @@ func defaultState() string {
 
 // run starts a transport and carries connections until the end.
 func (s *standalone) run(ctx context.Context, start func(context.Context) (listener, error)) error {
+	ptlog.QueueOutput()
 	if err := errors.Join(s.logging.Check(), s.catalog.Check()); err != nil {
 		return err
 	}
