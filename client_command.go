@@ -11,6 +11,7 @@ import (
 
 	"waterproxy/client"
 	"waterproxy/internal/bridgeline"
+	"waterproxy/internal/ptlog"
 )
 
 func clientCommand() *ffcli.Command {
@@ -62,6 +63,6 @@ func (s *standalone) startClient(ctx context.Context, local client.Local) (*clie
 	if local.SOCKS {
 		what = "SOCKS5 proxy"
 	}
-	fmt.Printf("%s at %s\n", what, p.Addr())
+	fmt.Fprintf(ptlog.Stdout(), "%s at %s\n", what, p.Addr())
 	return p, nil
 }

@@ -32,8 +32,6 @@ func watchEnd(ctx context.Context, log *slog.Logger) (e *ending, stop func()) {
 	context.AfterFunc(now, setAsked)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	// What the parent does not read any more must not end the program by itself.
-	signal.Ignore(syscall.SIGPIPE)
 	go func() {
 		for first := true; ; first = false {
 			select {

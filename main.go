@@ -15,6 +15,8 @@ import (
 	"syscall"
 
 	"github.com/peterbourgon/ff/v3/ffcli"
+
+	"waterproxy/internal/ptlog"
 )
 
 // Exit statuses.
@@ -26,11 +28,18 @@ const (
 
 func main() {
 	if startedByTor() {
-		os.Exit(runManaged(os.Args[1:]))
+		exit(runManaged(os.Args[1:]))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(runCommand(ctx, os.Args[1:]))
+	exit(runCommand(ctx, os.Args[1:]))
+}
+
+// exit ends the process. What it has reported last is written before, unless the
+// output takes nothing.
+func exit(status int) {
+	ptlog.Flush()
+	os.Exit(status)
 }
 
 // startedByTor reports whether any of the variables is set by which tor tells a
@@ -75,14 +84,14 @@ func runCommand(ctx context.Context, args []string) int {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return 0
 	case errors.Is(err, errInterrupted):
-		fmt.Fprintln(os.Stderr, "waterproxy: interrupted; everything that was started is gone")
+		fmt.Fprintln(ptlog.Stderr(), "waterproxy: interrupted; everything that was started is gone")
 		return exitInterrupted
 	case errors.Is(err, errUsage):
 		return exitUsage
 	case errors.Is(err, errTold):
 		return exitFailure
 	}
-	fmt.Fprintln(os.Stderr, "waterproxy:", err)
+	fmt.Fprintln(ptlog.Stderr(), "waterproxy:", err)
 	return exitFailure
 }
 

@@ -32,6 +32,7 @@ type managed struct {
 // runManaged does what tor asks for in the environment until tor asks for the
 // end, and returns the exit status.
 func runManaged(args []string) int {
+	ptlog.QueueOutput()
 	m := &managed{service: service{meter: meter.New()}}
 	if err := m.parse(args); err != nil {
 		ptlog.EnvError("the plugin's command line: %v", err)

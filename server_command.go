@@ -11,6 +11,7 @@ import (
 	"github.com/peterbourgon/ff/v3/ffcli"
 
 	"waterproxy/internal/bridgeline"
+	"waterproxy/internal/ptlog"
 	"waterproxy/server"
 	"waterproxy/transport"
 )
@@ -93,7 +94,7 @@ func (s *standalone) startServer(ctx context.Context, o serverOptions) (*server.
 	if o.public == "" {
 		o.public = reachable(l.Addr().(*net.TCPAddr)).String()
 	}
-	fmt.Println(bridgeline.Line{Transport: o.transport, Address: o.public, Args: transport.Args(l.Args())})
+	fmt.Fprintln(ptlog.Stdout(), bridgeline.Line{Transport: o.transport, Address: o.public, Args: transport.Args(l.Args())})
 	return l, nil
 }
 

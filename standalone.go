@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"waterproxy/internal/meter"
+	"waterproxy/internal/ptlog"
 	"waterproxy/internal/reload"
 )
 
@@ -62,6 +63,7 @@ func (s *standalone) useState() {
 
 // run starts a transport and carries connections until the end.
 func (s *standalone) run(ctx context.Context, start func(context.Context) (listener, error)) error {
+	ptlog.QueueOutput()
 	if s.metrics != "" {
 		if err := meter.CheckAddress(s.metrics); err != nil {
 			fmt.Fprintln(os.Stderr, "waterproxy:", err)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 
 	"waterproxy/transport"
@@ -45,7 +44,7 @@ func (f *Flags) ToTor() *slog.Logger { return New(&f.level) }
 // ToTorAnd adds what the flags want to ToTor. If there is an error, the logger is good
 // without what it is about.
 func (f *Flags) ToTorAnd(stateDir string) (*slog.Logger, error) {
-	h, err := f.handler(stateDir)
+	h, err := f.handler(stateDir, f.ToTor())
 	if err != nil || h == nil {
 		return f.ToTor(), err
 	}
@@ -55,9 +54,9 @@ func (f *Flags) ToTorAnd(stateDir string) (*slog.Logger, error) {
 // Open returns the logger that the flags want. If there is an error, the logger writes to
 // standard error.
 func (f *Flags) Open(stateDir string) (*slog.Logger, error) {
-	h, err := f.handler(stateDir)
+	h, err := f.handler(stateDir, slog.New(f.toStderr()))
 	if err != nil {
-		h = f.textOrJSON(os.Stderr)
+		h = f.toStderr()
 	}
 	if h == nil {
 		h = slog.DiscardHandler
@@ -65,27 +64,26 @@ func (f *Flags) Open(stateDir string) (*slog.Logger, error) {
 	return slog.New(h), err
 }
 
-// handler opens the log, nil if none is wanted. The file stays open until the
-// process ends.
-func (f *Flags) handler(stateDir string) (slog.Handler, error) {
-	if f.dest == "" {
+// handler opens the log, nil if none is wanted. warn gets what is wrong with a file
+// later.
+func (f *Flags) handler(stateDir string, warn *slog.Logger) (slog.Handler, error) {
+	switch {
+	case f.dest == "":
 		return nil, nil
+	case f.dest == "stderr":
+		return f.toStderr(), nil
+	case stateDir == "":
+		return nil, fmt.Errorf("-log: there is no state directory for %q", f.dest)
 	}
-	var w io.Writer = os.Stderr
-	if f.dest != "stderr" {
-		if stateDir == "" {
-			return nil, fmt.Errorf("-log: there is no state directory for %q", f.dest)
-		}
-		file, err := os.OpenFile(filepath.Join(stateDir, f.dest), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-		if err != nil {
-			return nil, fmt.Errorf("-log: %w", err)
-		}
-		w = file
+	h, err := f.toFile(filepath.Join(stateDir, f.dest), warn)
+	if err != nil {
+		return nil, fmt.Errorf("-log: %w", err)
 	}
-	return f.textOrJSON(w), nil
+	return h, nil
 }
 
-func (f *Flags) textOrJSON(w io.Writer) slog.Handler {
+// formatted returns a handler that writes records as the flags say.
+func (f *Flags) formatted(w io.Writer) slog.Handler {
 	o := &slog.HandlerOptions{Level: &f.level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if f.addresses {
 			return reveal(a)

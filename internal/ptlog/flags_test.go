@@ -65,6 +65,7 @@ func TestFile(t *testing.T) {
 				t.Errorf("%q: tor gets %q", test.args, toTor)
 			}
 		}
+		Flush()
 		file := filepath.Join(dir, "file")
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -96,6 +97,7 @@ func TestJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	log.Warn("text", Error(failure))
+	Flush()
 	text, err := os.ReadFile(filepath.Join(dir, "file"))
 	if err != nil {
 		t.Fatal(err)
