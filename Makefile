@@ -41,8 +41,9 @@ unit integration: export REQUIRE_RUST = 1
 unit: modules testmodules
 	$(GO) test -race $$($(GO) list ./... | grep -v '^waterproxy/integration')
 
+# Most of these tests wait for tor: more of them run at once than there are processors.
 integration: need-tor need-test-tools waterproxy testmodules
-	$(GO) test -count=1 -timeout 12m ./integration/...
+	$(GO) test -count=1 -timeout 25m -parallel 6 ./integration/...
 
 # BENCH="-quick" and other flags: see bench/README.md.
 bench: need-test-tools waterproxy testmodules
