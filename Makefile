@@ -8,7 +8,10 @@ WASM    := $(MODULES:%=modules/built/%.wasm)
 # The same source and toolchain give the same bytes, whoever builds them where.
 WASM_FLAGS := -buildmode=c-shared -trimpath -buildvcs=false -ldflags='-s -w -buildid='
 
-.PHONY: all modules testmodules demo test unit integration lint bench chutney clean need-tor need-test-tools
+# What lint is made of.
+CHECKS := gofmt vet vet-wasm vet-peer
+
+.PHONY: all modules testmodules demo test unit integration lint $(CHECKS) bench chutney clean need-tor need-test-tools
 
 all: waterproxy
 
@@ -27,22 +30,34 @@ testmodules: need-test-tools
 demo: need-tor waterproxy
 	./waterproxy demo
 
-test: lint unit integration
+# Each part runs whatever becomes of the others; what has failed is listed at the end.
+test:
+	@MAKE="$(MAKE)" $(GO) run ./scripts/testall $(CHECKS) unit integration
 
-lint: modules
+lint: $(CHECKS)
+
+gofmt:
 	@out=$$(gofmt -l .); test -z "$$out" || { echo "gofmt would change: $$out"; exit 1; }
+
+vet: modules
 	$(GO) vet ./...
+
+vet-wasm:
 	GOOS=wasip1 GOARCH=wasm $(GO) vet ./modules/...
+
+vet-peer:
 	cd bench/peer && $(GO) vet ./...
 
 # A test that would do without a program because it is missing fails instead.
 unit integration: export REQUIRE_RUST = 1
 
 unit: modules testmodules
-	$(GO) test -race $$($(GO) list ./... | grep -v '^waterproxy/integration')
+	set -o pipefail; packages=$$($(GO) list ./... | grep -v '^waterproxy/integration') && \
+		$(GO) test -race -timeout 25m $(TESTFLAGS) $$packages
 
+# Most of these tests wait for tor: more of them run at once than there are processors.
 integration: need-tor need-test-tools waterproxy testmodules
-	$(GO) test -count=1 -timeout 12m ./integration/...
+	$(GO) test -count=1 -timeout 25m -parallel 6 $(TESTFLAGS) ./integration/...
 
 # BENCH="-quick" and other flags: see bench/README.md.
 bench: need-test-tools waterproxy testmodules

@@ -21,9 +21,9 @@ import (
 )
 
 const (
-	// patience is how long to wait for what must happen. Compiling the built-in
-	// module takes most of it with the race detector.
-	patience = time.Minute
+	// patience is how long to wait for what must happen. Compiling a module takes more
+	// than a minute with the race detector on a machine with other work.
+	patience = 4 * time.Minute
 	// endTimeout bounds the end of a proxy. It is less than the time that a proxy
 	// waits for connections by default, so that one that waits without need shows.
 	endTimeout = 20 * time.Second

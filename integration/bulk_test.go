@@ -7,6 +7,7 @@ import (
 
 // TestBulk carries 64 MiB each way and compares their SHA-256.
 func TestBulk(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	web := startWeb(t, 64<<20)
 	p := startPair(ctx, t, "plain", waterproxy(t))

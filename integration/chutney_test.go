@@ -23,6 +23,7 @@ var chutneyTemplates = map[string]string{
 // our network expands to torrcs that tor accepts, chutney is told what it has to be in
 // the right order, and its verdict is ours.
 func TestChutneyDefinition(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	tor := program(t, "tor")
 	program(t, "python3")

@@ -20,6 +20,7 @@ const clientHost = "127.0.0.77"
 // TestExtORPort uses a bridge that offers the Extended ORPort: its tor must
 // learn the address of the client, not that of our own connection to it.
 func TestExtORPort(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	web := startWeb(t, 1<<20)
 	plugins := []tornet.Plugin{{Transports: []string{"plain"}, Exec: []string{waterproxy(t)}}}

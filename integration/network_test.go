@@ -19,8 +19,8 @@ import (
 	"waterproxy/integration/tornet"
 )
 
-// testTimeout bounds each test: several times what the slowest takes.
-const testTimeout = 4 * time.Minute
+// testTimeout bounds each test: many times what the slowest takes.
+const testTimeout = 8 * time.Minute
 
 var keep = flag.Bool("keep", false, "keep the folder with tor's logs")
 

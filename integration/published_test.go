@@ -55,9 +55,11 @@ func published(t *testing.T) (files []string) {
 // TestPublishedModules carries connections through modules that were made for
 // another runtime, in every role, in ways in which that one loses data.
 func TestPublishedModules(t *testing.T) {
+	t.Parallel()
 	for _, file := range published(t) {
 		name := strings.Join(strings.Split(file, string(filepath.Separator))[len(strings.Split(file, string(filepath.Separator)))-4:], "/")
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			m, err := transport.CompileFile(file, transport.CompileOptions{CacheDir: filepath.Join(t.TempDir(), "cache")})
 			if err != nil {
 				t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 // TestBridgeRestart kills the bridge's tor, and with it its transport, under a
 // living client and starts it again: the client must find its way back.
 func TestBridgeRestart(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	web := startWeb(t, 1<<20)
 	p := startPair(ctx, t, "plain", waterproxy(t))

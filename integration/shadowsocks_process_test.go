@@ -6,6 +6,7 @@ import (
 	"net"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +20,7 @@ import (
 const (
 	shadowsocksPassword = "correct-horse"
 	// shadowsocksPatience is how long to wait for what must happen.
-	shadowsocksPatience = time.Minute
+	shadowsocksPatience = 3 * time.Minute
 )
 
 // shadowsocksLab starts our processes. They share a client, and what it has compiled.
@@ -99,17 +100,14 @@ func startSSLocal(t *testing.T, server, cipher string) string {
 	return net.JoinHostPort(host, port)
 }
 
+// freeAddress returns one at which a program can listen that takes no other.
 func freeAddress(t *testing.T) (host, port string) {
 	t.Helper()
-	l := listenLoopback(t)
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	host, port, err := net.SplitHostPort(l.Addr().String())
+	free, err := tornet.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return host, port
+	return "127.0.0.1", strconv.Itoa(free)
 }
 
 // startSS starts a program, which ends with the test, and waits until it listens.

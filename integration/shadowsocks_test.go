@@ -20,6 +20,7 @@ import (
 // TestShadowsocks carries connections between our ends and those of
 // shadowsocks-libev, and between our own.
 func TestShadowsocks(t *testing.T) {
+	t.Parallel()
 	lab := newShadowsocksLab(t)
 	for _, cipher := range []string{"chacha20-ietf-poly1305", "aes-128-gcm", "aes-256-gcm"} {
 		t.Run(cipher, func(t *testing.T) {
@@ -120,6 +121,7 @@ func checkHalfClose(t *testing.T, near, far *net.TCPConn) {
 // TestShadowsocksReplay sends the server again what a client has sent: nothing comes
 // to the ORPort, and the prober hears nothing.
 func TestShadowsocksReplay(t *testing.T) {
+	t.Parallel()
 	lab := newShadowsocksLab(t)
 	const cipher = "chacha20-ietf-poly1305"
 	server := lab.server(t, cipher)
@@ -231,6 +233,7 @@ func orPort(t *testing.T, bridge *tornet.Bridge) string {
 // TestShadowsocksBadArguments: tor's log names the argument that is wrong, and says
 // nothing of the password.
 func TestShadowsocksBadArguments(t *testing.T) {
+	t.Parallel()
 	lab := newShadowsocksLab(t)
 	for options, named := range map[string]string{
 		"":                            "password",

@@ -57,6 +57,7 @@ func checkCurl(t *testing.T, args ...string) {
 }
 
 func TestStandaloneCurl(t *testing.T) {
+	t.Parallel()
 	state := t.TempDir()
 	for _, transport := range []string{"obfs4", "shadowsocks"} {
 		t.Run(transport, func(t *testing.T) {
@@ -75,6 +76,7 @@ func TestStandaloneCurl(t *testing.T) {
 // Our client gets through their server, whose bridge line tor would write, and their
 // client through ours.
 func TestStandaloneObfs4proxy(t *testing.T) {
+	t.Parallel()
 	lab := newObfs4Lab(t)
 	page := startPage(t)
 	t.Run("their server", func(t *testing.T) {
@@ -108,6 +110,7 @@ func TestStandaloneObfs4proxy(t *testing.T) {
 
 // ss-server connects to where the bridge line says; our client does not need ours.
 func TestStandaloneShadowsocksLibev(t *testing.T) {
+	t.Parallel()
 	server := startSSServer(t, "chacha20-ietf-poly1305")
 	line := "shadowsocks " + server + " cipher=chacha20-ietf-poly1305 password=" + shadowsocksPassword + " target=" + startPage(t)
 	checkCurl(t, "--socks5-hostname", startStandaloneClient(t, t.TempDir(), line), "http://page.example/")

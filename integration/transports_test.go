@@ -12,6 +12,7 @@ import (
 // serve both, at either end. The client uses each of them, to a bridge of its
 // own, for it takes a descriptor from every bridge that it is given.
 func TestTwoTransports(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	web := startWeb(t, 1<<20)
 	module := builtFile(t, filepath.Join("..", "modules", "built", "plain.wasm"))

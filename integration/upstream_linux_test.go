@@ -10,16 +10,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"waterproxy/integration/tornet"
 )
-
-// pause is how long to wait before looking again.
-func pause() <-chan time.Time { return time.After(20 * time.Millisecond) }
 
 // realProxy is a proxy as Debian has it.
 type realProxy struct {
@@ -61,6 +58,7 @@ var realProxies = map[string]realProxy{
 // TestNothingPastProxy runs clients in a network from which only the upstream proxy can
 // be reached. What wants to go elsewhere has no route, and the kernel counts it.
 func TestNothingPastProxy(t *testing.T) {
+	t.Parallel()
 	if !inOwnNetwork(t) {
 		return
 	}
@@ -175,6 +173,7 @@ func carry(near, far *net.TCPConn) error {
 // torrc has a password for a SOCKS5 proxy, tor itself cannot use a bridge line without
 // arguments.)
 func TestTorWithProxy(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	web := startWeb(t, 1<<20)
 	plugins := []tornet.Plugin{{Transports: []string{"obfs4"}, Exec: []string{waterproxy(t)}}}
@@ -184,16 +183,25 @@ func TestTorWithProxy(t *testing.T) {
 		"tinyproxy, password":  {"HTTPSProxy %s", "HTTPSProxyAuthenticator " + httpUser + ":" + httpPassword},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx := testContext(t)
 			host, port := freeAddress(t)
 			stop := realProxies[name].start(t, host, port)
 			torrc[0] = fmt.Sprintf(torrc[0], net.JoinHostPort(host, port))
 			client := startClient(ctx, t, tornet.ClientOptions{Plugins: plugins, BridgeLines: bridge.Lines(), Torrc: torrc})
 			fetch(ctx, t, web, client)
 			stop()
-			// The connection to the bridge was in the proxy's hands, and ended with it.
-			ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+			// The connection to the bridge was in the proxy's hands, and ended with it. tor
+			// asks for another one, which fails.
+			ctx, cancel := context.WithCancel(ctx)
 			defer cancel()
-			if err := web.Download(ctx, client.HTTP(), nil); err == nil {
+			ended := make(chan error, 1)
+			go func() { ended <- web.Download(ctx, client.HTTP(), nil) }()
+			if _, err := client.WaitLog(ctx, "pt.log", regexp.MustCompile(`cannot connect.*upstream \S+ proxy`)); err != nil {
+				t.Error(err)
+			}
+			cancel()
+			if err := <-ended; err == nil {
 				t.Error("tor reaches the network without the proxy")
 			}
 		})
@@ -203,6 +211,7 @@ func TestTorWithProxy(t *testing.T) {
 // TestPTSpec_3_2_1_SourceAddress: connections to other machines come from the address
 // that tor names, at the client and at the bridge, and those to this machine do not.
 func TestPTSpec_3_2_1_SourceAddress(t *testing.T) {
+	t.Parallel()
 	if !inOwnNetwork(t) {
 		return
 	}

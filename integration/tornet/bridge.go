@@ -100,7 +100,7 @@ func (b *Bridge) torrc(dirAuthority string, o BridgeOptions) ([]string, error) {
 	if len(o.Plugins) == 0 {
 		return nil, errors.New("a bridge needs a plugin")
 	}
-	orPort, err := freePort()
+	orPort, err := FreePort()
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func (b *Bridge) torrc(dirAuthority string, o BridgeOptions) ([]string, error) {
 	lines = append(lines, plugins...)
 	for _, plugin := range o.Plugins {
 		for _, transport := range plugin.Transports {
-			port, err := freePort()
+			port, err := FreePort()
 			if err != nil {
 				return nil, err
 			}

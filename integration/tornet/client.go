@@ -58,7 +58,7 @@ func (c *Client) start(ctx context.Context, dirAuthority string, o ClientOptions
 	if len(o.BridgeLines) == 0 {
 		return errors.New("a client needs a bridge line")
 	}
-	port, err := freePort()
+	port, err := FreePort()
 	if err != nil {
 		return err
 	}

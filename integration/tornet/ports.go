@@ -30,10 +30,10 @@ var drawn = struct {
 	ports map[int]bool
 }{ports: make(map[int]bool)}
 
-// freePort returns a loopback TCP port that nothing listens on and that this
+// FreePort returns a loopback TCP port that nothing listens on and that this
 // process has not handed out before. Another process may still take it before
 // it is used: see [withFreshPorts].
-func freePort() (int, error) {
+func FreePort() (int, error) {
 	drawn.Lock()
 	defer drawn.Unlock()
 	var last error
@@ -61,7 +61,7 @@ func freePort() (int, error) {
 func freePorts(n int) ([]int, error) {
 	ports := make([]int, n)
 	for i := range ports {
-		port, err := freePort()
+		port, err := FreePort()
 		if err != nil {
 			return nil, err
 		}

@@ -170,7 +170,7 @@ func TestInterrupted(t *testing.T) {
 				if !errors.Is(err, test.want) {
 					t.Errorf("the error is %v, want %v", err, test.want)
 				}
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("it goes on after its context has ended")
 			}
 			l.checkClean(t, test.processes)
@@ -190,7 +190,7 @@ func (l lab) started(t *testing.T) int {
 
 func waitFor(t *testing.T, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !condition() {
 		if time.Now().After(deadline) {
 			t.Fatal("waited in vain")

@@ -178,20 +178,25 @@ func TestFailsClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer bridge.Close()
-	accepted := make(chan struct{})
+	accepted := make(chan struct{}, 100)
 	go func() {
-		if c, err := bridge.Accept(); err == nil {
-			c.Close()
-			close(accepted)
+		for {
+			c, err := bridge.Accept()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			accepted <- struct{}{}
 		}
 	}()
-	dead, err := net.Listen("tcp", "127.0.0.1:0")
+	refuses, err := net.Dial("tcp", bridge.Addr().String()) // its own address, that is
 	if err != nil {
 		t.Fatal(err)
 	}
-	dead.Close()
+	defer refuses.Close()
+	<-accepted
 	for kind := range handshakes {
-		p, err := ParseProxy(kind + "://" + dead.Addr().String())
+		p, err := ParseProxy(kind + "://" + refuses.LocalAddr().String())
 		if err != nil {
 			t.Fatal(err)
 		}

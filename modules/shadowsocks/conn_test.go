@@ -151,6 +151,7 @@ func TestFirstWrite(t *testing.T) {
 	recorded := &writes{Conn: near}
 	a := args("password", password, "target", "192.0.2.7:443")
 	client := newClient(t, recorded, a)
+	client.(*conn).out.timer.Stop() // however long this test takes to write
 	if _, err := io.WriteString(client, "hello"); err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +221,9 @@ func firstBytes(t *testing.T, a watm.Args) []byte {
 	t.Helper()
 	near, _ := wires(t)
 	recorded := &writes{Conn: near}
-	if _, err := io.WriteString(newClient(t, recorded, a), "hello"); err != nil {
+	client := newClient(t, recorded, a)
+	client.(*conn).out.timer.Stop() // as in TestFirstWrite
+	if _, err := io.WriteString(client, "hello"); err != nil {
 		t.Fatal(err)
 	}
 	return recorded.all[0]
@@ -231,8 +234,6 @@ func firstBytes(t *testing.T, a watm.Args) []byte {
 func TestSilence(t *testing.T) {
 	a := args("password", password)
 	s := newServer(t, a)
-	s.silence = 300 * time.Millisecond
-
 	near, far := wires(t)
 	genuine := firstBytes(t, a)
 	if _, err := near.Write(genuine); err != nil {
@@ -243,6 +244,8 @@ func TestSilence(t *testing.T) {
 	if _, err := server.Write([]byte{1, 192, 0, 2, 7, 1, 187}); err != nil { // it looks like a header
 		t.Fatal(err)
 	}
+
+	s.silence = 300 * time.Millisecond // of the probes
 
 	changed := func(i int) []byte {
 		b := firstBytes(t, a)

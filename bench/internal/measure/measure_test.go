@@ -34,7 +34,7 @@ func newPath(t *testing.T, wrap func(net.Conn) net.Conn) *Path {
 			return wrap(c), nil
 		},
 		Client:  Self(),
-		Timeout: 30 * time.Second,
+		Timeout: time.Minute,
 	}
 }
 

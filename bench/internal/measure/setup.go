@@ -55,7 +55,7 @@ func openAndClose(ctx context.Context, p *Path, hangups *hangupWatch) (*Link, er
 }
 
 // MeasureSetupRate has several workers open n connections in all, or as many as
-// they can begin within limit, each closing one before it opens the next, and
+// they can begin within limit but each at least one, each closing one before it opens the next, and
 // returns how many that makes in a second.
 func MeasureSetupRate(ctx context.Context, p *Path, n, workers int, limit time.Duration) (float64, error) {
 	var hangups hangupWatch
@@ -67,7 +67,7 @@ func MeasureSetupRate(ctx context.Context, p *Path, n, workers int, limit time.D
 	begin := time.Now()
 	for range workers {
 		wg.Go(func() {
-			for left.Add(-1) >= 0 && time.Since(begin) < limit && ctx.Err() == nil {
+			for i := 0; left.Add(-1) >= 0 && (i == 0 || time.Since(begin) < limit) && ctx.Err() == nil; i++ {
 				if _, err := openAndClose(ctx, p, &hangups); err != nil {
 					failed.Add(1)
 					once.Do(func() { firstErr = err })

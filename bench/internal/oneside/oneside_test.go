@@ -23,7 +23,7 @@ func options() measure.Options {
 func ask(t *testing.T, open Opener, q Request) Result {
 	t.Helper()
 	q.Result = filepath.Join(t.TempDir(), "result.json")
-	q.Timeout = 30 * time.Second
+	q.Timeout = time.Minute
 	q.Options = options()
 	argument, err := json.Marshal(q)
 	if err != nil {
