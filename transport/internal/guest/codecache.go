@@ -30,7 +30,7 @@ type codeCache struct {
 
 // codeFactor is how many times the size of a module its code may have. What Go's compiler
 // has written becomes four times as large.
-const codeFactor = 8
+const codeFactor = 5
 
 var errFull = errors.New("an earlier module could not be kept")
 
