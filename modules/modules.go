@@ -35,7 +35,10 @@ func Names() (names []string) {
 // with other implementations of its transport, so that an operator can exchange
 // one for the other.
 var sharedState = map[string][]string{
-	"obfs4": {"obfs4_state.json", "obfs4_bridgeline.txt"},
+	"obfs4": {
+		"obfs4_state.json", "obfs4_bridgeline.txt",
+		"obfs4_new", "obfs4_new/obfs4_state.json", "obfs4_new/obfs4_bridgeline.txt", // while they are written
+	},
 }
 
 // SharedState returns the names of those files for a built-in transport.

@@ -34,14 +34,23 @@ func MakePrivate(dir string) error {
 // Try writes a small file into dir and removes it, after it has made dir if it did not
 // exist. The error is why nothing can be kept there.
 func Try(dir string) error {
-	if err := Make(dir); err != nil {
-		return err
+	err := Make(dir)
+	if err == nil {
+		err = try(dir)
 	}
+	// The name of the file would be of no use to anyone.
+	if p, ok := errors.AsType[*fs.PathError](err); ok && p.Path != dir {
+		return fmt.Errorf("%s in %s: %w", p.Op, dir, p.Err)
+	}
+	return err
+}
+
+func try(dir string) error {
 	f, err := os.CreateTemp(dir, "try.*"+tempSuffix)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(make([]byte, 8<<10)) // more than a file system keeps in an inode
+	_, err = f.Write(make([]byte, 8<<10)) // more than a file system keeps beside a file's name
 	return errors.Join(err, f.Close(), os.Remove(f.Name()))
 }
 

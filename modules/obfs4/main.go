@@ -24,9 +24,8 @@ type obfs4 struct {
 
 // Start implements watm.Starter.
 func (t *obfs4) Start(env *watm.Env) (err error) {
-	lib := new(library.Transport)
 	if !env.Server {
-		t.client, err = lib.ClientFactory("")
+		t.client, err = new(library.Transport).ClientFactory("")
 		return err
 	}
 	if env.StateDir == "" {
@@ -39,7 +38,7 @@ func (t *obfs4) Start(env *watm.Env) (err error) {
 		return err
 	}
 	args := pt.Args(env.Args)
-	if t.server, err = lib.ServerFactory(env.StateDir, &args); err != nil {
+	if t.server, err = newServer(env.StateDir, &args); err != nil {
 		return fmt.Errorf("start the server: %w", err)
 	}
 	delay, err := closeDelay(env.StateDir)

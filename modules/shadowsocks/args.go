@@ -131,7 +131,7 @@ func newPassword(path string) (string, error) {
 	rand.Read(secret[:]) // it never fails
 	password := base64.RawURLEncoding.EncodeToString(secret[:])
 	// A crash must not leave half of it.
-	err := os.WriteFile(path+".new", []byte(password+"\n"), 0o600)
+	err := writeSynced(path+".new", password+"\n")
 	if err == nil {
 		err = os.Rename(path+".new", path)
 	}
@@ -139,6 +139,19 @@ func newPassword(path string) (string, error) {
 		return "", fmt.Errorf("write the file %s in the state directory: %w", passwordFile, withoutPath(err))
 	}
 	return password, nil
+}
+
+// writeSynced writes a file that outlasts a crash.
+func writeSynced(path, text string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }
 
 // withoutPath leaves the reason alone.

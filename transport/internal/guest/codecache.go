@@ -28,6 +28,10 @@ type codeCache struct {
 	full   atomic.Bool        // nothing can be written
 }
 
+// codeFactor is how many times the size of a module its code may have. What Go's compiler
+// has written becomes four times as large.
+const codeFactor = 5
+
 var errFull = errors.New("an earlier module could not be kept")
 
 // openCodeCache opens what is kept in dir, and returns the cache for an engine's runtime.
@@ -83,6 +87,10 @@ func (c *codeCache) compile(ctx context.Context, rt wazero.Runtime, wasm []byte,
 	}
 	if c.full.Load() {
 		return nil, errFull
+	}
+	// To compile what cannot be written would be to compile twice.
+	if err := c.store.CheckRoom(codeFactor * len(wasm)); err != nil {
+		return nil, err
 	}
 	entry, err := c.add(ctx, wasm, id)
 	if err != nil {

@@ -39,6 +39,8 @@ const (
 	eNotempty     errno = 55
 	eNotsock      errno = 57
 	eNotsup       errno = 58
+	eNospc        errno = 51
+	eRofs         errno = 69
 	ePerm         errno = 63
 	ePipe         errno = 64
 	eSpipe        errno = 70
@@ -68,6 +70,8 @@ var errnos = []struct {
 	{os.ErrDeadlineExceeded, eTimedout},
 	{context.DeadlineExceeded, eTimedout},
 	{context.Canceled, eCanceled},
+	{syscall.ENOSPC, eNospc},
+	{syscall.EROFS, eRofs},
 	{syscall.ENOTEMPTY, eNotempty},
 	{syscall.EISDIR, eIsdir},
 	{syscall.ENOTDIR, eNotdir},

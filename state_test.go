@@ -1,0 +1,376 @@
+//go:build unix
+
+package main
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"waterproxy/transport/testmodules"
+)
+
+// ordinary is where a user who is not root can run the program: root may write everywhere.
+type ordinary struct {
+	dir  string // which that user can write to
+	exe  string
+	cred *syscall.SysProcAttr // nil if the tests do not run as root
+}
+
+const ordinaryUser = 65534
+
+func asOrdinary(t *testing.T) *ordinary {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "waterproxy-ordinary-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	o := &ordinary{dir: dir, exe: filepath.Join(dir, "waterproxy")}
+	if err := os.Link(os.Args[0], o.exe); err != nil { // another file system
+		copyTo(t, o.exe, os.Args[0], 0o755)
+	}
+	copyTo(t, o.module("t"), testmodules.Path("plain_v1"), 0o644)
+	copyTo(t, o.module("kept"), testmodules.Path(argtest), 0o644)
+	if os.Getuid() == 0 {
+		if err := os.Chown(dir, ordinaryUser, ordinaryUser); err != nil {
+			t.Fatal(err)
+		}
+		o.cred = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinaryUser, Gid: ordinaryUser}}
+	}
+	return o
+}
+
+func copyTo(t *testing.T, to, from string, mode fs.FileMode) {
+	t.Helper()
+	content, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(to, content, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (o *ordinary) module(name string) string { return filepath.Join(o.dir, name+".wasm") }
+
+// flags offer the transports t, which keeps nothing, and kept, whose server needs a key.
+func (o *ordinary) flags() []string {
+	return []string{"-module", "t=" + o.module("t"), "-module", "kept=" + o.module("kept")}
+}
+
+// mkdir makes a directory of the ordinary user's, with a mode whatever the umask is.
+func (o *ordinary) mkdir(t *testing.T, mode fs.FileMode, names ...string) string {
+	t.Helper()
+	dir := filepath.Join(append([]string{o.dir}, names...)...)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if o.cred != nil {
+		if err := os.Chown(dir, ordinaryUser, ordinaryUser); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(dir, mode); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// start starts the program. limit, if not empty, is a command of the shell's that comes
+// before.
+func (o *ordinary) start(t *testing.T, env variables, limit string, args ...string) *process {
+	t.Helper()
+	script := `exec "$0" "$@"`
+	if limit != "" {
+		script = limit + "; " + script
+	}
+	p := &process{t: t, cmd: exec.Command("/bin/sh", append([]string{"-c", script, o.exe}, args...)...), exited: make(chan struct{})}
+	p.cmd.Dir, p.cmd.SysProcAttr = o.dir, o.cred
+	p.cmd.Env = []string{childMarker + "=1", "GORACE=atexit_sleep_ms=0"}
+	for key, value := range env {
+		p.cmd.Env = append(p.cmd.Env, key+"="+value)
+	}
+	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		p.cmd.Wait() // its error is in the state
+		close(p.exited)
+	}()
+	t.Cleanup(func() {
+		p.cmd.Process.Kill()
+		<-p.exited
+		if t.Failed() {
+			t.Logf("%q wrote to standard output:\n\t%s\nand to standard error:\n\t%s", args,
+				strings.Join(p.stdout.get(), "\n\t"), strings.Join(p.stderr.get(), "\n\t"))
+		}
+	})
+	return p
+}
+
+// kill ends a process, after which all that it wrote has been read.
+func (p *process) kill() {
+	p.cmd.Process.Kill()
+	<-p.exited
+}
+
+// lasting is the environment for a process that does not end with its standard input.
+func lasting(env variables, state string) variables {
+	return env.with(variables{"TOR_PT_STATE_LOCATION": state}).without("TOR_PT_EXIT_ON_STDIN_CLOSE")
+}
+
+var warning = regexp.MustCompile(`^LOG SEVERITY=warning|level=WARN`)
+
+// checkWarnings checks that there is one warning so far, which has the texts.
+func checkWarnings(t *testing.T, lines []string, texts ...string) {
+	t.Helper()
+	warnings := slices.DeleteFunc(slices.Clone(lines), func(line string) bool { return !warning.MatchString(line) })
+	if len(warnings) != 1 {
+		t.Errorf("there are %d warnings, want one: %q", len(warnings), warnings)
+		return
+	}
+	for _, text := range texts {
+		if !strings.Contains(warnings[0], text) {
+			t.Errorf("the warning %q does not have %q", warnings[0], text)
+		}
+	}
+}
+
+// A state directory that cannot be used costs a client nothing but time, and of the
+// servers the one that needs a key.
+func TestStateUnusable(t *testing.T) {
+	o := asOrdinary(t)
+	file := o.module("t")
+	dangling := filepath.Join(o.dir, "dangling")
+	if err := os.Symlink(filepath.Join(o.dir, "gone"), dangling); err != nil {
+		t.Fatal(err)
+	}
+	readOnly := o.mkdir(t, 0o500, "read only")
+	for name, dir := range map[string]string{
+		"a file":         file,
+		"below a file":   filepath.Join(file, "state"),
+		"a link":         dangling,
+		"not to be made": filepath.Join(readOnly, "state"),
+		"read only":      readOnly,
+		"unreadable":     o.mkdir(t, 0, "unreadable"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			client := o.start(t, lasting(clientVariables("t"), dir), "", o.flags()...)
+			client.address("t")
+			client.kill()
+			checkWarnings(t, client.stdout.get(), dir, "nothing is cached", "TOR_PT_STATE_LOCATION")
+
+			server := o.start(t, lasting(serverVariables("t,kept", "127.0.0.1:1"), dir), "", append(o.flags(), "-module-state", "kept")...)
+			server.address("t")
+			server.line(`^SMETHOD-ERROR kept .*` + regexp.QuoteMeta(dir) + `.*TOR_PT_STATE_LOCATION`)
+			server.kill()
+			checkWarnings(t, server.stdout.get(), dir)
+		})
+	}
+}
+
+// From a directory to which others can write nothing is believed; keys are kept there as
+// other transports keep theirs.
+func TestStateNotPrivate(t *testing.T) {
+	o := asOrdinary(t)
+	parent := o.mkdir(t, 0o775, "parent")
+	for name, dir := range map[string]string{
+		"775":           o.mkdir(t, 0o775, "775"),
+		"2775":          o.mkdir(t, 0o775|fs.ModeSetgid, "2775"),
+		"below 775":     o.mkdir(t, 0o700, "parent", "state"),
+		"made in a 775": filepath.Join(parent, "made", "state"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := o.start(t, lasting(clientVariables("t"), dir), "", o.flags()...)
+			p.address("t")
+			p.kill()
+			checkWarnings(t, p.stdout.get(), "can be written by other users", dir)
+			for file := range files(t, dir) {
+				t.Errorf("there is %s", file)
+			}
+		})
+	}
+	dir := filepath.Join(o.dir, "2775")
+	published := func() string {
+		t.Helper()
+		p := o.start(t, lasting(serverVariables("kept", "127.0.0.1:1"), dir), "", append(o.flags(), "-module-state", "kept")...)
+		return p.line(`^SMETHOD kept 127\.0\.0\.1:\d+ ARGS:key=([0-9a-f]{16})$`)[1]
+	}
+	first := published()
+	if second := published(); second != first {
+		t.Errorf("the key was %s and is %s now", first, second)
+	}
+}
+
+// Without a home there is no state: a transport that keeps nothing starts by hand as
+// well, and one that needs a key says what to do.
+func TestStateWithoutHome(t *testing.T) {
+	o := asOrdinary(t)
+	readOnly := o.mkdir(t, 0o500, "home")
+	for name, env := range map[string]variables{
+		"the root":      {"HOME": "/"},
+		"missing":       {"HOME": filepath.Join(o.dir, "nonexistent")},
+		"unset":         {},
+		"not writable":  {"HOME": readOnly},
+		"not a name":    {"HOME": o.module("t")},
+		"of systemd":    {"STATE_DIRECTORY": filepath.Join(readOnly, "state")},
+		"of a variable": {"XDG_STATE_HOME": readOnly},
+	} {
+		keyless := name == "unset" || name == "not writable" // the module takes long to compile
+		t.Run(name, func(t *testing.T) {
+			client := o.start(t, env, "", append([]string{"client", "-socks", "127.0.0.1:0"}, append(o.flags(), "t", "127.0.0.1:1")...)...)
+			client.line(`^SOCKS5 proxy at `)
+			client.kill()
+			checkWarnings(t, client.stderr.get(), "-state DIR")
+
+			serve := append([]string{"server", "-listen", "127.0.0.1:0", "-forward", "127.0.0.1:1"}, o.flags()...)
+			server := o.start(t, env, "", append(serve, "-transport", "t")...)
+			server.line(`^Bridge t `)
+			server.kill()
+			checkWarnings(t, server.stderr.get(), "-state DIR")
+			if _, err := os.Stat(filepath.Join(o.dir, "nonexistent")); err == nil {
+				t.Error("a home was made")
+			}
+			if !keyless {
+				return
+			}
+			refused := o.start(t, env, "", append(serve, "-transport", "kept")...)
+			refused.wait(patience)
+			refused.checkStatus(exitFailure)
+			said := refused.stderr.get()
+			if last := said[len(said)-1]; !strings.Contains(last, "-state DIR") {
+				t.Errorf("it says %q", last)
+			}
+		})
+	}
+}
+
+// systemd may name several directories; the first is ours.
+func TestStateDirectoryList(t *testing.T) {
+	o := asOrdinary(t)
+	first, second := filepath.Join(o.dir, "first"), filepath.Join(o.dir, "second")
+	p := o.start(t, variables{"STATE_DIRECTORY": first + ":" + second}, "", append([]string{"client", "-socks", "127.0.0.1:0"}, append(o.flags(), "t", "127.0.0.1:1")...)...)
+	p.line(`^SOCKS5 proxy at `)
+	if _, err := os.Stat(filepath.Join(first, "compiled")); err != nil {
+		t.Error(err)
+	}
+	for _, dir := range []string{second, first + ":" + second} {
+		if _, err := os.Stat(dir); err == nil {
+			t.Errorf("there is %s", dir)
+		}
+	}
+}
+
+// A file that cannot be written, as on a full disk, costs what was to be in it.
+func TestStateFull(t *testing.T) {
+	o := asOrdinary(t)
+	dir := o.mkdir(t, 0o700, "state")
+	const limit = "ulimit -f 4" // blocks of 512 or 1024 bytes
+	for range 2 {               // nothing that a first start leaves hinders the second
+		client := o.start(t, lasting(clientVariables("t"), dir), limit, o.flags()...)
+		client.address("t")
+		client.kill()
+		checkWarnings(t, client.stdout.get(), "compiled modules cannot be kept", filepath.Join(dir, "compiled"), "file too large")
+		if err := os.RemoveAll(filepath.Join(dir, "started")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	server := o.start(t, lasting(serverVariables("t,kept", "127.0.0.1:1"), dir), "ulimit -f 0", append(o.flags(), "-module-state", "kept")...)
+	server.address("t")
+	server.line(`^SMETHOD-ERROR kept .*` + regexp.QuoteMeta(dir) + `.*file too large.*TOR_PT_STATE_LOCATION`)
+}
+
+// The log goes where it can.
+func TestStateLog(t *testing.T) {
+	o := asOrdinary(t)
+	dir := o.mkdir(t, 0o500, "state")
+	p := o.start(t, lasting(clientVariables("t"), dir), "", append(o.flags(), "-log", "log")...)
+	p.address("t")
+	p.line(`^LOG SEVERITY=warning MESSAGE=".*the log goes to tor alone.*` + regexp.QuoteMeta(dir))
+	p = o.start(t, nil, "", append([]string{"client", "-state", dir, "-log", "log", "-socks", "127.0.0.1:0"}, append(o.flags(), "t", "127.0.0.1:1")...)...)
+	p.line(`^SOCKS5 proxy at `)
+	p.stderr.await(t, `level=WARN msg="the log goes to standard error".*`+regexp.QuoteMeta(dir), p.exited)
+}
+
+// What is damaged in the caches is reported once, and mended: at a start that loads the
+// module, and at one that leaves that to the first connection.
+func TestCacheDamaged(t *testing.T) {
+	for _, what := range []string{"compiled", "started"} {
+		t.Run(what, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "state")
+			env := clientVariables("t").with(variables{"TOR_PT_STATE_LOCATION": dir})
+			flags := module("t", "posix_v1")
+			use := func() *process {
+				t.Helper()
+				p := launch(t, env, flags...)
+				echoThrough(t, p.address("t"))
+				p.stdin.Close()
+				p.wait(endTimeout)
+				return p
+			}
+			use()
+			for file := range files(t, filepath.Join(dir, what)) {
+				if err := os.Truncate(file, 100); err != nil {
+					t.Fatal(err)
+				}
+			}
+			checkWarnings(t, use().stdout.get(), "damaged", "transport=t", filepath.Join(dir, what))
+			for _, line := range use().stdout.get() {
+				if warning.MatchString(line) {
+					t.Errorf("it was not mended: %s", line)
+				}
+			}
+		})
+	}
+}
+
+// Processes that share a state directory, and are killed at any moment, do no harm.
+func TestCacheShared(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	env := clientVariables("kept").with(variables{"TOR_PT_STATE_LOCATION": dir})
+	flags := module("kept", argtest)
+	begin := func() *process { return start(t, env, flags...) }
+	two := []*process{begin(), begin()}
+	// One dies while it compiles.
+	awaitFile(t, filepath.Join(dir, "compiled", "scratch-*"), two[0].exited)
+	two[0].kill()
+	two[1].address("kept")
+	// The next one removes what the first has left.
+	third := begin()
+	third.address("kept")
+	for _, p := range []*process{two[1], third} {
+		for _, line := range p.stdout.get() {
+			if warning.MatchString(line) {
+				t.Error(line)
+			}
+		}
+	}
+	code, err := os.ReadDir(filepath.Join(dir, "compiled"))
+	if err != nil || len(code) != 1 || !code[0].Type().IsRegular() {
+		t.Errorf("%v, %v are kept, want one file", code, err)
+	}
+}
+
+// awaitFile waits for a file, or for the end of the process that is to make it.
+func awaitFile(t *testing.T, pattern string, exited <-chan struct{}) {
+	t.Helper()
+	for {
+		if found, err := filepath.Glob(pattern); err != nil || len(found) > 0 {
+			return
+		}
+		select {
+		case <-exited:
+			t.Fatalf("the process ended without %s", pattern)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
