@@ -66,11 +66,6 @@ func TestPTSpec_3_3_1_Errors(t *testing.T) {
 		"state of nothing":          {env: server, args: []string{"-module-state", "x"}, want: "ENV-ERROR the plugin's command line: "},
 		"time to drain":             {env: client, args: []string{"-drain", "5"}, want: "ENV-ERROR the plugin's command line: "},
 		"log level":                 {env: client, args: []string{"-log-level", "loud"}, want: "ENV-ERROR the plugin's command line: "},
-		"metrics for everybody":     {env: client, args: []string{"-metrics", "0.0.0.0:0"}, want: "ENV-ERROR metrics: "},
-		"metrics by name":           {env: client, args: []string{"-metrics", "localhost:0"}, want: "ENV-ERROR metrics: "},
-		"metrics on any address":    {env: client, args: []string{"-metrics", ":0"}, want: "ENV-ERROR metrics: "},
-		"metrics nowhere":           {env: client, args: []string{"-metrics", "x"}, want: "ENV-ERROR metrics: "},
-		"metrics on a file":         {env: client, args: []string{"-metrics", "unix:" + file}, want: "ENV-ERROR metrics: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := run(t, test.env, test.args...)

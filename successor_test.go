@@ -71,7 +71,7 @@ func TestMetricsInUse(t *testing.T) {
 // An address at which metrics can never be served costs tor's users nothing else, and
 // is an error of a command line.
 func TestMetricsMalformed(t *testing.T) {
-	for _, address := range []string{"x", "192.0.2.7:9090", "unix:" + strings.Repeat("x", 200)} {
+	for _, address := range []string{"x", ":0", "0.0.0.0:0", "localhost:0", "192.0.2.7:9090", "unix:" + strings.Repeat("x", 200)} {
 		p := launch(t, clientVariables("t"), append(module("t", "plain_v1"), "-metrics", address)...)
 		p.address("t")
 		p.line(`^LOG SEVERITY=error MESSAGE=".*going on without metrics.*-metrics:`)

@@ -15,6 +15,7 @@ import (
 	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
 
 	"waterproxy/internal/bridgeline"
+	"waterproxy/internal/crowd"
 	"waterproxy/internal/meter"
 	"waterproxy/internal/ptlog"
 	"waterproxy/transport"
@@ -33,6 +34,8 @@ type Proxy struct {
 	local *Local
 	load  func(context.Context) error // calls Reload for the first connection
 	conns sync.WaitGroup
+	// asking are the connections whose SOCKS request has not come yet.
+	asking *crowd.Crowd
 
 	mu     sync.Mutex
 	dialer *transport.ReloadableDialer // nil before the first Reload
@@ -41,6 +44,13 @@ type Proxy struct {
 	timeout time.Duration
 	closed  bool
 }
+
+// maxAsking bounds the connections whose SOCKS request has not come yet. For another one
+// the oldest of them is closed, but none before askingGrace has passed.
+const (
+	maxAsking   = 256
+	askingGrace = time.Second
+)
 
 // Local says where applications other than tor come in, and where they get.
 type Local struct {
@@ -70,7 +80,7 @@ func listen(ctx context.Context, name, address string, local *Local, log *slog.L
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{name: name, ln: ln, log: log.With("transport", name), meter: m, local: local}
+	p := &Proxy{name: name, ln: ln, log: log.With("transport", name), meter: m, local: local, asking: crowd.New(maxAsking, askingGrace)}
 	p.ctx, p.cancel = context.WithCancel(ctx)
 	return p, nil
 }
@@ -172,6 +182,7 @@ func (p *Proxy) acceptLoop() {
 		conn, err := p.ln.Accept()
 		switch {
 		case err == nil:
+			p.asking.Enter(conn)
 			p.conns.Go(func() { p.handle(conn) })
 		case errors.Is(err, net.ErrClosed):
 			return
@@ -185,6 +196,7 @@ func (p *Proxy) acceptLoop() {
 // handle serves one connection, from the application's request to the end.
 func (p *Proxy) handle(raw net.Conn) {
 	defer raw.Close()
+	defer p.asking.Leave(raw)
 	if p.local != nil {
 		p.handleLocal(raw)
 		return
@@ -229,6 +241,7 @@ func (nopAnswer) RejectReason(byte) error  { return nil }
 // carry connects to the target, unless the module knows better, and joins an
 // application's connection to that.
 func (p *Proxy) carry(conn net.Conn, target string, args transport.Args, to answer) {
+	p.asking.Leave(conn)
 	rc, err := p.dial(target, args)
 	if p.local == nil {
 		ptlog.ReportConnect(p.name, transport.Scrub(err))

@@ -38,6 +38,9 @@ const (
 	replyOkay        = 0x1000
 	replyDeny        = 0x1001
 
+	// maxReplies bounds the replies to one client.
+	maxReplies = 100
+
 	cookieHeader = "! Extended ORPort Auth Cookie !\n"
 	cookieSize   = 32
 	nonceSize    = 32
@@ -80,9 +83,17 @@ func (o ORPort) dial(client net.Addr, transport string) (net.Conn, error) {
 	return conn, nil
 }
 
-// readCookie reads the file of ext-orport-spec 2.1.2.
+// readCookie reads the file of ext-orport-spec 2.1.2, and no more of it than a cookie
+// has. Opening anything but a regular file might wait for ever.
 func readCookie(file string) ([]byte, error) {
-	text, err := os.ReadFile(file)
+	info, err := os.Stat(file)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", file)
+	}
+	var text []byte
+	if err == nil {
+		text, err = readStart(file, len(cookieHeader)+cookieSize+1)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("Extended ORPort: its cookie: %w", err)
 	}
@@ -91,6 +102,16 @@ func readCookie(file string) ([]byte, error) {
 		return nil, errors.New("Extended ORPort: its cookie file is malformed")
 	}
 	return cookie, nil
+}
+
+// readStart reads a file, up to a number of bytes.
+func readStart(file string, limit int) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, int64(limit)))
 }
 
 // authenticate proves to tor that the cookie is known, and has tor prove the same
@@ -169,7 +190,7 @@ func introduce(conn net.Conn, client net.Addr, transport string) error {
 	if _, err := conn.Write(commands); err != nil {
 		return err
 	}
-	for {
+	for range maxReplies {
 		var head struct{ Command, Length uint16 }
 		if err := binary.Read(conn, binary.BigEndian, &head); err != nil {
 			return err
@@ -185,4 +206,5 @@ func introduce(conn net.Conn, client net.Addr, transport string) error {
 		}
 		// What it does not know a proxy must ignore.
 	}
+	return fmt.Errorf("it has sent %d replies, and none that is known", maxReplies)
 }

@@ -277,3 +277,18 @@ func TestGreeting(t *testing.T) {
 		})
 	}
 }
+
+// A line that does not end is not kept as a whole.
+func TestLineWithoutEnd(t *testing.T) {
+	longest, total := 0, 0
+	w := &lineWriter{line: func(line string) { longest, total = max(longest, len(line)), total+len(line) }}
+	piece := bytes.Repeat([]byte("x"), 1000)
+	for range 1000 {
+		if _, err := w.Write(piece); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if longest > maxLine+len(piece) || total+len(w.partial) != 1000*len(piece) || len(w.partial) > maxLine {
+		t.Errorf("the longest line has %d bytes, all have %d, and %d are kept", longest, total, len(w.partial))
+	}
+}

@@ -164,7 +164,11 @@ func (p *managedProxy) stop() error {
 	return errors.Join(errs...)
 }
 
-// lineWriter passes on what is written to it line by line.
+// maxLine is how many bytes of a line are kept, which is more than tor reads.
+const maxLine = 64 << 10
+
+// lineWriter passes on what is written to it line by line. What is longer than maxLine
+// counts as several lines.
 type lineWriter struct {
 	line    func(string)
 	partial []byte
@@ -174,6 +178,9 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 	w.partial = append(w.partial, p...)
 	for {
 		line, rest, found := bytes.Cut(w.partial, []byte{'\n'})
+		if !found && len(w.partial) > maxLine {
+			line, rest, found = w.partial, nil, true
+		}
 		if !found {
 			return len(p), nil
 		}

@@ -151,6 +151,8 @@ func TestProxyRefuses(t *testing.T) {
 		"http, password":     {"http://%s", []string{connectLine, "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"}, "407 Proxy Authentication Required"},
 		"http, redirect":     {"http://%s", []string{connectLine, "HTTP/1.1 302 Found\r\nLocation: http://x/\r\n\r\n"}, "302"},
 		"http, nonsense":     {"http://%s", []string{connectLine, "SSH-2.0-x\r\n"}, "malformed HTTP"},
+		"http, long":         {"http://%s", []string{connectLine, "HTTP/1.1 400 " + strings.Repeat("x", maxHeader/2) + "\r\n\r\n"}, "400 xxx"},
+		"http, long word":    {"http://%s", []string{connectLine, strings.Repeat("x", maxHeader/2) + "\r\n\r\n"}, "malformed HTTP"},
 		"http, endless":      {"http://%s", []string{connectLine, "HTTP/1.1 200 " + strings.Repeat("x", maxHeader)}, "EOF"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -166,6 +168,9 @@ func TestProxyRefuses(t *testing.T) {
 			}
 			if errors.Is(err, syscall.ECONNREFUSED) {
 				t.Errorf("%v is taken for the bridge's refusal", err)
+			}
+			if err != nil && len(err.Error()) > 2*maxReason {
+				t.Errorf("an error of %d bytes", len(err.Error()))
 			}
 		})
 	}

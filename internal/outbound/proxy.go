@@ -144,5 +144,12 @@ func (p *Proxy) failure(ctx context.Context, err error) error {
 	if op := (*net.OpError)(nil); errors.As(err, &op) {
 		err = op.Err // the rest is addresses
 	}
-	return &transport.ProxyError{Kind: p.kind, Err: errors.New(err.Error())}
+	text := err.Error()
+	if len(text) > maxReason { // the proxy's own words are in it
+		text = text[:maxReason] + "..."
+	}
+	return &transport.ProxyError{Kind: p.kind, Err: errors.New(text)}
 }
+
+// maxReason is how many bytes of an error are worth keeping.
+const maxReason = 200
