@@ -46,7 +46,6 @@ func TestPTSpec_3_3_1_Errors(t *testing.T) {
 		},
 		"client, state in a file":   {env: client.with(variables{"TOR_PT_STATE_LOCATION": file + "/state"}), want: "ENV-ERROR cannot make the state directory"},
 		"server, state in a file":   {env: server.with(variables{"TOR_PT_STATE_LOCATION": file + "/é"}), want: "ENV-ERROR cannot make the state directory"},
-		"state without permission":  {env: client.with(variables{"TOR_PT_STATE_LOCATION": "/proc/waterproxy"}), want: "ENV-ERROR cannot make the state directory"},
 		"proxy, no URL":             {env: client.with(variables{"TOR_PT_PROXY": "127.0.0.1:1080"}), want: "PROXY-ERROR TOR_PT_PROXY: "},
 		"proxy, unknown kind":       {env: client.with(variables{"TOR_PT_PROXY": "socks4://127.0.0.1:1080"}), want: "PROXY-ERROR TOR_PT_PROXY: "},
 		"proxy, no port":            {env: client.with(variables{"TOR_PT_PROXY": "http://é@127.0.0.1"}), want: "PROXY-ERROR TOR_PT_PROXY: "},

@@ -29,8 +29,7 @@ const (
 	endTimeout = 20 * time.Second
 )
 
-// ptLine matches the lines that the specification allows a managed proxy to
-// write, as far as this one does.
+// ptLine matches the specification's lines that this managed proxy may write.
 var ptLine = regexp.MustCompile(`^(` + strings.Join([]string{
 	`VERSION 1`,
 	`VERSION-ERROR no-version`,
@@ -132,6 +131,14 @@ func launch(t *testing.T, env variables, args ...string) *process {
 // start starts the program in an environment that has nothing of the test's.
 func start(t *testing.T, env variables, args ...string) *process {
 	t.Helper()
+	p := prepare(t, env, args...)
+	p.begin()
+	return p
+}
+
+// prepare returns a process that has not begun.
+func prepare(t *testing.T, env variables, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, cmd: exec.Command(os.Args[0], args...), exited: make(chan struct{})}
 	p.cmd.Dir = t.TempDir()
 	p.cmd.Env = []string{
@@ -144,27 +151,31 @@ func start(t *testing.T, env variables, args ...string) *process {
 		p.cmd.Env = append(p.cmd.Env, key+"="+value)
 	}
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
-	stdin, err := p.cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
+	return p
+}
+
+// begin starts a prepared process, which the test's end kills.
+func (p *process) begin() {
+	p.t.Helper()
+	var err error
+	if p.stdin, err = p.cmd.StdinPipe(); err == nil {
+		err = p.cmd.Start()
 	}
-	p.stdin = stdin
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
+	if err != nil {
+		p.t.Fatal(err)
 	}
 	go func() {
 		p.cmd.Wait() // its error is in the state
 		close(p.exited)
 	}()
-	t.Cleanup(func() {
+	p.t.Cleanup(func() {
 		p.cmd.Process.Kill()
 		<-p.exited
-		if t.Failed() {
-			t.Logf("%q wrote to standard output:\n\t%s\nand to standard error:\n\t%s", args,
+		if p.t.Failed() {
+			p.t.Logf("%q wrote to standard output:\n\t%s\nand to standard error:\n\t%s", p.cmd.Args[1:],
 				strings.Join(p.stdout.get(), "\n\t"), strings.Join(p.stderr.get(), "\n\t"))
 		}
 	})
-	return p
 }
 
 // run starts the program and returns when it has ended by itself.
