@@ -51,9 +51,10 @@ vet-peer:
 # A test that would do without a program because it is missing fails instead.
 unit integration: export REQUIRE_RUST = 1
 
+# ./transport takes longest and so begins first, with the others beside it.
 unit: modules testmodules
-	set -o pipefail; packages=$$($(GO) list ./... | grep -v '^waterproxy/integration') && \
-		$(GO) test -race -timeout 25m $(TESTFLAGS) $$packages
+	@set -o pipefail; packages=$$($(GO) list ./... | grep -v '^waterproxy/integration') && \
+		$(GO) test -race -timeout 25m $(TESTFLAGS) ./transport $$packages
 
 # Most of these tests wait for tor: more of them run at once than there are processors.
 integration: need-tor need-test-tools waterproxy testmodules

@@ -30,7 +30,7 @@ const (
 	theirs = "obfs4proxy"
 	// obfs4Patience is how long to wait for what must happen. A handshake that a
 	// server refuses takes 30 s and the server's own delay.
-	obfs4Patience = 90 * time.Second
+	obfs4Patience = 3 * time.Minute
 )
 
 // obfs4Keys are those of the servers that are started with options. They make a delay

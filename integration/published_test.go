@@ -103,7 +103,7 @@ func carryEverything(t *testing.T, connect func() (caller, wire net.Conn)) {
 			caller, wire := connect()
 			defer caller.Close()
 			defer wire.Close()
-			limit := time.Now().Add(60 * time.Second)
+			limit := time.Now().Add(3 * time.Minute)
 			caller.SetDeadline(limit)
 			wire.SetDeadline(limit)
 			up, down := noise(test.up), noise(test.down)
@@ -202,7 +202,7 @@ func connectClient(t *testing.T, cfg transport.Config) (caller, wire net.Conn) {
 	}
 	l := listenLoopback(t)
 	return accepted(t, l, func() (net.Conn, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		return d.DialContext(ctx, "tcp", l.Addr().String())
 	})

@@ -50,7 +50,7 @@ func startStandaloneClient(t *testing.T, state, line string) string {
 // checkCurl has curl fetch the page.
 func checkCurl(t *testing.T, args ...string) {
 	t.Helper()
-	out, err := exec.Command(program(t, "curl"), append([]string{"-sS", "--max-time", "60"}, args...)...).CombinedOutput()
+	out, err := exec.Command(program(t, "curl"), append([]string{"-sS", "--max-time", "180"}, args...)...).CombinedOutput()
 	if err != nil || string(out) != standalonePage {
 		t.Errorf("curl %q: %q, %v", args, out, err)
 	}

@@ -26,12 +26,14 @@ func (l *Listener) awaitFirst(load func(context.Context) error) bool {
 			if err = load(l.ctx); err == nil {
 				return true
 			}
-			l.inner.drop()
 			if l.ctx.Err() != nil {
+				l.inner.drop()
 				return false
 			}
+			// The client sees the end once it is counted and logged.
 			l.meter.Refuse(l.name)
 			l.log.Error("a module that started before does not any more", "error", transport.Scrub(err))
+			l.inner.drop()
 		}
 		select {
 		case <-time.After(retryPause):
@@ -73,6 +75,12 @@ func (p *peeked) drop() {
 	if conn := p.take(); conn != nil {
 		_ = conn.Close() // it has carried nothing
 	}
+}
+
+// Close implements net.Listener. A connection that was left to Accept ends with it.
+func (p *peeked) Close() error {
+	defer p.drop()
+	return p.Listener.Close()
 }
 
 // Accept implements net.Listener.

@@ -16,8 +16,8 @@ import (
 
 const (
 	// readyTimeout is how long one tor may take to become ready, over and
-	// above what ctx allows: some five times what the slowest takes.
-	readyTimeout = 60 * time.Second
+	// above what ctx allows: ten times what the slowest takes.
+	readyTimeout = 2 * time.Minute
 	// stopTimeout is how long tor may take to end after SIGTERM. With
 	// ShutdownWaitLength 0 it takes some 10 ms, but one that has just got a
 	// new consensus sometimes hangs after "exiting cleanly".
@@ -289,7 +289,7 @@ func (n *Node) stop(sig os.Signal) error {
 		}
 		<-r.exited
 	}
-	return errors.Join(append(errs, endProcesses(n.dir))...)
+	return errors.Join(append(errs, endProcesses(n.dir, survivalTime))...)
 }
 
 // Close stops tor and waits until it and all it launched are gone. It returns a

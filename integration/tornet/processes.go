@@ -105,16 +105,17 @@ func (e *SurvivorsError) Error() string {
 	return "had to kill what outlived its tor: " + strings.Join(words, ", ")
 }
 
-// survivalTime is how long a transport process may live on after its tor.
-const survivalTime = 2 * time.Second
+// survivalTime is how long a transport process may live on after its tor: much longer
+// than it takes, and less than the time for which it waits for connections otherwise.
+const survivalTime = 20 * time.Second
 
 // killTime is how long the kernel is given to end what was killed.
 const killTime = 5 * time.Second
 
 // endProcesses waits until every process of a node is gone and kills those that
-// take longer than survivalTime, which is reported as a [*SurvivorsError].
-func endProcesses(dir string) error {
-	alive, err := waitGone(dir, survivalTime)
+// are alive after patience, which is reported as a [*SurvivorsError].
+func endProcesses(dir string, patience time.Duration) error {
+	alive, err := waitGone(dir, patience)
 	if err != nil || len(alive) == 0 {
 		return err
 	}

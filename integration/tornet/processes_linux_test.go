@@ -24,7 +24,7 @@ func TestEndProcesses(t *testing.T) {
 		t.Fatalf("found %v and %v", processes, err)
 	}
 	var survivors *SurvivorsError
-	if err := endProcesses(dir); !errors.As(err, &survivors) {
+	if err := endProcesses(dir, 0); !errors.As(err, &survivors) {
 		t.Errorf("got %v, want a SurvivorsError", err)
 	}
 	for _, p := range processes {
@@ -32,7 +32,7 @@ func TestEndProcesses(t *testing.T) {
 			t.Errorf("%v is alive", p)
 		}
 	}
-	if err := endProcesses(dir); err != nil {
+	if err := endProcesses(dir, survivalTime); err != nil {
 		t.Errorf("with nobody left: %v", err)
 	}
 }

@@ -129,6 +129,10 @@ func TestNoTorFails(t *testing.T) {
 		{stay, "had to be killed", 2},
 	} {
 		t.Run(test.behaviour, func(t *testing.T) {
+			if test.behaviour == stay { // it has to be waited for in vain
+				defer func(usual time.Duration) { stopTimeout = usual }(stopTimeout)
+				stopTimeout = time.Second
+			}
 			l := newLab(t)
 			var out output
 			err := Run(t.Context(), options(test.behaviour, &out))

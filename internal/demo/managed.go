@@ -17,14 +17,13 @@ import (
 	"waterproxy/integration/tornet"
 )
 
-const (
-	// handshakeTimeout is how long a transport may take to say where it
-	// listens; most of it is for compiling the module, which takes under a
-	// second on a machine that has nothing else to do.
-	handshakeTimeout = time.Minute
-	// stopTimeout is how long a transport may live on when it is told to end.
-	stopTimeout = 2 * time.Second
-)
+// handshakeTimeout is how long a transport may take to say where it listens; most of
+// it is for compiling the module, which takes under a second on a machine that has
+// nothing else to do.
+const handshakeTimeout = time.Minute
+
+// stopTimeout is how long a transport may live on when it is asked to end. Tests change it.
+var stopTimeout = 20 * time.Second
 
 // tailLines is how many of a transport's last lines an error shows.
 const tailLines = 20
