@@ -50,7 +50,7 @@ func (c *Catalog) CacheDir() string {
 			}
 		}
 		if err == nil {
-			err = c.discardFiles("compiled", "started")
+			err = c.discardUnfit("compiled", "started")
 		}
 		if err == nil {
 			c.cacheDir = c.StateDir
@@ -63,19 +63,22 @@ func (c *Catalog) CacheDir() string {
 	return c.cacheDir
 }
 
-// discardFiles removes what has the name of one of the cache's directories, and is none.
-func (c *Catalog) discardFiles(names ...string) error {
+// discardUnfit removes what has the name of one of the cache's directories, and is none,
+// or one to which others could have written.
+func (c *Catalog) discardUnfit(names ...string) error {
 	for _, name := range names {
 		dir := filepath.Join(c.StateDir, name)
-		if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		switch err := os.Remove(dir); {
-		case err == nil:
-			c.log().Warn("what was in the place of a directory for the cache has been removed", "directory", dir)
-		case !errors.Is(err, fs.ErrNotExist):
+		unfit := statedir.CheckPrivate(dir)
+		if unfit == nil {
+			continue
+		}
+		if err := os.RemoveAll(dir); err != nil {
 			return err
 		}
+		c.log().Warn("a directory of the cache is removed, and made anew", "directory", dir, "error", unfit)
 	}
 	return nil
 }
