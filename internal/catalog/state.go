@@ -76,7 +76,7 @@ func (c *Catalog) discardUnfit(names ...string) error {
 			continue
 		}
 		if err := os.RemoveAll(dir); err != nil {
-			return err
+			return errors.Join(unfit, err)
 		}
 		c.log().Warn("a directory of the cache is removed, and made anew", "directory", dir, "error", unfit)
 	}

@@ -69,20 +69,22 @@ func onlyFile(dir string) (string, error) {
 // compile loads a module's code into rt, after it has compiled and kept it if it was not
 // kept or is damaged.
 func (c *codeCache) compile(ctx context.Context, rt wazero.Runtime, wasm []byte, sum [sha256.Size]byte, log *slog.Logger) (wazero.CompiledModule, error) {
-	// Code is for one processor: wazero looks at some of the features, and we at all.
-	id := codecache.ID(string(sum[:]), c.format, fmt.Sprint(cpu.X86, cpu.ARM64))
+	// Code is for one processor: wazero looks at some of its features, and this at all.
+	id := codecache.ID(string(sum[:]), c.format, fmt.Sprint(features), fmt.Sprint(cpu.X86, cpu.ARM64))
 	entry, ok, damaged := c.store.Find(id)
 	for _, err := range damaged {
 		log.Warn("a damaged file with compiled code is removed, and the module compiled anew", "error", err)
 	}
 	if ok {
 		m, err := c.load(ctx, rt, wasm, entry)
-		if err == nil || !errors.Is(err, errUnloadable) {
+		switch {
+		case errors.Is(err, errUnloadable):
+			log.Warn("wazero cannot load compiled code; it is removed, and the module compiled anew", "error", err)
+			if err := c.store.Remove(entry); err != nil {
+				return nil, err
+			}
+		case !errors.Is(err, fs.ErrNotExist): // which another process has removed meanwhile
 			return m, err
-		}
-		log.Warn("wazero cannot load compiled code; it is removed, and the module compiled anew", "error", err)
-		if err := c.store.Remove(entry); err != nil {
-			return nil, err
 		}
 	}
 	if c.full.Load() {
