@@ -374,3 +374,35 @@ func awaitFile(t *testing.T, pattern string, exited <-chan struct{}) {
 		}
 	}
 }
+
+// What is in the place of the file for a crash is not read, written or waited for.
+func TestStateCrashFile(t *testing.T) {
+	precious := filepath.Join(t.TempDir(), "precious")
+	for name, place := range map[string]func(file string) error{
+		"a FIFO":  func(file string) error { return syscall.Mkfifo(file, 0o600) },
+		"a link":  func(file string) error { return os.Symlink(precious, file) },
+		"a large": func(file string) error { return os.WriteFile(file, make([]byte, maxCrash+1), 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := os.WriteFile(precious, []byte("content"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			file := filepath.Join(dir, crashFile)
+			if err := place(file); err != nil {
+				t.Fatal(err)
+			}
+			p := launch(t, clientVariables("t").with(variables{"TOR_PT_STATE_LOCATION": dir}), module("t", "plain_v1")...)
+			p.address("t")
+			if info, err := os.Lstat(file); err != nil || !info.Mode().IsRegular() || info.Size() > 0 {
+				t.Errorf("there is %v, %v", info, err)
+			}
+			if text, err := os.ReadFile(precious); string(text) != "content" {
+				t.Errorf("what a link led to is %q, %v", text, err)
+			}
+			if info, err := os.Stat(filepath.Join(dir, lastCrashFile)); err == nil && info.Size() > maxCrash {
+				t.Errorf("%d bytes of a crash were kept", info.Size())
+			}
+		})
+	}
+}

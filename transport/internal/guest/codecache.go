@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 
 	"github.com/tetratelabs/wazero"
@@ -98,6 +99,8 @@ func (c *codeCache) compile(ctx context.Context, rt wazero.Runtime, wasm []byte,
 	if err != nil {
 		return nil, err
 	}
+	// The other runtime has the same code in memory, until it is collected.
+	runtime.GC()
 	return c.load(ctx, rt, wasm, entry)
 }
 
