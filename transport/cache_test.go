@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -211,5 +212,18 @@ func TestCacheUnloadable(t *testing.T) {
 		if mended, content := codeFile(t, dir); mended != file || !bytes.Equal(content, good) {
 			t.Errorf("%s: %s is there now, with %d bytes; want %s with %d", name, mended, len(content), file, len(good))
 		}
+	}
+}
+
+// TestStateFIFO: a FIFO in a module's directory for state does not hold up the module.
+func TestStateFIFO(t *testing.T) {
+	cfg := testConfig(t, "go/files"+inOne)
+	cfg.ModuleConfig = []byte("read fifo\nwrite file\n")
+	cfg.StateDir = t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(cfg.StateDir, "fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := listen(t, cfg).Args()["result"], []string{"errno:28", "ok"}; !slices.Equal(got, want) {
+		t.Errorf("the module got %q, want %q", got, want)
 	}
 }

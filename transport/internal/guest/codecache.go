@@ -30,8 +30,8 @@ type codeCache struct {
 }
 
 // codeFactor is how many times the size of a module its code may have. What Go's compiler
-// has written becomes four times as large.
-const codeFactor = 5
+// has written becomes four to six times as large.
+const codeFactor = 8
 
 var errFull = errors.New("an earlier module could not be kept")
 
