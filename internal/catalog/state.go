@@ -76,7 +76,7 @@ func (c *Catalog) discardUnfit(names ...string) error {
 			continue
 		}
 		if err := os.RemoveAll(dir); err != nil {
-			return errors.Join(unfit, err)
+			return fmt.Errorf("%w; it cannot be removed: %w", unfit, err)
 		}
 		c.log().Warn("a directory of the cache is removed, and made anew", "directory", dir, "error", unfit)
 	}
@@ -164,15 +164,10 @@ func (c *Catalog) stateUnusable(err error) error {
 	return fmt.Errorf("the state directory %s cannot be used: %w; make it usable, or name another by %s", c.StateDir, err, c.stateFlag())
 }
 
-// StateError returns why the module of a transport would have no place for files, nil if
-// it would have one.
+// StateError returns why the module of a transport has no place for files, nil if it has
+// one.
 func (c *Catalog) StateError(name string) error {
-	dir, err := c.makeModuleState(name)
-	if err == nil {
-		if err = statedir.Try(dir); err != nil {
-			err = c.stateUnusable(err)
-		}
-	}
+	_, err := c.makeModuleState(name)
 	return err
 }
 
@@ -187,8 +182,12 @@ func (c *Catalog) Explain(name string, err error) error {
 	if !builtIn && !c.stateful[name] && !c.kept[name] && !s.State {
 		return err
 	}
-	if state := c.StateError(name); state != nil {
-		return fmt.Errorf("%w; %w", err, state)
+	dir, state := c.makeModuleState(name)
+	if state == nil {
+		if state = statedir.Try(dir); state == nil {
+			return err
+		}
+		state = c.stateUnusable(state)
 	}
-	return err
+	return fmt.Errorf("%w; %w", err, state)
 }
