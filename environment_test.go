@@ -44,8 +44,6 @@ func TestPTSpec_3_3_1_Errors(t *testing.T) {
 		"ExtORPort": {
 			env: server.with(variables{"TOR_PT_EXTENDED_SERVER_PORT": "x", "TOR_PT_AUTH_COOKIE_FILE": file}), want: "ENV-ERROR cannot resolve TOR_PT_EXTENDED_SERVER_PORT",
 		},
-		"client, state in a file":   {env: client.with(variables{"TOR_PT_STATE_LOCATION": file + "/state"}), want: "ENV-ERROR cannot make the state directory"},
-		"server, state in a file":   {env: server.with(variables{"TOR_PT_STATE_LOCATION": file + "/é"}), want: "ENV-ERROR cannot make the state directory"},
 		"proxy, no URL":             {env: client.with(variables{"TOR_PT_PROXY": "127.0.0.1:1080"}), want: "PROXY-ERROR TOR_PT_PROXY: "},
 		"proxy, unknown kind":       {env: client.with(variables{"TOR_PT_PROXY": "socks4://127.0.0.1:1080"}), want: "PROXY-ERROR TOR_PT_PROXY: "},
 		"proxy, no port":            {env: client.with(variables{"TOR_PT_PROXY": "http://é@127.0.0.1"}), want: "PROXY-ERROR TOR_PT_PROXY: "},

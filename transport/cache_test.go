@@ -4,10 +4,13 @@ package transport
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -182,4 +185,45 @@ func TestCacheLink(t *testing.T) {
 		t.Errorf("it logged %q", said)
 	}
 	codeFile(t, link+"/")
+}
+
+// TestCacheUnloadable: what has the right checksum and is not for wazero to load, or
+// makes it panic, is compiled anew.
+func TestCacheUnloadable(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "cache")
+	cached(t, "plain_v1", dir)
+	file, good := codeFile(t, dir)
+	// After the magic and the version come the number of functions and their places.
+	misplaced := bytes.Clone(good)
+	for i := range misplaced[20:100] {
+		misplaced[20+i] = 0x7f
+	}
+	for name, bad := range map[string][]byte{"empty": nil, "truncated": good[:len(good)/2], "garbage": []byte("garbage"), "misplaced": misplaced} {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		forged := file[:len(file)-sha256.Size*2] + fmt.Sprintf("%x", sha256.Sum256(bad))
+		if err := os.WriteFile(forged, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if said := cached(t, "plain_v1", dir); strings.Count(said, "level=WARN") != 1 || !strings.Contains(said, "wazero cannot load") {
+			t.Errorf("%s: it logged %q", name, said)
+		}
+		if mended, content := codeFile(t, dir); mended != file || !bytes.Equal(content, good) {
+			t.Errorf("%s: %s is there now, with %d bytes; want %s with %d", name, mended, len(content), file, len(good))
+		}
+	}
+}
+
+// TestStateFIFO: a FIFO in a module's directory for state does not hold up the module.
+func TestStateFIFO(t *testing.T) {
+	cfg := testConfig(t, "go/files"+inOne)
+	cfg.ModuleConfig = []byte("read fifo\nwrite file\n")
+	cfg.StateDir = t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(cfg.StateDir, "fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := listen(t, cfg).Args()["result"], []string{"errno:28", "ok"}; !slices.Equal(got, want) {
+		t.Errorf("the module got %q, want %q", got, want)
+	}
 }

@@ -64,7 +64,7 @@ func (c *Catalog) recall(name string, role transport.Role) record {
 		return record{}
 	}
 	r, err := readRecord(file)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !statedir.IsShortage(err) {
 		err = errors.Join(err, os.RemoveAll(file))
 		c.warnOnce(file, "the record of earlier starts is damaged; it is removed, and the module loaded now", "transport", name, "error", err)
 	}

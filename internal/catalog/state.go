@@ -50,7 +50,7 @@ func (c *Catalog) CacheDir() string {
 			}
 		}
 		if err == nil {
-			err = c.discardFiles("compiled", "started")
+			err = c.discardUnfit("compiled", "started")
 		}
 		if err == nil {
 			c.cacheDir = c.StateDir
@@ -63,19 +63,22 @@ func (c *Catalog) CacheDir() string {
 	return c.cacheDir
 }
 
-// discardFiles removes what has the name of one of the cache's directories, and is none.
-func (c *Catalog) discardFiles(names ...string) error {
+// discardUnfit removes what has the name of one of the cache's directories, and is none,
+// or one to which others could have written.
+func (c *Catalog) discardUnfit(names ...string) error {
 	for _, name := range names {
 		dir := filepath.Join(c.StateDir, name)
-		if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		switch err := os.Remove(dir); {
-		case err == nil:
-			c.log().Warn("what was in the place of a directory for the cache has been removed", "directory", dir)
-		case !errors.Is(err, fs.ErrNotExist):
-			return err
+		unfit := statedir.CheckPrivate(dir)
+		if unfit == nil {
+			continue
 		}
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("%w; it cannot be removed: %w", unfit, err)
+		}
+		c.log().Warn("a directory of the cache is removed, and made anew", "directory", dir, "error", unfit)
 	}
 	return nil
 }
@@ -161,15 +164,10 @@ func (c *Catalog) stateUnusable(err error) error {
 	return fmt.Errorf("the state directory %s cannot be used: %w; make it usable, or name another by %s", c.StateDir, err, c.stateFlag())
 }
 
-// StateError returns why the module of a transport would have no place for files, nil if
-// it would have one.
+// StateError returns why the module of a transport has no place for files, nil if it has
+// one.
 func (c *Catalog) StateError(name string) error {
-	dir, err := c.makeModuleState(name)
-	if err == nil {
-		if err = statedir.Try(dir); err != nil {
-			err = c.stateUnusable(err)
-		}
-	}
+	_, err := c.makeModuleState(name)
 	return err
 }
 
@@ -184,8 +182,12 @@ func (c *Catalog) Explain(name string, err error) error {
 	if !builtIn && !c.stateful[name] && !c.kept[name] && !s.State {
 		return err
 	}
-	if state := c.StateError(name); state != nil {
-		return fmt.Errorf("%w; %w", err, state)
+	dir, state := c.makeModuleState(name)
+	if state == nil {
+		if state = statedir.Try(dir); state == nil {
+			return err
+		}
+		state = c.stateUnusable(state)
 	}
-	return err
+	return fmt.Errorf("%w; %w", err, state)
 }

@@ -122,8 +122,12 @@ func TestFlagsRefuse(t *testing.T) {
 	if _, err := flags(t, "-log", "x").Open(""); err == nil {
 		t.Error("a file without a directory: no error")
 	}
-	if _, err := flags(t, "-log", "x").Open(filepath.Join(t.TempDir(), "missing")); err == nil {
-		t.Error("a directory that is not there: no error")
+	missing := filepath.Join(t.TempDir(), "missing")
+	if log, err := flags(t, "-log", "x").Open(missing); err == nil || !log.Enabled(t.Context(), slog.LevelInfo) {
+		t.Errorf("a directory that is not there: %v, %v; want an error and a log on standard error", log, err)
+	}
+	if log, err := flags(t, "-log", "x").ToTorAnd(missing); err == nil || !log.Enabled(t.Context(), slog.LevelInfo) {
+		t.Errorf("a directory that is not there: %v, %v; want an error and a log for tor", log, err)
 	}
 	// Without a wish there is no log, and no file.
 	log, err := flags(t).Open("")

@@ -84,6 +84,63 @@ func TestDamagedState(t *testing.T) {
 	}
 }
 
+// TestWrittenWhole: files are never written in place, nor if nothing changes, and what a
+// killed process has left is removed.
+func TestWrittenWhole(t *testing.T) {
+	dir := newStateDir(t, goodState)
+	file := filepath.Join(dir, stateFile)
+	read := func(name string) string {
+		t.Helper()
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	// start returns what the file was, by another name, and what it is.
+	start := func(args watm.Args) (before, after os.FileInfo, was string) {
+		t.Helper()
+		link := filepath.Join(t.TempDir(), "link")
+		if err := os.Link(file, link); err != nil {
+			t.Fatal(err)
+		}
+		scratch := filepath.Join(dir, scratchDir)
+		if err := os.Mkdir(scratch, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(scratch, stateFile), []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// Without a host it fails once it has its keys.
+		if err := startServer(dir, args); err != nil && !strings.Contains(err.Error(), "host") {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(scratch); !os.IsNotExist(err) {
+			t.Errorf("the directory for new files: %v", err)
+		}
+		before, err := os.Stat(link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if after, err = os.Stat(file); err != nil {
+			t.Fatal(err)
+		}
+		return before, after, read(link)
+	}
+	start(nil) // adds the public key
+	settled := read(file)
+	if before, after, _ := start(nil); !os.SameFile(before, after) {
+		t.Error("a file was replaced by an equal one")
+	}
+	before, after, was := start(watm.Args{"iat-mode": {"1"}})
+	if os.SameFile(before, after) || was != settled {
+		t.Errorf("the file was written in place: it was %q, and is %q", settled, was)
+	}
+	if now := read(file); now != strings.Replace(settled, `"iat-mode":0`, `"iat-mode":1`, 1) {
+		t.Errorf("the state is %q, and was %q", now, settled)
+	}
+}
+
 // TestNoState: without a directory there is nowhere for the keys.
 func TestNoState(t *testing.T) {
 	if err := startServer("", nil); err != errNoState {

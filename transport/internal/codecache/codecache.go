@@ -114,7 +114,8 @@ func (s *Store) Find(id string) (found Entry, ok bool, damaged []error) {
 		case err == nil:
 			s.touch(e)
 			return e, true, damaged
-		case !errors.Is(err, fs.ErrNotExist): // which another process has removed
+		case errors.Is(err, fs.ErrNotExist), statedir.IsShortage(err): // another process has removed it
+		default:
 			damaged = append(damaged, errors.Join(err, s.Remove(e)))
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 
 	"github.com/tetratelabs/wazero"
@@ -29,8 +30,8 @@ type codeCache struct {
 }
 
 // codeFactor is how many times the size of a module its code may have. What Go's compiler
-// has written becomes four times as large.
-const codeFactor = 5
+// has written becomes four to six times as large.
+const codeFactor = 8
 
 var errFull = errors.New("an earlier module could not be kept")
 
@@ -69,20 +70,22 @@ func onlyFile(dir string) (string, error) {
 // compile loads a module's code into rt, after it has compiled and kept it if it was not
 // kept or is damaged.
 func (c *codeCache) compile(ctx context.Context, rt wazero.Runtime, wasm []byte, sum [sha256.Size]byte, log *slog.Logger) (wazero.CompiledModule, error) {
-	// Code is for one processor: wazero looks at some of the features, and we at all.
-	id := codecache.ID(string(sum[:]), c.format, fmt.Sprint(cpu.X86, cpu.ARM64))
+	// Code is for one processor: wazero looks at some of its features, and this at all.
+	id := codecache.ID(string(sum[:]), c.format, fmt.Sprint(features), fmt.Sprint(cpu.X86, cpu.ARM64))
 	entry, ok, damaged := c.store.Find(id)
 	for _, err := range damaged {
 		log.Warn("a damaged file with compiled code is removed, and the module compiled anew", "error", err)
 	}
 	if ok {
 		m, err := c.load(ctx, rt, wasm, entry)
-		if err == nil || !errors.Is(err, errUnloadable) {
+		switch {
+		case errors.Is(err, errUnloadable):
+			log.Warn("wazero cannot load compiled code; it is removed, and the module compiled anew", "error", err)
+			if err := c.store.Remove(entry); err != nil {
+				return nil, err
+			}
+		case !errors.Is(err, fs.ErrNotExist): // which another process has removed meanwhile
 			return m, err
-		}
-		log.Warn("wazero cannot load compiled code; it is removed, and the module compiled anew", "error", err)
-		if err := c.store.Remove(entry); err != nil {
-			return nil, err
 		}
 	}
 	if c.full.Load() {
@@ -96,6 +99,8 @@ func (c *codeCache) compile(ctx context.Context, rt wazero.Runtime, wasm []byte,
 	if err != nil {
 		return nil, err
 	}
+	// The other runtime has the same code in memory, until it is collected.
+	runtime.GC()
 	return c.load(ctx, rt, wasm, entry)
 }
 

@@ -6,9 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing/fstest"
 )
 
@@ -48,9 +50,19 @@ func (t *tree) open(name string, flags int) (*file, error) {
 		}
 		return &file{f: f, tree: t, name: name}, nil
 	}
+	if runtime.GOOS != "windows" {
+		flags |= syscall.O_NONBLOCK // a FIFO must not hold up the module
+	}
 	f, err := t.root.OpenFile(name, flags, 0o600)
 	if err != nil {
 		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		err = fs.ErrInvalid
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return &file{f: f, tree: t, name: name}, nil
 }
