@@ -19,7 +19,7 @@ import (
 // Bounds of the server. Those who ask are on this machine and ask for little.
 const (
 	maxConns        = 32
-	quietGrace      = 100 * time.Millisecond // no connection is closed for another one before
+	quietGrace      = 250 * time.Millisecond // no connection is closed for another one before
 	requestTimeout  = 5 * time.Second
 	responseTimeout = 10 * time.Second
 	idleTimeout     = time.Minute // longer than most scrape intervals

@@ -23,7 +23,7 @@ const boundName = ".0000/s"
 
 // lockPatience is how long to wait for the lock of a directory. Processes of this
 // program hold it for microseconds; another program may hold it for ever.
-const lockPatience = 500 * time.Millisecond
+const lockPatience = time.Second
 
 // lockPause is the time between two attempts to lock a directory.
 const lockPause = 5 * time.Millisecond
