@@ -52,7 +52,7 @@ func TestMetricsInUse(t *testing.T) {
 	other := listen(t)
 	address := other.Addr().String()
 	managed := launch(t, clientVariables("t"), append(module("t", "plain_v1"), "-metrics", address)...)
-	managed.line(`^LOG SEVERITY=warning MESSAGE=".*metrics cannot be served yet`)
+	managed.line(`^LOG SEVERITY=warning MESSAGE=".*metrics cannot be served yet.*address already in use`)
 	echoThrough(t, managed.address("t"))
 	other.Close()
 	managed.line(`^LOG SEVERITY=info MESSAGE=".*metrics are served now`)
@@ -124,4 +124,16 @@ func TestCrashWhileDraining(t *testing.T) {
 	newer.checkStatus(0)
 	next := launch(t, env, module("t", "plain_v1")...)
 	next.line(`^LOG SEVERITY=error MESSAGE=".*crashed before this start.*SIGQUIT`)
+}
+
+// The warning names the directory that a socket cannot be made in.
+func TestMetricsDirectoryMissing(t *testing.T) {
+	dir := filepath.Join(shortDir(t), "run")
+	p := launch(t, clientVariables("t"), append(module("t", "plain_v1"), "-metrics", "unix:"+filepath.Join(dir, "metrics"))...)
+	p.line(`^LOG SEVERITY=warning MESSAGE=".*metrics cannot be served yet.*make a socket in ` + dir + `: no such file`)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p.line(`^LOG SEVERITY=info MESSAGE=".*metrics are served now`)
+	figures(t, "unix", filepath.Join(dir, "metrics"))
 }

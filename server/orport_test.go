@@ -209,7 +209,7 @@ func TestExtORPort_3_1_Unknown(t *testing.T) {
 	const okay, deny = "\x10\x00\x00\x03xyz", "\x10\x01\x00\x00"
 	const control, other = "\x10\x02\x00\x05hello", "\x77\x77\x00\x00"
 	for replies, ok := range map[string]bool{
-		strings.Repeat(control, 50) + okay: true, strings.Repeat(control, 500): false,
+		strings.Repeat(control, 50) + okay: true, strings.Repeat(control, 500) + okay: false,
 		okay: true, control + okay: true, other + control + other + okay: true, deny: false, other + deny + okay: false,
 	} {
 		tor := &fakeTor{status: 1, replies: replies}

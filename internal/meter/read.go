@@ -66,9 +66,9 @@ func Read(ctx context.Context, address string) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	served := len(families)
+	all := len(families)
 	maps.DeleteFunc(families, func(name string, _ *dto.MetricFamily) bool { return !strings.HasPrefix(name, prefix) })
-	if served > 0 && len(families) == 0 {
+	if all > 0 && len(families) == 0 {
 		return nil, errors.New("these are not the figures of waterproxy")
 	}
 	rows := map[string]*Row{}
@@ -86,12 +86,12 @@ func Read(ctx context.Context, address string) ([]Row, error) {
 			row.set(name, labels, m)
 		}
 	}
-	all := make([]Row, 0, len(rows))
+	sorted := make([]Row, 0, len(rows))
 	for _, row := range rows {
-		all = append(all, *row)
+		sorted = append(sorted, *row)
 	}
-	slices.SortFunc(all, func(a, b Row) int { return cmp.Compare(a.Transport, b.Transport) })
-	return all, nil
+	slices.SortFunc(sorted, func(a, b Row) int { return cmp.Compare(a.Transport, b.Transport) })
+	return sorted, nil
 }
 
 // newRow returns a row without figures.

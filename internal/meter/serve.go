@@ -13,13 +13,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"waterproxy/internal/crowd"
-	"waterproxy/internal/ptlog"
 )
 
 // Bounds of the server. Those who ask are on this machine and ask for little.
 const (
 	maxConns        = 32
-	quietGrace      = 100 * time.Millisecond // no connection is closed for another one before
+	quietGrace      = 250 * time.Millisecond // no connection is closed for another one before
 	requestTimeout  = 5 * time.Second
 	responseTimeout = 10 * time.Second
 	idleTimeout     = time.Minute // longer than most scrape intervals
@@ -49,7 +48,7 @@ func (m *Meter) Serve(address string, log *slog.Logger) (stop func(), err error)
 	ctx, cancel := context.WithCancel(context.Background())
 	first, err := e.listen()
 	if err != nil {
-		log.Warn("metrics cannot be served yet; trying again until they can", ptlog.Error(err))
+		log.Warn("metrics cannot be served yet; trying again until they can", "error", err)
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -78,7 +77,7 @@ func (e endpoint) listenLater(ctx context.Context, log *slog.Logger) net.Listene
 		if err == nil {
 			return l
 		}
-		log.Debug("metrics cannot be served yet", "next", min(2*pause, maxPause), ptlog.Error(err))
+		log.Debug("metrics cannot be served yet", "next", min(2*pause, maxPause), "error", err)
 	}
 }
 
@@ -98,12 +97,12 @@ func (m *Meter) serve(ctx context.Context, l net.Listener, log *slog.Logger) {
 	srv := m.server(l.Addr().Network(), log)
 	stop := context.AfterFunc(ctx, func() {
 		if err := srv.Close(); err != nil {
-			log.Debug("closing the metrics", ptlog.Error(err))
+			log.Debug("closing the metrics", "error", err)
 		}
 	})
 	defer stop()
 	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		log.Error("metrics are served no more", ptlog.Error(err))
+		log.Error("metrics are served no more", "error", err)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -214,28 +213,6 @@ func TestHalfRequests(t *testing.T) {
 	for range many {
 		if err := <-closed; err != nil {
 			t.Errorf("a connection is kept: %v", err)
-		}
-	}
-}
-
-// More processes than there is room for may ask at the same time.
-func TestManyAsk(t *testing.T) {
-	socket := tempSocket(t)
-	stop, err := New().Serve("unix:"+socket, quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stop()
-	failed := make(chan error, 4*maxConns)
-	for range 4 * maxConns {
-		go func() {
-			_, err := Read(t.Context(), "unix:"+socket)
-			failed <- err
-		}()
-	}
-	for range 4 * maxConns {
-		if err := <-failed; err != nil {
-			t.Error(fmt.Errorf("one of many: %w", err))
 		}
 	}
 }

@@ -23,7 +23,7 @@ const boundName = ".0000/s"
 
 // lockPatience is how long to wait for the lock of a directory. Processes of this
 // program hold it for microseconds; another program may hold it for ever.
-const lockPatience = 500 * time.Millisecond
+const lockPatience = time.Second
 
 // lockPause is the time between two attempts to lock a directory.
 const lockPause = 5 * time.Millisecond
@@ -112,11 +112,17 @@ func (s *socket) remove() error {
 func privateDir(parent string) (dir string, err error) {
 	for range 100 {
 		dir = filepath.Join(parent, fmt.Sprintf(".%04x", rand.N(1<<16)))
-		if err = os.Mkdir(dir, 0o700); !errors.Is(err, fs.ErrExist) {
-			return dir, err
+		if err = os.Mkdir(dir, 0o700); err == nil {
+			return dir, nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			break
 		}
 	}
-	return "", err
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		err = p.Err // the name means nothing to the user
+	}
+	return "", fmt.Errorf("make a socket in %s: %w", parent, err)
 }
 
 // lockDir locks a directory until unlock is called.

@@ -53,7 +53,7 @@ func TestSuccessor(t *testing.T) {
 	checkEmpty(t, path)
 }
 
-// Processes come and go while another one is asked; somebody answers each time.
+// Processes come and go, and there is a socket at the path at all times.
 func TestSuccessors(t *testing.T) {
 	path := tempSocket(t)
 	stop := serveAt(t, path, "p")
