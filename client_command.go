@@ -11,6 +11,7 @@ import (
 
 	"waterproxy/client"
 	"waterproxy/internal/bridgeline"
+	"waterproxy/transport"
 )
 
 func clientCommand() *ffcli.Command {
@@ -44,7 +45,12 @@ func clientCommand() *ffcli.Command {
 					local.Address = "127.0.0.1:1080"
 				}
 			}
-			return s.run(ctx, func(ctx context.Context) (listener, error) { return s.startClient(ctx, local) })
+			err = s.run(ctx, func(ctx context.Context) (listener, error) { return s.startClient(ctx, local) })
+			if refused, ok := errors.AsType[*transport.ArgsError](err); ok {
+				fmt.Fprintf(os.Stderr, "waterproxy client: %s: %v\n", line.Transport, refused)
+				return errUsage
+			}
+			return err
 		},
 	}
 }

@@ -77,10 +77,15 @@ func listen(ctx context.Context, name, address string, local *Local, log *slog.L
 
 // Reload carries new connections with a configuration; if that does not start,
 // nothing changes. The module must offer the client role, or that of a client with an
-// address of its own. Connections share instances of it where it can do that and
+// address of its own, and take the arguments of the bridge line if there is one. Connections share instances of it where it can do that and
 // cfg.Instances does not forbid it. Only one Reload may be under way.
 func (p *Proxy) Reload(ctx context.Context, cfg transport.Config) error {
 	cfg.Logger = p.log
+	if p.local != nil {
+		if err := cfg.CheckArgs(ctx, p.local.Bridge.Args); err != nil {
+			return err
+		}
+	}
 	d, _ := p.current()
 	if d == nil {
 		return p.start(ctx, cfg)
