@@ -64,6 +64,7 @@ func (s *service) run(end *ending, start func(context.Context) error) error {
 	case <-end.now.Done(): // compiling a module cannot be interrupted
 		return nil
 	}
+	defer s.logging.Flush()
 	s.keepLoaded(end.asked, hangUp)
 	s.drain(end)
 	return nil

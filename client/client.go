@@ -181,7 +181,8 @@ func (p *Proxy) acceptLoop() {
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
-			p.log.Warn("cannot accept", "error", transport.Scrub(err))
+			kind, _ := transport.Kind(err)
+			p.log.Warn("cannot accept", transport.KindKey, kind, "error", transport.Scrub(err))
 			time.Sleep(100 * time.Millisecond) // out of descriptors: it passes
 		}
 	}
@@ -190,32 +191,45 @@ func (p *Proxy) acceptLoop() {
 // handle serves one connection, from the application's request to the end.
 func (p *Proxy) handle(raw net.Conn) {
 	defer raw.Close()
-	if p.local != nil {
-		p.handleLocal(raw)
+	if p.local != nil && !p.local.SOCKS {
+		p.carry(raw, p.local.Bridge.Address, p.local.Bridge.Args, nopAnswer{})
 		return
 	}
-	// goptlib negotiates inside AcceptSocks; a listener of one connection keeps
-	// a client that stalls there from delaying the others.
-	conn, err := pt.NewSocksListener(&single{conn: raw}).AcceptSocks()
-	if err != nil {
-		p.log.Debug("a SOCKS request was malformed or came too late")
-		return
+	conn, err := awaitSOCKS(raw)
+	if err == nil && p.local == nil {
+		err = p.handleTor(raw, conn)
+	} else if err == nil {
+		err = p.handleLocal(raw, conn)
 	}
-	p.carry(conn.Conn, conn.Req.Target, transport.Args(conn.Req.Args), conn)
+	switch {
+	case errors.Is(err, errNoRequest): // as from a program that looks whether the port is open
+		p.log.Debug("a connection to the SOCKS port ended before a request")
+	case err != nil:
+		p.log.Warn("the SOCKS port got no SOCKS5 request that it can carry out", transport.KindKey, err.Error())
+	}
 }
 
-// handleLocal is handle for an application other than tor.
-func (p *Proxy) handleLocal(raw net.Conn) {
-	var to answer = nopAnswer{}
-	if p.local.SOCKS {
-		request, err := readSOCKS(raw)
-		if err != nil {
-			p.log.Debug("a SOCKS request was malformed or came too late")
-			return
-		}
-		to = request
+// handleTor reads tor's request from conn, which is raw from its beginning, and carries
+// it out. An error is about the request.
+func (p *Proxy) handleTor(raw net.Conn, conn *opened) error {
+	// goptlib negotiates inside AcceptSocks; a listener of one connection keeps
+	// a client that stalls there from delaying the others.
+	request, err := pt.NewSocksListener(&single{conn: conn}).AcceptSocks()
+	if err != nil {
+		return conn.whyNoRequest()
 	}
-	p.carry(raw, p.local.Bridge.Address, p.local.Bridge.Args, to)
+	p.carry(raw, request.Req.Target, transport.Args(request.Req.Args), request)
+	return nil
+}
+
+// handleLocal is handleTor for another application.
+func (p *Proxy) handleLocal(raw net.Conn, conn *opened) error {
+	request, err := readSOCKS(conn)
+	if err != nil {
+		return conn.whyNoRequest()
+	}
+	p.carry(raw, p.local.Bridge.Address, p.local.Bridge.Args, request)
+	return nil
 }
 
 // answer tells an application what has become of its request.
@@ -239,7 +253,7 @@ func (p *Proxy) carry(conn net.Conn, target string, args transport.Args, to answ
 		ptlog.ReportConnect(p.name, transport.Scrub(err))
 	}
 	if err != nil {
-		p.log.Info("cannot connect", ptlog.Address("bridge", target), ptlog.Error(err))
+		p.logFailed(target, err)
 		if err := to.RejectReason(reply(err)); err != nil {
 			p.log.Debug("the SOCKS client left before the answer", ptlog.Error(err))
 		}
@@ -254,6 +268,19 @@ func (p *Proxy) carry(conn net.Conn, target string, args transport.Args, to answ
 	end(err)
 	st := rc.Stats()
 	p.log.Debug("connection ended", ptlog.Address("bridge", target), "sent", st.ToNetwork, "received", st.FromNetwork, ptlog.Error(err))
+}
+
+// logFailed logs why there is no connection.
+func (p *Proxy) logFailed(target string, err error) {
+	kind, _ := transport.Kind(err)
+	if kind == transport.KindArguments {
+		kind = transport.Scrub(err) // each mistake is worth a line; they are our user's, and few
+	}
+	level := slog.LevelWarn
+	if p.ctx.Err() != nil { // the proxy itself has ended it
+		level = slog.LevelDebug
+	}
+	p.log.Log(context.Background(), level, "cannot connect", transport.KindKey, kind, ptlog.Address("bridge", target), ptlog.Error(err))
 }
 
 func (p *Proxy) dial(target string, args transport.Args) (transport.Conn, error) {

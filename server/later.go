@@ -21,7 +21,8 @@ func (l *Listener) awaitFirst(load func(context.Context) error) bool {
 		case errors.Is(err, net.ErrClosed):
 			return false
 		case err != nil:
-			l.log.Warn("cannot accept", "error", transport.Scrub(err))
+			kind, _ := transport.Kind(err)
+			l.log.Warn("cannot accept", transport.KindKey, kind, "error", transport.Scrub(err))
 		default:
 			if err = load(l.ctx); err == nil {
 				return true
@@ -31,7 +32,8 @@ func (l *Listener) awaitFirst(load func(context.Context) error) bool {
 				return false
 			}
 			l.meter.Refuse(l.name)
-			l.log.Error("a module that started before does not any more", "error", transport.Scrub(err))
+			kind, _ := transport.Kind(err)
+			l.log.Error("a module that started before does not any more", transport.KindKey, kind, "error", transport.Scrub(err))
 		}
 		select {
 		case <-time.After(retryPause):

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"syscall"
@@ -15,6 +16,10 @@ import (
 // number. Its value names the kind of the failure, so that a log can count those of a
 // kind instead of writing each.
 const KindKey = "kind"
+
+// KindArguments is what Kind names the refusal of a bridge line's arguments, by a module
+// that was dialed with.
+const KindArguments = "arguments refused by the module"
 
 // wasiEINVAL is the number with which modules of the SDK refuse arguments.
 const wasiEINVAL = 28
@@ -32,6 +37,17 @@ func Kind(err error) (name string, own bool) {
 		}
 	}
 	return "other errors", false
+}
+
+// logFailure logs the failure of a connection: as a warning if it is one of this side,
+// and otherwise as what is normal on a network.
+func logFailure(log *slog.Logger, message string, err error) {
+	kind, own := Kind(err)
+	level := slog.LevelInfo
+	if own {
+		level = slog.LevelWarn
+	}
+	log.Log(context.Background(), level, message, KindKey, kind, "error", Scrub(err))
 }
 
 // kinds lists what Kind knows. The first that matches counts.
@@ -55,7 +71,7 @@ var kinds = []struct {
 	{errIs(ErrLimit), "limit reached", true},
 	{errIs(ErrConfig, ErrRole), "configuration", true},
 	{errAs[*guest.BrokenError], "module broke its ABI", true},
-	{refusesArgs, "arguments refused by the module", false},
+	{refusesArgs, KindArguments, false},
 	{errIs(ErrModule), "given up by the module", false},
 	{errIs(io.EOF, io.ErrUnexpectedEOF, net.ErrClosed), "connection closed", false},
 	{timedOut, "timed out", false},
