@@ -45,6 +45,10 @@ func clientCommand() *ffcli.Command {
 					local.Address = "127.0.0.1:1080"
 				}
 			}
+			if err := bridgeline.CheckListenAddress(local.Address); err != nil {
+				fmt.Fprintf(os.Stderr, "waterproxy client: %s: %v\n", map[bool]string{true: "-socks", false: "-forward"}[local.SOCKS], err)
+				return errUsage
+			}
 			err = s.run(ctx, func(ctx context.Context) (listener, error) { return s.startClient(ctx, local) })
 			if refused, ok := errors.AsType[*transport.ArgsError](err); ok {
 				fmt.Fprintf(os.Stderr, "waterproxy client: %s: %v\n", line.Transport, refused)
@@ -56,6 +60,9 @@ func clientCommand() *ffcli.Command {
 }
 
 func (s *standalone) startClient(ctx context.Context, local client.Local) (*client.Proxy, error) {
+	if err := s.catalog.Find(local.Bridge.Transport); err != nil {
+		return nil, err
+	}
 	p, err := client.ListenLocal(ctx, local, s.log, s.meter)
 	if err != nil {
 		return nil, err

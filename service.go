@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -44,6 +46,14 @@ func (s *service) flags(fs *flag.FlagSet, logTo string) {
 	fs.BoolVar(&s.watch, "watch", false, "look for changes of modules and their settings, and load them")
 	fs.DurationVar(&s.drainLimit, "drain", 30*time.Second, "how long connections may go on after a signal")
 	s.logging.Register(fs, logTo)
+}
+
+// check tells what is wrong with the flags.
+func (s *service) check() error {
+	if s.drainLimit < 0 {
+		return fmt.Errorf("-drain: %v is no time to wait; it is 0 or more, as 30s", s.drainLimit)
+	}
+	return errors.Join(s.logging.Check(), s.catalog.Check())
 }
 
 // run starts transports and carries connections until the end. start adds what it

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -40,8 +39,9 @@ func defaultState() string {
 
 // run starts a transport and carries connections until the end.
 func (s *standalone) run(ctx context.Context, start func(context.Context) (listener, error)) error {
-	if err := errors.Join(s.logging.Check(), s.catalog.Check()); err != nil {
-		return err
+	if err := s.check(); err != nil {
+		fmt.Fprintln(os.Stderr, "waterproxy:", err)
+		return errUsage
 	}
 	if s.catalog.StateDir != "" {
 		if err := os.MkdirAll(s.catalog.StateDir, 0o700); err != nil {
