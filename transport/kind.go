@@ -17,9 +17,13 @@ import (
 // kind instead of writing each.
 const KindKey = "kind"
 
-// KindArguments is what Kind names the refusal of a bridge line's arguments, by a module
-// that was dialed with.
-const KindArguments = "arguments refused by the module"
+// Kinds that users may treat apart.
+const (
+	// KindArguments is the refusal of a bridge line's arguments in a dial.
+	KindArguments = "arguments refused by the module"
+	// KindTimeout is a failure for want of an answer.
+	KindTimeout = "timed out"
+)
 
 // wasiEINVAL is the number with which modules of the SDK refuse arguments.
 const wasiEINVAL = 28
@@ -56,7 +60,7 @@ var kinds = []struct {
 	name string
 	own  bool
 }{
-	{errIs(errSetupTimeout), "timed out", false}, // an ErrLimit, but the peer's silence
+	{errIs(errSetupTimeout), KindTimeout, false}, // an ErrLimit, but the peer's silence
 	{errAs[*ProxyError], "upstream proxy", true},
 	{errAs[*net.DNSError], "name lookup failed", false},
 	{errIs(syscall.EMFILE, syscall.ENFILE), "out of descriptors", true},
@@ -64,7 +68,7 @@ var kinds = []struct {
 	{errIs(syscall.ENETUNREACH), "network unreachable", false},
 	{errIs(syscall.EHOSTUNREACH), "host unreachable", false},
 	{errIs(syscall.ECONNRESET, syscall.EPIPE, syscall.ECONNABORTED), "connection reset", false},
-	{errIs(syscall.ETIMEDOUT, context.DeadlineExceeded, os.ErrDeadlineExceeded), "timed out", false},
+	{errIs(syscall.ETIMEDOUT, context.DeadlineExceeded, os.ErrDeadlineExceeded), KindTimeout, false},
 	{errIs(context.Canceled), "cancelled", false},
 	{errIs(ErrPolicy), "address not granted", true},
 	{errIs(ErrTrap), "module trapped", true},
@@ -74,7 +78,7 @@ var kinds = []struct {
 	{refusesArgs, KindArguments, false},
 	{errIs(ErrModule), "given up by the module", false},
 	{errIs(io.EOF, io.ErrUnexpectedEOF, net.ErrClosed), "connection closed", false},
-	{timedOut, "timed out", false},
+	{timedOut, KindTimeout, false},
 	{errIs(ErrNetwork), "network error", false},
 }
 

@@ -103,8 +103,8 @@ func IsLine(s string) bool {
 		return true // no name has line breaks in it
 	}
 	fields, found := cutKeyword(fields)
-	return found || len(fields) > 0 && isAddress(fields[0]) ||
-		len(fields) > 1 && transportName.MatchString(fields[0]) && (isAddress(fields[1]) || strings.Contains(strings.Join(fields[1:], " "), "="))
+	return found || slices.ContainsFunc(fields[:min(len(fields), 2)], isAddress) ||
+		len(fields) > 1 && transportName.MatchString(fields[0]) && strings.Contains(strings.Join(fields[1:], " "), "=")
 }
 
 // isAddress reports whether a word is an address, with a port or not.

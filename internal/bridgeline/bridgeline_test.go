@@ -42,7 +42,7 @@ func TestParsePasted(t *testing.T) {
 	for _, text := range []string{
 		`"` + good + `"`, `'` + good + `'`, "`" + good + "`", "```" + good + "```",
 		"“" + good + "”", "„" + good + "“", "‘" + good + "’", "«\u00a0" + good + "\u00a0»", "＂" + good + "＂",
-		`"'` + good + `'"`, `"Bridge ` + good + `"`, `Bridge "` + good + `"`, `"` + good, good + `"`, good + "”",
+		`"'` + good + `'"`, `'obfs4 192.0.2.1:443 ` + hex + ` "cert=a/b+c" iat-mode='0''`, `"Bridge ` + good + `"`, `Bridge "` + good + `"`, `"` + good, good + `"`, good + "”",
 		" " + good + "\u00a0", "\u200b" + good + "\ufeff\r\n", "\ufeff\"" + good + "\n\"",
 		strings.ReplaceAll(good, " ", "\u00a0"), strings.ReplaceAll(good, " ", "\t\u2009 "), strings.ReplaceAll(good, "a/b", "a/\u00adb"),
 		"Bridge: " + good, "bridge:" + good, "BRIDGE " + good,
@@ -95,7 +95,7 @@ func TestParseSays(t *testing.T) {
 func TestIsLine(t *testing.T) {
 	for text, want := range map[string]bool{
 		"obfs4 192.0.2.1:443": true, `"Bridge obfs4"`: true, "bridge": true, "192.0.2.1:443 " + hex: true, "obfs4 cert=x": true,
-		"obfs4 192.0.2.1": true, "a\nb": true, "obfs4": false, "m.toml": false, "/etc/waterproxy": false, "a.wasm b.toml": false, "": false, `C:\m.wasm`: false,
+		"obfs4 192.0.2.1": true, "ob-fs 192.0.2.1:443": true, "a\nb": true, "obfs4": false, "m.toml": false, "/etc/waterproxy": false, "a.wasm b.toml": false, "": false, `C:\m.wasm`: false,
 	} {
 		if IsLine(text) != want {
 			t.Errorf("%q is a bridge line: %v", text, !want)

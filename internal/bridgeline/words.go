@@ -42,15 +42,19 @@ func isQuote(r rune) bool   { return isCertain(r) || strings.ContainsRune(ambigu
 // unquote takes quotes away: round words, round values, and round several words. An
 // ambiguous one goes if it has its partner.
 func unquote(fields []string) (all []string) {
-	open := false // there was a quote at the beginning of a word
+	open := 0 // words that begin with a quote, less those that end with one
 	for _, w := range fields {
 		bare := strings.TrimLeftFunc(w, isQuote)
-		open = open || bare != w
+		if bare != w {
+			open++
+		}
 		if key, value, ok := strings.Cut(bare, "="); ok {
 			bare = key + "=" + unquoteValue(value)
 		}
-		ended := strings.TrimRightFunc(bare, func(r rune) bool { return isCertain(r) || open && isQuote(r) })
-		open = open && ended == bare
+		ended := strings.TrimRightFunc(bare, func(r rune) bool { return isCertain(r) || open > 0 && isQuote(r) })
+		if ended != bare && open > 0 {
+			open--
+		}
 		if ended != "" {
 			all = append(all, ended)
 		}

@@ -19,6 +19,11 @@ func (c *Catalog) Names() ([]string, error) {
 	return slices.Compact(names), err
 }
 
+// BuiltIn reports whether a transport's module is the built-in one of that name.
+func (c *Catalog) BuiltIn(name string) bool {
+	return c.Has(name) && c.file(name) == ""
+}
+
 // Find returns an ErrUnknown that lists the transports unless there is one of that name.
 func (c *Catalog) Find(name string) error {
 	if c.Has(name) {
