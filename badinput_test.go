@@ -58,6 +58,21 @@ func TestGoodBridgeLine(t *testing.T) {
 	}
 }
 
+// Options of a server that its module refuses are known before there is a bridge line.
+func TestBadOptions(t *testing.T) {
+	for option, want := range map[string]string{
+		"obfs4 iat-mode=9":         "obfs4: start module: the module says: the argument iat-mode is none of 0, 1 and 2",
+		"shadowsocks cipher=rot13": "shadowsocks: start module: the module says: the argument cipher is none of",
+	} {
+		name, option, _ := strings.Cut(option, " ")
+		p := run(t, nil, "server", "-state", stateDir, "-transport", name, "-listen", "127.0.0.1:0", "-forward", "127.0.0.1:9", "-option", option)
+		p.checkStatus(exitFailure)
+		if text := strings.Join(p.stderr.get(), "\n"); !strings.Contains(text, want) || len(p.stdout.get()) > 0 {
+			t.Errorf("%s: it says %q and %q, want %q", option, text, p.stdout.get(), want)
+		}
+	}
+}
+
 // Flags that make no sense are refused before anything listens.
 func TestBadFlags(t *testing.T) {
 	for _, test := range []struct {

@@ -68,7 +68,7 @@ func (s *standalone) startClient(ctx context.Context, local client.Local) (*clie
 		return nil, err
 	}
 	if err := s.loaded.Start(ctx, local.Bridge.Transport, nil, p); err != nil {
-		return nil, errors.Join(err, p.Close())
+		return nil, errors.Join(fmt.Errorf("%s: %w", local.Bridge.Transport, err), p.Close())
 	}
 	p.Serve(nil)
 	what := "TCP forward"

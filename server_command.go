@@ -91,7 +91,7 @@ func (s *standalone) startServer(ctx context.Context, o serverOptions) (*server.
 		return nil, err
 	}
 	if err := s.loaded.Start(ctx, o.transport, adjust, l); err != nil {
-		return nil, errors.Join(err, l.Close())
+		return nil, errors.Join(fmt.Errorf("%s: %w", o.transport, err), l.Close())
 	}
 	l.Serve()
 	if o.public == "" {
