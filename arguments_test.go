@@ -76,7 +76,7 @@ func TestPTSpec_3_5_Arguments(t *testing.T) {
 			}
 			awaitClose(t, accept(t, l))
 		}
-		p.line(`^LOG SEVERITY=info MESSAGE=".*cannot connect.*the module says: the bridge line has no key`)
+		p.line(`^LOG SEVERITY=warning MESSAGE=".*cannot connect.*the module says: the bridge line has no key`)
 		for _, c := range up {
 			echo(t, c.near, c.far)
 		}

@@ -12,34 +12,64 @@ import (
 
 	"github.com/peterbourgon/ff/v3/ffcli"
 
+	"waterproxy/internal/bridgeline"
 	"waterproxy/internal/catalog"
 	"waterproxy/internal/settings"
 	"waterproxy/transport"
 )
 
 func checkCommand() *ffcli.Command {
+	fs := newFlagSet("waterproxy check")
+	var line lineCheck
+	line.catalog.Flags(fs)
+	fs.DurationVar(&line.timeout, "timeout", transport.DefaultSetupTimeout, "how long to wait for a bridge")
 	return &ffcli.Command{
 		Name:       "check",
-		ShortUsage: "waterproxy check DIR|FILE...",
-		ShortHelp:  "say what is wrong with a directory of modules, or with files of it",
-		LongHelp:   "DIR is one for the flag -modules; FILE is a .wasm or .toml file. See docs/modules.md.",
-		FlagSet:    newFlagSet("waterproxy check"),
+		ShortUsage: "waterproxy check DIR|FILE...\n  waterproxy check [flags] BRIDGE-LINE",
+		ShortHelp:  "say what is wrong with modules and their settings, or with a bridge",
+		LongHelp: "DIR is one for the flag -modules; FILE is a .wasm or .toml file. See docs/modules.md.\n" +
+			"To a bridge it connects once, as `waterproxy client` would, with the same flags for\nmodules. See docs/standalone.md.",
+		FlagSet: fs,
 		Exec: func(ctx context.Context, args []string) error {
-			if len(args) == 0 {
-				fmt.Fprintln(os.Stderr, "waterproxy check takes the names of directories or files")
-				return errUsage
+			switch isLine := !exist(args) && bridgeline.IsLine(strings.Join(args, " ")); {
+			case len(args) == 0:
+				return checkUsage("it takes the names of directories or files, or a bridge line")
+			case line.timeout <= 0:
+				return checkUsage("-timeout: %v is no time to wait; it is more than 0, as 30s", line.timeout)
+			case isLine:
+				return reported(line.run(ctx, os.Stdout, strings.Join(args, " ")))
+			case fs.NFlag() > 0:
+				return checkUsage("%q is no bridge line, and flags are for one; give the names of directories and files as they are", args[0])
 			}
 			var errs []error
 			for _, name := range args {
 				errs = append(errs, check(ctx, os.Stdout, name))
 			}
-			if err := errors.Join(errs...); err != nil {
-				fmt.Fprintln(os.Stderr, err) // as FILE:LINE: ..., which editors know
-				return errTold
-			}
-			return nil
+			return reported(errors.Join(errs...))
 		},
 	}
+}
+
+func checkUsage(format string, args ...any) error {
+	fmt.Fprintln(os.Stderr, "waterproxy check:", fmt.Sprintf(format, args...))
+	return errUsage
+}
+
+// reported prints what is wrong. Of files that is FILE:LINE: ..., which editors know.
+func reported(err error) error {
+	if err == nil || errors.Is(err, errInterrupted) {
+		return err
+	}
+	fmt.Fprintln(os.Stderr, err)
+	return errTold
+}
+
+// exist reports whether there is a file, or a directory, of each of the names.
+func exist(names []string) bool {
+	return !slices.ContainsFunc(names, func(name string) bool {
+		_, err := os.Lstat(name)
+		return err != nil
+	})
 }
 
 // check looks at one file, or at all that a directory has. It prints what is well.

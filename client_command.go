@@ -12,6 +12,7 @@ import (
 	"waterproxy/client"
 	"waterproxy/internal/bridgeline"
 	"waterproxy/internal/ptlog"
+	"waterproxy/transport"
 )
 
 func clientCommand() *ffcli.Command {
@@ -45,18 +46,30 @@ func clientCommand() *ffcli.Command {
 					local.Address = "127.0.0.1:1080"
 				}
 			}
-			return s.run(ctx, func(ctx context.Context) (listener, error) { return s.startClient(ctx, local) })
+			if err := bridgeline.CheckListenAddress(local.Address); err != nil {
+				fmt.Fprintf(os.Stderr, "waterproxy client: %s: %v\n", map[bool]string{true: "-socks", false: "-forward"}[local.SOCKS], err)
+				return errUsage
+			}
+			err = s.run(ctx, func(ctx context.Context) (listener, error) { return s.startClient(ctx, local) })
+			if refused, ok := errors.AsType[*transport.ArgsError](err); ok {
+				fmt.Fprintf(os.Stderr, "waterproxy client: %s: %v\n", line.Transport, refused)
+				return errUsage
+			}
+			return err
 		},
 	}
 }
 
 func (s *standalone) startClient(ctx context.Context, local client.Local) (*client.Proxy, error) {
+	if err := s.catalog.Find(local.Bridge.Transport); err != nil {
+		return nil, err
+	}
 	p, err := client.ListenLocal(ctx, local, s.log, s.meter)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.loaded.Start(ctx, local.Bridge.Transport, nil, p); err != nil {
-		return nil, errors.Join(err, p.Close())
+		return nil, errors.Join(fmt.Errorf("%s: %w", local.Bridge.Transport, err), p.Close())
 	}
 	p.Serve(nil)
 	what := "TCP forward"

@@ -110,7 +110,7 @@ func TestFailsWhenUsed(t *testing.T) {
 					t.Errorf("reply %d", code)
 				}
 				p.line(`^STATUS TRANSPORT=t CONNECT=Failed ERRSTR="compile module`)
-				p.line(`^LOG SEVERITY=info MESSAGE=".*no valid WebAssembly`)
+				p.line(`^LOG SEVERITY=warning MESSAGE=".*no valid WebAssembly`)
 			} else {
 				awaitClose(t, dial(t, p.address("t")))
 				p.line(`^LOG SEVERITY=error MESSAGE=".*started before does not any more.*no valid WebAssembly`)

@@ -73,10 +73,7 @@ func (m *managed) parse(args []string) error {
 	if fs.NArg() > 0 {
 		return fmt.Errorf("%q is no flag; tor's variables are set, so this is not a place for subcommands", fs.Arg(0))
 	}
-	if err := m.logging.Check(); err != nil {
-		return err
-	}
-	return m.catalog.Check()
+	return m.check()
 }
 
 // useState makes the state directory, if tor named one, and opens the log, which may

@@ -143,7 +143,7 @@ func TestPTSpec_3_2_2_Proxy(t *testing.T) {
 			t.Errorf("%s: reply %d", name, code)
 		}
 	}
-	wrong.line(`^LOG SEVERITY=info MESSAGE=".*upstream http proxy: .*407 Proxy Authentication Required`)
+	wrong.line(`^LOG SEVERITY=warning MESSAGE=".*upstream http proxy: .*407 Proxy Authentication Required`)
 	for _, line := range wrong.stdout.get() {
 		if strings.Contains(line, "wrong") || strings.Contains(line, "us%er") {
 			t.Errorf("credentials were told: %s", line)
@@ -201,7 +201,7 @@ func TestPTSpec_3_3_4_Log(t *testing.T) {
 	p := launch(t, clientVariables("t"), append(module("t", "plain_v1"), "-log-level", "debug")...)
 	dead := deadAddress(t)
 	ask(t, p.address("t"), dead, "")
-	p.line(`^LOG SEVERITY=info MESSAGE="\\042cannot connect\\042 transport=t bridge=\[scrubbed\] error=\\042.*refused\\042"$`)
+	p.line(`^LOG SEVERITY=warning MESSAGE="\\042cannot connect\\042 transport=t kind=\\042connection refused\\042 bridge=\[scrubbed\] error=\\042.*refused\\042"$`)
 	echoThrough(t, p.address("t"))
 	for _, line := range p.stdout.get() {
 		if strings.HasPrefix(line, "LOG ") && strings.Contains(line, "127.0.0.1") {

@@ -62,14 +62,23 @@ func (o *serverOptions) check(args []string) error {
 	case o.transport == "" || o.listen == "" || o.forward == "":
 		return errors.New("-transport, -listen and -forward are needed")
 	}
-	err := bridgeline.CheckAddress(o.forward)
+	check := func(flag string, err error) error {
+		if err == nil {
+			return nil
+		}
+		return fmt.Errorf("%s: %w", flag, err)
+	}
+	err := errors.Join(check("-listen", bridgeline.CheckListenAddress(o.listen)), check("-forward", bridgeline.CheckAddress(o.forward)))
 	if o.public != "" {
-		err = errors.Join(err, bridgeline.CheckAddress(o.public))
+		err = errors.Join(err, check("-public", bridgeline.CheckAddress(o.public)))
 	}
 	return err
 }
 
 func (s *standalone) startServer(ctx context.Context, o serverOptions) (*server.Listener, error) {
+	if err := s.catalog.Find(o.transport); err != nil {
+		return nil, err
+	}
 	addr, err := net.ResolveTCPAddr("tcp", o.listen)
 	if err != nil {
 		return nil, err
@@ -83,7 +92,7 @@ func (s *standalone) startServer(ctx context.Context, o serverOptions) (*server.
 		return nil, err
 	}
 	if err := s.loaded.Start(ctx, o.transport, adjust, l); err != nil {
-		return nil, errors.Join(err, l.Close())
+		return nil, errors.Join(fmt.Errorf("%s: %w", o.transport, err), l.Close())
 	}
 	l.Serve()
 	if l.Args() != nil {

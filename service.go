@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -46,6 +48,14 @@ func (s *service) flags(fs *flag.FlagSet, logTo string) {
 	s.logging.Register(fs, logTo)
 }
 
+// check tells what is wrong with the flags.
+func (s *service) check() error {
+	if s.drainLimit < 0 {
+		return fmt.Errorf("-drain: %v is no time to wait; it is 0 or more, as 30s", s.drainLimit)
+	}
+	return errors.Join(s.logging.Check(), s.catalog.Check())
+}
+
 // run starts transports and carries connections until the end. start adds what it
 // starts to s.running.
 func (s *service) run(end *ending, start func(context.Context) error) error {
@@ -64,6 +74,7 @@ func (s *service) run(end *ending, start func(context.Context) error) error {
 	case <-end.now.Done(): // compiling a module cannot be interrupted
 		return nil
 	}
+	defer s.logging.Flush()
 	s.keepLoaded(end.asked, hangUp)
 	s.drain(end)
 	return nil

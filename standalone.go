@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -64,14 +63,13 @@ func (s *standalone) useState() {
 // run starts a transport and carries connections until the end.
 func (s *standalone) run(ctx context.Context, start func(context.Context) (listener, error)) error {
 	ptlog.QueueOutput()
-	if s.metrics != "" {
-		if err := meter.CheckAddress(s.metrics); err != nil {
-			fmt.Fprintln(os.Stderr, "waterproxy:", err)
-			return errUsage
-		}
+	err := s.check()
+	if err == nil && s.metrics != "" {
+		err = meter.CheckAddress(s.metrics)
 	}
-	if err := errors.Join(s.logging.Check(), s.catalog.Check()); err != nil {
-		return err
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "waterproxy:", err)
+		return errUsage
 	}
 	s.useState()
 	s.meter = meter.New()

@@ -28,7 +28,11 @@ func statusCommand() *ffcli.Command {
 		LongHelp:   "ADDRESS is that of its flag -metrics: unix:PATH or HOST:PORT.",
 		FlagSet:    fs,
 		Exec: func(ctx context.Context, args []string) error {
-			if len(args) != 1 || *interval <= 0 {
+			if *interval <= 0 {
+				fmt.Fprintf(os.Stderr, "waterproxy status: -interval: %v is no time from one look to the next; it is more than 0, as 1s\n", *interval)
+				return errUsage
+			}
+			if len(args) != 1 {
 				fmt.Fprintln(os.Stderr, "waterproxy status takes the address at which the figures are served")
 				return errUsage
 			}

@@ -87,10 +87,15 @@ func listen(ctx context.Context, name, address string, local *Local, log *slog.L
 
 // Reload carries new connections with a configuration; if that does not start,
 // nothing changes. The module must offer the client role, or that of a client with an
-// address of its own. Connections share instances of it where it can do that and
+// address of its own, and take the arguments of the bridge line if there is one. Connections share instances of it where it can do that and
 // cfg.Instances does not forbid it. Only one Reload may be under way.
 func (p *Proxy) Reload(ctx context.Context, cfg transport.Config) error {
 	cfg.Logger = p.log
+	if p.local != nil {
+		if err := cfg.CheckArgs(ctx, p.local.Bridge.Args); err != nil {
+			return err
+		}
+	}
 	d, _ := p.current()
 	if d == nil {
 		return p.start(ctx, cfg)
@@ -187,7 +192,8 @@ func (p *Proxy) acceptLoop() {
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
-			p.log.Warn("cannot accept", "error", transport.Scrub(err))
+			kind, _ := transport.Kind(err)
+			p.log.Warn("cannot accept", transport.KindKey, kind, "error", transport.Scrub(err))
 			time.Sleep(100 * time.Millisecond) // out of descriptors: it passes
 		}
 	}
@@ -197,32 +203,45 @@ func (p *Proxy) acceptLoop() {
 func (p *Proxy) handle(raw net.Conn) {
 	defer raw.Close()
 	defer p.asking.Leave(raw)
-	if p.local != nil {
-		p.handleLocal(raw)
+	if p.local != nil && !p.local.SOCKS {
+		p.carry(raw, p.local.Bridge.Address, p.local.Bridge.Args, nopAnswer{})
 		return
 	}
-	// goptlib negotiates inside AcceptSocks; a listener of one connection keeps
-	// a client that stalls there from delaying the others.
-	conn, err := pt.NewSocksListener(&single{conn: raw}).AcceptSocks()
-	if err != nil {
-		p.log.Debug("a SOCKS request was malformed or came too late")
-		return
+	conn, err := awaitSOCKS(raw)
+	if err == nil && p.local == nil {
+		err = p.handleTor(raw, conn)
+	} else if err == nil {
+		err = p.handleLocal(raw, conn)
 	}
-	p.carry(conn.Conn, conn.Req.Target, transport.Args(conn.Req.Args), conn)
+	switch {
+	case errors.Is(err, errNoRequest): // as from a program that looks whether the port is open
+		p.log.Debug("a connection to the SOCKS port ended before a request")
+	case err != nil:
+		p.log.Warn("the SOCKS port got no SOCKS5 request that it can carry out", transport.KindKey, err.Error())
+	}
 }
 
-// handleLocal is handle for an application other than tor.
-func (p *Proxy) handleLocal(raw net.Conn) {
-	var to answer = nopAnswer{}
-	if p.local.SOCKS {
-		request, err := readSOCKS(raw)
-		if err != nil {
-			p.log.Debug("a SOCKS request was malformed or came too late")
-			return
-		}
-		to = request
+// handleTor reads tor's request from conn, which is raw from its beginning, and carries
+// it out. An error is about the request.
+func (p *Proxy) handleTor(raw net.Conn, conn *opened) error {
+	// goptlib negotiates inside AcceptSocks; a listener of one connection keeps
+	// a client that stalls there from delaying the others.
+	request, err := pt.NewSocksListener(&single{conn: conn}).AcceptSocks()
+	if err != nil {
+		return conn.whyNoRequest()
 	}
-	p.carry(raw, p.local.Bridge.Address, p.local.Bridge.Args, to)
+	p.carry(raw, request.Req.Target, transport.Args(request.Req.Args), request)
+	return nil
+}
+
+// handleLocal is handleTor for another application.
+func (p *Proxy) handleLocal(raw net.Conn, conn *opened) error {
+	request, err := readSOCKS(conn)
+	if err != nil {
+		return conn.whyNoRequest()
+	}
+	p.carry(raw, p.local.Bridge.Address, p.local.Bridge.Args, request)
+	return nil
 }
 
 // answer tells an application what has become of its request.
@@ -247,7 +266,7 @@ func (p *Proxy) carry(conn net.Conn, target string, args transport.Args, to answ
 		ptlog.ReportConnect(p.name, transport.Scrub(err))
 	}
 	if err != nil {
-		p.log.Info("cannot connect", ptlog.Address("bridge", target), ptlog.Error(err))
+		p.logFailed(target, err)
 		if err := to.RejectReason(reply(err)); err != nil {
 			p.log.Debug("the SOCKS client left before the answer", ptlog.Error(err))
 		}
@@ -262,6 +281,19 @@ func (p *Proxy) carry(conn net.Conn, target string, args transport.Args, to answ
 	end(err)
 	st := rc.Stats()
 	p.log.Debug("connection ended", ptlog.Address("bridge", target), "sent", st.ToNetwork, "received", st.FromNetwork, ptlog.Error(err))
+}
+
+// logFailed logs why there is no connection.
+func (p *Proxy) logFailed(target string, err error) {
+	kind, _ := transport.Kind(err)
+	if kind == transport.KindArguments {
+		kind = transport.Scrub(err) // each mistake is worth a line; they are our user's, and few
+	}
+	level := slog.LevelWarn
+	if p.ctx.Err() != nil { // the proxy itself has ended it
+		level = slog.LevelDebug
+	}
+	p.log.Log(context.Background(), level, "cannot connect", transport.KindKey, kind, ptlog.Address("bridge", target), ptlog.Error(err))
 }
 
 func (p *Proxy) dial(target string, args transport.Args) (transport.Conn, error) {

@@ -32,13 +32,10 @@ const (
 // will do, because applications use them to keep connections apart.
 type socksRequest struct{ conn net.Conn }
 
-// readSOCKS reads a request. Where the application wants to go is left out: only the
+// readSOCKS reads a request, for which conn has a deadline. Where the application wants to go is left out: only the
 // bridge decides that.
 func readSOCKS(conn net.Conn) (r socksRequest, err error) {
 	r.conn = conn
-	if err := conn.SetDeadline(time.Now().Add(socksTimeout)); err != nil {
-		return r, err
-	}
 	if err := r.negotiate(); err != nil {
 		return r, err
 	}

@@ -185,7 +185,7 @@ func TestObfs4BadBridgeLine(t *testing.T) {
 			conn.Close()
 			t.Errorf("%s: the connection was granted", test.args)
 		}
-		client.await(`^LOG SEVERITY=info MESSAGE=.*the module says: ` + test.says)
+		client.await(`^LOG SEVERITY=warning MESSAGE=.*the module says: ` + test.says)
 	}
 	lines, _ := client.said()
 	for _, value := range []string{cert[:20], "=31", "31 "} {

@@ -44,6 +44,10 @@ var sharedState = map[string][]string{
 // SharedState returns the names of those files for a built-in transport.
 func SharedState(name string) []string { return sharedState[name] }
 
+// Authenticates reports whether a built-in transport's client is connected only after an
+// answer that the bridge of its arguments alone can give.
+func Authenticates(name string) bool { return name == "obfs4" }
+
 // Load returns a built-in module's file. The error is an fs.ErrNotExist if there
 // is none of that name.
 func Load(name string) ([]byte, error) {

@@ -21,7 +21,8 @@ func (l *Listener) awaitFirst(load func(context.Context) error) bool {
 		case errors.Is(err, net.ErrClosed):
 			return false
 		case err != nil:
-			l.log.Warn("cannot accept", "error", transport.Scrub(err))
+			kind, _ := transport.Kind(err)
+			l.log.Warn("cannot accept", transport.KindKey, kind, "error", transport.Scrub(err))
 		default:
 			if err = load(l.ctx); err == nil {
 				return true
@@ -32,7 +33,8 @@ func (l *Listener) awaitFirst(load func(context.Context) error) bool {
 			}
 			// The client sees the end once it is counted and logged.
 			l.meter.Refuse(l.name)
-			l.log.Error("a module that started before does not any more", "error", transport.Scrub(err))
+			kind, _ := transport.Kind(err)
+			l.log.Error("a module that started before does not any more", transport.KindKey, kind, "error", transport.Scrub(err))
 			l.inner.drop()
 		}
 		select {

@@ -66,7 +66,7 @@ func TestRefusedBeforeClosed(t *testing.T) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	socket := "unix:" + filepath.Join(dir, "s")
-	stop, err := m.Serve(socket)
+	stop, err := m.Serve(socket, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

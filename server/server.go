@@ -187,8 +187,10 @@ func (l *Listener) handle(conn transport.Conn) {
 	near, err := l.to.dial(conn.RemoteAddr(), l.name)
 	if err != nil {
 		l.meter.Refuse(l.name)
-		l.log.Warn("cannot connect to "+l.to.String(), "error", err) // no client's address is in it
-		_ = conn.Abort()                                             // the client has been told nothing yet
+		kind, _ := transport.Kind(err)
+		kind = l.to.String() + ": " + kind
+		l.log.Warn("cannot connect to "+l.to.String(), transport.KindKey, kind, "error", err) // no client's address is in it
+		_ = conn.Abort()                                                                      // the client has been told nothing yet
 		return
 	}
 	end := l.meter.Begin(l.name, conn.SetupTime())

@@ -62,7 +62,8 @@ func (a *acceptor) loop() {
 		}
 		// Out of descriptors, or a connection that died in the queue: it passes.
 		pause = min(max(2*pause, 5*time.Millisecond), longest)
-		a.log.Warn("cannot accept", "error", Scrub(err), "retry_in", pause)
+		kind, _ := Kind(err)
+		a.log.Warn("cannot accept", KindKey, kind, "error", Scrub(err), "retry_in", pause)
 		select {
 		case <-time.After(pause):
 		case <-a.ctx.Done():

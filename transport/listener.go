@@ -256,6 +256,6 @@ func (l *Listener) deliver(ctx context.Context, s *session) {
 // itself was closed.
 func logRefused(ctx context.Context, cfg *Config, err error) {
 	if ctx.Err() == nil {
-		cfg.Logger.Info("an inbound connection was not set up", "error", Scrub(err))
+		logFailure(cfg.Logger, "an inbound connection was not set up", err)
 	}
 }

@@ -222,7 +222,8 @@ func (p *pool) run(m *member) {
 		}
 		p.restarts++
 		p.failed(err)
-		p.cfg.Logger.Warn("an instance that carried connections has failed", "connections", m.load, "error", Scrub(err))
+		kind, _ := Kind(err)
+		p.cfg.Logger.Warn("an instance that carried connections has failed", KindKey, kind, "connections", m.load, "error", Scrub(err))
 	}
 	p.mu.Unlock()
 	m.in.Release()

@@ -107,7 +107,7 @@ func (s *session) finish(err error) {
 	}
 	if err != nil {
 		err = wrap("carry", err)
-		s.cfg.Logger.Info("connection failed", "error", Scrub(err))
+		logFailure(s.cfg.Logger, "connection failed", err)
 		s.failure.Store(&err)
 	}
 	s.in.Release()

@@ -46,6 +46,8 @@ func note(path string) string {
 func errno(err error) int32 {
 	var no syscall.Errno
 	switch {
+	case errors.As(err, new(argsError)):
+		return einval
 	case errors.As(err, &no) && no != 0:
 		return int32(no)
 	case errors.Is(err, os.ErrDeadlineExceeded):

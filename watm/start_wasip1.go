@@ -61,7 +61,43 @@ func newRequest(target, args string) (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkArgs(a); err != nil {
+		return nil, err
+	}
 	r := &Request{Args: a}
 	r.Network, r.Address = control.SplitTarget(target)
 	return r, nil
+}
+
+// checkArgsOne checks the arguments of a bridge line in an instance that was started
+// for nothing else.
+//
+//go:wasmexport watm_check_args_v1
+func checkArgsOne() int32 {
+	if r := start(false); r < 0 {
+		return r
+	}
+	err := guarded(func() error {
+		_, err := newRequest("", note(argsFile))
+		return err
+	})
+	if err != nil {
+		return fail(err)
+	}
+	return 0
+}
+
+// argsError is the transport's refusal of a bridge line's arguments.
+type argsError struct{ error }
+
+// checkArgs asks the transport whether it takes the arguments of a bridge line.
+func checkArgs(args Args) error {
+	c, ok := transport.(ArgsChecker)
+	if !ok {
+		return nil
+	}
+	if err := c.CheckArgs(args); err != nil {
+		return argsError{err}
+	}
+	return nil
 }

@@ -27,8 +27,9 @@
 // error, goes to the host's log at the level debug.
 //
 // A transport may also implement [Starter], for what comes before the first
-// connection and to tell tor which arguments clients need; [Dialer], if it makes its
-// connections itself; and [Acceptor], if it multiplexes. The package compiles
+// connection and to tell tor which arguments clients need; [ArgsChecker], if its clients
+// take arguments; [Dialer], if it makes its connections itself; and [Acceptor], if it
+// multiplexes. The package compiles
 // natively as well, so that transports can be tested like other Go code: their
 // methods take any connection.
 //
@@ -87,6 +88,17 @@ type Starter interface {
 	// Start is called once in each instance, before all other methods. An error
 	// fails the transport as a whole; tor's log shows its text.
 	Start(env *Env) error
+}
+
+// ArgsChecker is a Transport that can judge the arguments of a bridge line by themselves.
+// A user then learns of bad ones when the client starts, and not when a connection fails.
+type ArgsChecker interface {
+	// CheckArgs returns an error if no connection can be made with the arguments of
+	// the bridge line. Its text names the argument and what is expected, and quotes
+	// no value. The SDK calls it before each call of Client or Dial, which need not
+	// check again, and when the host asks, after Start and before any connection. It
+	// must not block.
+	CheckArgs(args Args) error
 }
 
 // Dialer is a Transport that decides itself which connections it makes: several

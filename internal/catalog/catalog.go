@@ -226,18 +226,8 @@ func (c *Catalog) wasm(name string) ([]byte, error) {
 		}
 		return wasm, nil
 	}
-	wasm, err := modules.Load(name)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s; %s", ErrUnknown, name, builtIn())
+	if err := c.Find(name); err != nil {
+		return nil, err
 	}
-	return wasm, nil
-}
-
-// builtIn says which transports there are without a module file.
-func builtIn() string {
-	names := modules.Names()
-	if len(names) == 0 {
-		return "this executable was built without modules, run make"
-	}
-	return "built in: " + strings.Join(names, ", ")
+	return modules.Load(name)
 }

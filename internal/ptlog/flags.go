@@ -16,6 +16,7 @@ type Flags struct {
 	dest      string
 	format    string
 	addresses bool
+	flush     func() // of the logger; nil before there is one
 }
 
 // Register adds the flags to a set. dest is where records go by default: "" for
@@ -38,21 +39,19 @@ func (f *Flags) Check() error {
 	return nil
 }
 
-// ToTor returns a logger whose records go to tor.
-func (f *Flags) ToTor() *slog.Logger { return New(&f.level) }
-
-// ToTorAnd adds what the flags want to ToTor. If there is an error, the logger is good
-// without what it is about.
+// ToTorAnd returns a logger whose records go to tor, and where the flags want them. If
+// there is an error, the logger is good without what it is about. Failures of which
+// there may be any number (transport.KindKey) are counted; see Flush.
 func (f *Flags) ToTorAnd(stateDir string) (*slog.Logger, error) {
-	h, err := f.handler(stateDir, f.ToTor())
+	h, err := f.handler(stateDir, New(&f.level))
 	if err != nil || h == nil {
-		return f.ToTor(), err
+		return f.counting(torHandler(&f.level)), err
 	}
-	return slog.New(slog.NewMultiHandler(torHandler(&f.level), h)), nil
+	return f.counting(slog.NewMultiHandler(torHandler(&f.level), h)), nil
 }
 
 // Open returns the logger that the flags want. If there is an error, the logger writes to
-// standard error.
+// standard error. It counts as that of ToTorAnd does.
 func (f *Flags) Open(stateDir string) (*slog.Logger, error) {
 	h, err := f.handler(stateDir, slog.New(f.toStderr()))
 	if err != nil {
@@ -61,7 +60,21 @@ func (f *Flags) Open(stateDir string) (*slog.Logger, error) {
 	if h == nil {
 		h = slog.DiscardHandler
 	}
-	return slog.New(h), err
+	return f.counting(h), err
+}
+
+// counting returns a logger to h that counts failures.
+func (f *Flags) counting(h slog.Handler) (log *slog.Logger) {
+	log, f.flush = count(h)
+	return log
+}
+
+// Flush writes the failures that have been counted and not yet written. It is for the
+// end of the process.
+func (f *Flags) Flush() {
+	if f.flush != nil {
+		f.flush()
+	}
 }
 
 // handler opens the log, nil if none is wanted. warn gets what is wrong with a file

@@ -23,19 +23,30 @@ const (
 // errUnusableKey is about a value of the right form.
 var errUnusableKey = errors.New("the key in the bridge line's arguments is not usable")
 
+// CheckArgs implements watm.ArgsChecker.
+func (*obfs4) CheckArgs(args watm.Args) error {
+	if err := checkClientArgs(args); err != nil {
+		return fmt.Errorf("%w; copy the whole bridge line", err)
+	}
+	return nil
+}
+
 // checkClientArgs checks the arguments of a bridge line.
 func checkClientArgs(args watm.Args) error {
+	if err := args.CheckOnce("cert", "node-id", "public-key", "iat-mode"); err != nil {
+		return err
+	}
 	if cert, ok := args.Get("cert"); ok {
 		raw, err := base64.RawStdEncoding.DecodeString(cert)
 		switch {
 		case err != nil:
 			return errors.New("the argument cert is not base64")
 		case len(raw) != certLength:
-			return fmt.Errorf("the argument cert is %d bytes long, not %d: is it complete?", len(raw), certLength)
+			return fmt.Errorf("the argument cert is %d bytes long, not %d", len(raw), certLength)
 		}
 	} else {
 		if _, ok := args.Get("node-id"); !ok {
-			return errors.New("the argument cert is missing; the bridge line must have cert=... and iat-mode=...")
+			return errors.New("the argument cert is missing (an obfs4 bridge line has cert=... and iat-mode=...)")
 		}
 		if err := checkHex(args, "node-id", nodeIDLength); err != nil {
 			return err
@@ -45,7 +56,7 @@ func checkClientArgs(args watm.Args) error {
 		}
 	}
 	if _, ok := args.Get("iat-mode"); !ok {
-		return errors.New("the argument iat-mode is missing")
+		return errors.New("the argument iat-mode is missing (it is 0, 1 or 2)")
 	}
 	return checkIATMode(args)
 }

@@ -124,6 +124,31 @@ func TestServerArgs(t *testing.T) {
 	}
 }
 
+// TestCheckArgs: what the SDK asks before it dials is that check, with advice.
+func TestCheckArgs(t *testing.T) {
+	check := new(obfs4).CheckArgs
+	good := watm.Args{"cert": {goodCert}, "iat-mode": {"0"}}
+	const advice = "; copy the whole bridge line"
+	checkArgs(t, check, good, []badArg{
+		{[]string{"cert", "-"}, "cert", advice},
+		{[]string{"cert", "AAAA"}, "cert", "3 bytes long, not 52" + advice},
+		{[]string{"iat-mode", "9"}, "iat-mode", "none of 0, 1 and 2" + advice},
+	})
+	for _, args := range []watm.Args{
+		edit(good, "node-id", goodID, "public-key", goodKey), // cert comes first
+		edit(good, "unknown", "x"),
+		{"cert": {goodCert, goodCert}, "iat-mode": {"0", "0"}},
+	} {
+		if err := check(args); err != nil {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+	other := goodCert[:8] + "AAAA" + goodCert[12:]
+	if err := check(watm.Args{"cert": {goodCert, other}, "iat-mode": {"0"}}); err == nil || !strings.Contains(err.Error(), "argument cert is given more than once") {
+		t.Errorf("two certs: %v", err)
+	}
+}
+
 // TestClientRefuses: bad arguments fail a connection before it is used.
 func TestClientRefuses(t *testing.T) {
 	client := new(obfs4)

@@ -49,11 +49,8 @@ func (t *obfs4) Start(env *watm.Env) (err error) {
 	return env.Publish(watm.Args(*t.server.Args()))
 }
 
-// Client implements watm.Transport.
+// Client implements watm.Transport. CheckArgs has checked the arguments.
 func (t *obfs4) Client(ctx context.Context, conn watm.Conn, args watm.Args) (net.Conn, error) {
-	if err := checkClientArgs(args); err != nil {
-		return nil, err
-	}
 	ptArgs := pt.Args(args)
 	parsed, err := t.client.ParseArgs(&ptArgs)
 	if err != nil {

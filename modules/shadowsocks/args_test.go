@@ -20,10 +20,7 @@ func args(pairs ...string) watm.Args {
 
 // Errors end up in logs: they name the argument, and not its value.
 func TestBadArguments(t *testing.T) {
-	client := func(a watm.Args) error {
-		_, err := new(shadowsocks).Client(t.Context(), nil, a)
-		return err
-	}
+	client := new(shadowsocks).CheckArgs
 	server := func(a watm.Args) error { return new(shadowsocks).Start(&watm.Env{Server: true, Args: a}) }
 	for _, test := range []struct {
 		name   string

@@ -77,6 +77,18 @@ func (t *shadowsocks) configure(args watm.Args) (err error) {
 	return err
 }
 
+// CheckArgs implements watm.ArgsChecker.
+func (*shadowsocks) CheckArgs(args watm.Args) error {
+	if err := args.CheckOnce("cipher", "password", "target"); err != nil {
+		return err
+	}
+	if _, err := newKey(args); err != nil {
+		return err
+	}
+	_, err := clientHeader(args)
+	return err
+}
+
 // Client implements watm.Transport. It has nothing to wait for: the server does not
 // answer the header.
 func (*shadowsocks) Client(_ context.Context, wire watm.Conn, args watm.Args) (net.Conn, error) {

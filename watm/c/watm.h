@@ -17,6 +17,17 @@
 // WATM_EXPORT gives a function the name by which the host calls it.
 #define WATM_EXPORT(name) __attribute__((export_name(name), used))
 
+// A client's module whose bridge line has arguments may export a function that checks
+// them without a connection:
+//
+//   WATM_EXPORT("watm_check_args_v1") int32_t check_args(void);
+//
+// The host calls it after watm_init_v1 in an instance that it started for nothing else.
+// The arguments are in the file /watm/args. The result is 0, or, with the reason in the
+// file /watm/error, the negative of an error number: -WATM_BAD_ARGS. The functions that
+// dial must refuse the same arguments, best with the same number.
+enum { WATM_BAD_ARGS = 28 };  // EINVAL
+
 // What a record on the control descriptor begins with; size bytes follow.
 struct watm_record {
   uint16_t kind;

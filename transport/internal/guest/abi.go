@@ -54,6 +54,8 @@ type ABI struct {
 
 	workers function // how many background workers the module wants
 	work    function // runs one of them
+
+	checkArgs function // checks a bridge line's arguments without a connection
 }
 
 // singleMarker is exported by modules of which there must be no more than one
@@ -91,6 +93,8 @@ var abis = []*ABI{
 		},
 		workers: function{"watm_background_workers_v1", 0},
 		work:    function{"watm_background_worker_v1", 1},
+
+		checkArgs: function{"watm_check_args_v1", 0},
 	},
 	{
 		Name:    "v0",
@@ -117,6 +121,8 @@ type Shape struct {
 	Missing map[Role]string
 	// Posix modules cope with short writes and half-closed connections.
 	Posix bool
+	// ChecksArgs modules can check a bridge line's arguments without a connection.
+	ChecksArgs bool
 	// Single modules want no second instance beside them.
 	Single bool
 	// Spawns modules start threads themselves; Workers modules say how many
@@ -159,7 +165,11 @@ func inspect(m wazero.CompiledModule, shared bool) (*Shape, error) {
 			s.Missing[r] = why
 		}
 	}
+	s.ChecksArgs = abi.checkArgs.name != "" && fns[abi.checkArgs.name] != nil
 	required := []function{abi.init}
+	if s.ChecksArgs {
+		required = append(required, abi.checkArgs)
+	}
 	if len(s.Roles) > 0 || len(s.Many) == 0 {
 		required = append(required, abi.cancel, abi.worker)
 	}

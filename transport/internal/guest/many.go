@@ -39,6 +39,15 @@ var ErrEnded = errors.New("the instance is at its end")
 // StartMany initialises an instance of m that can serve many connections in o's
 // role, once Run runs. ctx bounds that. After an error nothing is left behind.
 func StartMany(ctx context.Context, m *Module, o Options) (*Many, error) {
+	n := newMany(ctx, m, o)
+	if err := n.bounded(ctx, n.initialise); err != nil {
+		n.discard(err)
+		return nil, err
+	}
+	return n, nil
+}
+
+func newMany(ctx context.Context, m *Module, o Options) *Many {
 	in := newInstance(ctx, m, o)
 	n := &Many{Instance: in, conns: map[uint32]*Conn{}}
 	n.queue.handle, n.queue.patience = n.handle, o.DialTimeout
@@ -46,11 +55,7 @@ func StartMany(ctx context.Context, m *Module, o Options) (*Many, error) {
 	in.many, in.mode = n, stream.Posix
 	n.Own = n.newConn(ConnOptions{Host: o.Host})
 	n.Own.state = up
-	if err := in.bounded(ctx, func() error { return in.initialise() }); err != nil {
-		in.discard(err)
-		return nil, err
-	}
-	return n, nil
+	return n
 }
 
 // Run serves connections until the instance ends, and then ends those that are

@@ -25,7 +25,9 @@ const (
 	maxReason = 200 // it goes into a log line
 )
 
-func (in *Instance) readsNotes() bool { return in.many != nil || in.mode == stream.Posix }
+func (in *Instance) readsNotes() bool {
+	return in.many != nil || in.mode == stream.Posix || in.shape.ChecksArgs
+}
 
 func (in *Instance) addNotes(files fstest.MapFS) {
 	for path, text := range map[string]string{

@@ -5,6 +5,7 @@
 // sends, and both at their start by those in the configuration (start.go). In all
 // three the syntax is that of a bridge line.
 //
+//	check    a fault of the arguments' check
 //	setup    a fault of the connection's set-up
 //	read     a fault, once a byte has come from the network
 //	write    a fault, once a byte is to go there
@@ -65,6 +66,11 @@ func hang() {
 type faults struct{}
 
 func (faults) Start(env *watm.Env) error { return start(env) }
+
+func (faults) CheckArgs(args watm.Args) error {
+	fault, _ := args.Get("check")
+	return commit(fault)
+}
 
 // Client is called by Dial, as there is one.
 func (faults) Client(ctx context.Context, conn watm.Conn, args watm.Args) (net.Conn, error) {

@@ -1,0 +1,43 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"slices"
+)
+
+// ArgsError is a module's refusal of a bridge line's arguments.
+type ArgsError struct {
+	Reason string // the module's own words; may be empty
+}
+
+func (e *ArgsError) Error() string {
+	if e.Reason == "" {
+		return "the module refuses the bridge line's arguments"
+	}
+	return e.Reason
+}
+
+// CheckArgs starts an instance in o's role, has it check o.Args and stops it before it
+// connects to anything. The module must be one that can (Shape.ChecksArgs). The error is
+// an ArgsError if the module refuses the arguments. ctx bounds all of that; nothing is
+// left behind.
+func CheckArgs(ctx context.Context, m *Module, o Options) error {
+	in := newInstance(ctx, m, o)
+	if !slices.Contains(m.shape.Roles, o.Role) {
+		in = newMany(ctx, m, o).Instance
+	}
+	check := m.shape.ABI.checkArgs
+	err := in.bounded(ctx, func() error {
+		if err := in.initialise(); err != nil {
+			return err
+		}
+		_, err := in.call(check)
+		return err
+	})
+	in.discard(err)
+	if refused, ok := errors.AsType[*ResultError](err); ok && refused.Where == check.name {
+		return &ArgsError{refused.Reason}
+	}
+	return err
+}
