@@ -72,12 +72,12 @@ func TestCheckArgsFails(t *testing.T) {
 // TestCheckArgsModules: modules without the SDK, and those that have nothing to check.
 func TestCheckArgsModules(t *testing.T) {
 	for name, want := range map[string]string{
-		"plain_v0":           "",
-		"plain_v1":           "",
-		"many_c":             "",
-		"checkargs_v1":       "check arguments: the module refuses the bridge line's arguments",
-		"checkargs_many_v1":  "check arguments: the module refuses the bridge line's arguments",
-		"checkargs_dials_v1": "dial: the module asked for a connection that its role does not have",
+		"plain_v0":            "",
+		"plain_v1":            "",
+		"many_c":              "",
+		"probe_args_v1":       "check arguments: the module refuses the bridge line's arguments",
+		"probe_args_many_v1":  "check arguments: the module refuses the bridge line's arguments",
+		"probe_args_dials_v1": "dial: the module asked for a connection that its role does not have",
 	} {
 		err := noNetwork(t, testConfig(t, name)).CheckArgs(t.Context(), fault("a", "b"))
 		if got := errorText(err); got != want {
@@ -87,7 +87,7 @@ func TestCheckArgsModules(t *testing.T) {
 			t.Errorf("%s: %v is a refusal: %v", name, err, refused)
 		}
 	}
-	if _, err := Compile(testmodules.Load(t, "checkargs_type_v1"), CompileOptions{}); err == nil || !strings.Contains(err.Error(), "watm_check_args_v1 has the type") {
+	if _, err := Compile(testmodules.Load(t, "probe_args_type_v1"), CompileOptions{}); err == nil || !strings.Contains(err.Error(), "watm_check_args_v1 has the type") {
 		t.Errorf("a check of another type: %v", err)
 	}
 	if err := (Config{}).CheckArgs(t.Context(), nil); !errors.Is(err, ErrConfig) {

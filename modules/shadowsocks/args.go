@@ -53,6 +53,9 @@ func newKey(args watm.Args) (*library.EncryptionKey, error) {
 }
 
 func cipherName(args watm.Args) (string, error) {
+	if _, ok := args.Get("method"); ok { // the word of most other programs for it
+		return "", errors.New("the argument cipher is meant: method is none of shadowsocks'")
+	}
 	name, ok := args.Get("cipher")
 	if !ok {
 		return ciphers[0], nil

@@ -39,6 +39,7 @@ func TestBadArguments(t *testing.T) {
 		{"client, port too large", client, args("password", "hidden", "target", "192.0.2.7:65536"), "target", "65536"},
 		{"client, bare IPv6", client, args("password", "hidden", "target", "2001:db8::7:443"), "target", "2001"},
 		{"client, long name", client, args("password", "hidden", "target", strings.Repeat("x", 256)+":1"), "target", "xxx"},
+		{"client, the cipher called method", client, args("password", "hidden", "method", "aes-128-gcm"), "cipher", "aes-128"},
 		{"server, no password", server, args(), "password", ""},
 		{"server, empty password", server, args("password", ""), "password", ""},
 		{"server, unknown cipher", server, args("password", "hidden", "cipher", "rot13"), "cipher", "rot13"},

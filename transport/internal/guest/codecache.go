@@ -104,24 +104,41 @@ func (c *codeCache) compile(ctx context.Context, rt wazero.Runtime, wasm []byte,
 	return c.load(ctx, rt, wasm, entry)
 }
 
+// compileUnkept compiles a module in rt itself and keeps nothing.
+func (c *codeCache) compileUnkept(ctx context.Context, rt wazero.Runtime, wasm []byte) (m wazero.CompiledModule, err error) {
+	release, err := c.useLoads()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return compileModule(ctx, rt, wasm)
+}
+
+// useLoads makes the directory that rt has for a cache, until release is called.
+func (c *codeCache) useLoads() (release func(), err error) {
+	remove, err := c.loads.Use()
+	if err != nil {
+		return nil, err
+	}
+	release = func() { _ = remove() } // the next process removes what is left
+	if err := os.Mkdir(filepath.Join(c.loads.Dir, c.format), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		release()
+		return nil, err
+	}
+	return release, nil
+}
+
 // errUnloadable is an intact entry that wazero cannot load.
 var errUnloadable = errors.New("cannot load compiled code")
 
 // load loads an entry that is intact.
 func (c *codeCache) load(ctx context.Context, rt wazero.Runtime, wasm []byte, entry codecache.Entry) (m wazero.CompiledModule, err error) {
-	release, err := c.loads.Use()
+	release, err := c.useLoads()
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		// The next process removes what is left.
-		_ = release()
-	}()
-	dir := filepath.Join(c.loads.Dir, c.format)
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
-	}
-	file, err := c.store.Put(entry, dir)
+	defer release()
+	file, err := c.store.Put(entry, filepath.Join(c.loads.Dir, c.format))
 	if err != nil {
 		return nil, err
 	}

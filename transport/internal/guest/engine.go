@@ -94,6 +94,14 @@ func (e *engine) compile(ctx context.Context, wasm []byte, log *slog.Logger) (wa
 	return compileModule(ctx, e.rt, wasm)
 }
 
+// compileUnkept compiles a module that takes no time to compile.
+func (e *engine) compileUnkept(ctx context.Context, wasm []byte) (wazero.CompiledModule, error) {
+	if e.code != nil {
+		return e.code.compileUnkept(ctx, e.rt, wasm)
+	}
+	return compileModule(ctx, e.rt, wasm)
+}
+
 // compileModule is CompileModule, in which a fault of the compiler is an error.
 func compileModule(ctx context.Context, rt wazero.Runtime, wasm []byte) (c wazero.CompiledModule, err error) {
 	defer func() {

@@ -96,7 +96,7 @@ func (e *engine) origin(ctx context.Context, min, max uint64) (wazero.CompiledMo
 	if c := e.origins[key]; c != nil {
 		return c, nil
 	}
-	c, err := e.rt.CompileModule(ctx, wasmfile.NewMemory(min, max))
+	c, err := e.compileUnkept(ctx, wasmfile.NewMemory(min, max))
 	if err == nil {
 		e.origins[key] = c
 	}
