@@ -83,7 +83,8 @@ func check(ctx context.Context, w io.Writer, name string) error {
 	case strings.HasSuffix(name, ".toml"):
 		s, err := settings.Read(name)
 		if err == nil {
-			err = named(name, s.Apply(&transport.Config{}))
+			_, err = s.ReadConfig()
+			err = named(name, err)
 		}
 		if err != nil {
 			return err
@@ -108,11 +109,11 @@ func checkDir(ctx context.Context, w io.Writer, dir string) error {
 	}
 	defer os.RemoveAll(state)
 	c := catalog.Catalog{Dir: dir, StateDir: state}
-	errs := []error{c.Check()}
 	names, err := c.InDir()
 	if err != nil {
 		return err
 	}
+	errs := c.CheckDir()
 	for _, name := range names {
 		roles, err := checkTransport(ctx, &c, name)
 		if err != nil {

@@ -32,7 +32,7 @@ func (c *lineCheck) run(ctx context.Context, w io.Writer, text string) (err erro
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(c.catalog.Check(), c.catalog.Find(line.Transport)); err != nil {
+	if err := errors.Join(append(c.catalog.CheckFlags(), c.catalog.Find(line.Transport))...); err != nil {
 		return err
 	}
 	if c.catalog.StateDir, err = os.MkdirTemp("", "waterproxy-check-"); err != nil {

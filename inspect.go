@@ -12,6 +12,7 @@ import (
 
 	"github.com/peterbourgon/ff/v3/ffcli"
 
+	"waterproxy/internal/userfile"
 	"waterproxy/transport"
 )
 
@@ -34,7 +35,7 @@ func inspectCommand() *ffcli.Command {
 // inspect prints what is known of a module. A module that can't run is an error,
 // after what can be said of it.
 func inspect(w io.Writer, file string) error {
-	wasm, err := os.ReadFile(file)
+	wasm, err := userfile.Read(file, userfile.MaxModule)
 	if err != nil {
 		return err
 	}

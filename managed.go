@@ -87,6 +87,7 @@ func (m *managed) useState() {
 		m.log.Warn("the log goes to tor alone", "error", err)
 	}
 	m.catalog.Log = m.log
+	m.warn(append(m.catalog.CheckFlags(), m.catalog.CheckDir()...))
 	m.loaded = reload.New(&m.catalog, m.log)
 	dir := m.catalog.CacheDir()
 	if dir == "" {

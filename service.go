@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -48,12 +47,19 @@ func (s *service) flags(fs *flag.FlagSet, logTo string) {
 	s.logging.Register(fs, logTo)
 }
 
-// check tells what is wrong with the flags.
+// check tells what is wrong with the flags, but for those of one transport.
 func (s *service) check() error {
 	if s.drainLimit < 0 {
 		return fmt.Errorf("-drain: %v is no time to wait; it is 0 or more, as 30s", s.drainLimit)
 	}
-	return errors.Join(s.logging.Check(), s.catalog.Check())
+	return s.logging.Check()
+}
+
+// warn logs errors that keep back one transport at most.
+func (s *service) warn(errs []error) {
+	for _, err := range errs {
+		s.log.Warn("something is wrong that costs no other transport", "error", err)
+	}
 }
 
 // run starts transports and carries connections until the end. start adds what it

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -54,6 +55,7 @@ func (s *standalone) useState() {
 		s.log.Warn("the log goes to standard error", "error", err)
 	}
 	s.catalog.Log = s.log
+	s.warn(s.catalog.CheckDir())
 	if s.catalog.StateDir == "" {
 		s.log.Warn("nothing is kept between starts, neither compiled modules, without which a start takes about a second longer, nor keys: "+
 			"there is no home directory for it", "remedy", "name a directory by -state DIR")
@@ -63,7 +65,7 @@ func (s *standalone) useState() {
 // run starts a transport and carries connections until the end.
 func (s *standalone) run(ctx context.Context, start func(context.Context) (listener, error)) error {
 	ptlog.QueueOutput()
-	err := s.check()
+	err := errors.Join(append(s.catalog.CheckFlags(), s.check())...)
 	if err == nil && s.metrics != "" {
 		err = meter.CheckAddress(s.metrics)
 	}

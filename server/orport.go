@@ -12,8 +12,9 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"time"
+
+	"waterproxy/internal/userfile"
 )
 
 // ORPort is where tor is.
@@ -83,18 +84,10 @@ func (o ORPort) dial(client net.Addr, transport string) (net.Conn, error) {
 	return conn, nil
 }
 
-// readCookie reads the file of ext-orport-spec 2.1.2, and no more of it than a cookie
-// has. Opening anything but a regular file might wait for ever.
+// readCookie reads the file of ext-orport-spec 2.1.2.
 func readCookie(file string) ([]byte, error) {
-	info, err := os.Stat(file)
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no regular file", file)
-	}
-	var text []byte
-	if err == nil {
-		text, err = readStart(file, len(cookieHeader)+cookieSize+1)
-	}
-	if err != nil {
+	text, err := userfile.Read(file, int64(len(cookieHeader)+cookieSize))
+	if err != nil && !errors.Is(err, userfile.ErrTooLarge) {
 		return nil, fmt.Errorf("Extended ORPort: its cookie: %w", err)
 	}
 	cookie, ok := bytes.CutPrefix(text, []byte(cookieHeader))
@@ -102,16 +95,6 @@ func readCookie(file string) ([]byte, error) {
 		return nil, errors.New("Extended ORPort: its cookie file is malformed")
 	}
 	return cookie, nil
-}
-
-// readStart reads a file, up to a number of bytes.
-func readStart(file string, limit int) ([]byte, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, int64(limit)))
 }
 
 // authenticate proves to tor that the cookie is known, and has tor prove the same

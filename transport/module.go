@@ -4,9 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"log/slog"
-	"os"
 	"slices"
 
+	"waterproxy/internal/userfile"
 	"waterproxy/transport/internal/guest"
 )
 
@@ -70,9 +70,10 @@ func Compile(wasm []byte, o CompileOptions) (*Module, error) {
 	return &Module{m: m, sha256: sha256.Sum256(wasm), size: len(wasm)}, nil
 }
 
-// CompileFile is Compile with a file's contents.
+// CompileFile is Compile with the content of a regular file of at most 64 MiB, which is
+// given up if it is not read within 10 s.
 func CompileFile(name string, o CompileOptions) (*Module, error) {
-	wasm, err := os.ReadFile(name)
+	wasm, err := userfile.Read(name, userfile.MaxModule)
 	if err != nil {
 		return nil, &Error{"read module", ErrConfig, err}
 	}

@@ -2,14 +2,11 @@
 package catalog
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,7 +43,8 @@ type Catalog struct {
 	allowed   map[string][]transport.AddressRule
 	instances map[string]int // for transport.Config.Instances
 	stateful  map[string]bool
-	kept      map[string]bool // see KeepState
+	kept      map[string]bool    // see KeepState
+	misused   map[string][]error // by flags
 }
 
 // AddModule maps a transport name to a module file, given as NAME=FILE.
@@ -151,83 +149,32 @@ func checkName(name string) error {
 	return nil
 }
 
-// Check reports settings that no transport would use, by name.
-func (c *Catalog) Check() error {
-	if err := c.checkDir(); err != nil {
-		return err
+// CheckFlags returns what is wrong with flags: each error costs its own transport, and
+// those of flags that no transport uses cost nothing.
+func (c *Catalog) CheckFlags() []error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(c.misused)) {
+		errs = append(errs, c.misused[name]...)
 	}
-	for what, names := range map[string]iter.Seq[string]{
-		"a configuration is given":         maps.Keys(c.configs),
-		"addresses are granted":            maps.Keys(c.allowed),
-		"a number of instances is given":   maps.Keys(c.instances),
-		"a directory for state is granted": maps.Keys(c.stateful),
+	for _, given := range []struct {
+		what  string
+		names iter.Seq[string]
+	}{
+		{"a configuration is given", maps.Keys(c.configs)},
+		{"addresses are granted", maps.Keys(c.allowed)},
+		{"a number of instances is given", maps.Keys(c.instances)},
+		{"a directory for state is granted", maps.Keys(c.stateful)},
 	} {
-		for name := range names {
+		for _, name := range slices.Sorted(given.names) {
 			if !c.Has(name) {
-				return fmt.Errorf("%s to %s, which is no transport here", what, name)
+				errs = append(errs, fmt.Errorf("%s to %s, which is no transport here", given.what, name))
 			}
 		}
 	}
-	return nil
+	return errs
 }
 
 // Has reports whether there is a transport of that name.
 func (c *Catalog) Has(name string) bool {
 	return checkName(name) == nil && (c.file(name) != "" || slices.Contains(modules.Names(), name))
-}
-
-// Load compiles the module of a transport and returns the configuration to run
-// it with. What flags say comes before the settings in a file; both may grant
-// addresses. The error is an ErrUnknown if there is no such transport.
-func (c *Catalog) Load(name string) (cfg transport.Config, err error) {
-	wasm, err := c.wasm(name)
-	if err != nil {
-		return cfg, err
-	}
-	s, err := c.settings(name)
-	if err != nil {
-		return cfg, err
-	}
-	if file, ok := c.configs[name]; ok {
-		s.Config = file
-	}
-	if n, ok := c.instances[name]; ok {
-		s.Instances = n
-	}
-	s.Allow = append(s.Allow, c.allowed[name]...)
-	if err := s.Apply(&cfg); err != nil {
-		return cfg, err
-	}
-	if err := c.grantState(name, c.stateful[name] || s.State, &cfg); err != nil {
-		return cfg, err
-	}
-	o := transport.CompileOptions{Logger: c.log().With("transport", name)}
-	if dir := c.CacheDir(); dir != "" {
-		o.CacheDir = filepath.Join(dir, "compiled")
-	}
-	cfg.Module, err = transport.Compile(wasm, o)
-	return cfg, err
-}
-
-// Sum returns the SHA-256 of a transport's module file.
-func (c *Catalog) Sum(name string) (sum [sha256.Size]byte, err error) {
-	wasm, err := c.wasm(name)
-	if err != nil {
-		return sum, err
-	}
-	return sha256.Sum256(wasm), nil
-}
-
-func (c *Catalog) wasm(name string) ([]byte, error) {
-	if file := c.file(name); file != "" {
-		wasm, err := os.ReadFile(file)
-		if err != nil {
-			return nil, fmt.Errorf("read the module: %w", err)
-		}
-		return wasm, nil
-	}
-	if err := c.Find(name); err != nil {
-		return nil, err
-	}
-	return modules.Load(name)
 }

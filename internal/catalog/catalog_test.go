@@ -177,7 +177,7 @@ func TestCheck(t *testing.T) {
 		if err := errors.Join(c.AddModule("a=/nowhere"), test.add(&c)); err != nil {
 			t.Fatal(err)
 		}
-		err := c.Check()
+		err := errors.Join(c.CheckFlags()...)
 		if (err == nil) != test.ok {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -1,16 +1,14 @@
 package catalog
 
 import (
-	"crypto/sha256"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"waterproxy/internal/settings"
+	"waterproxy/internal/userfile"
 )
 
 // Suffixes of the files in a Catalog's directory.
@@ -24,35 +22,38 @@ func (c *Catalog) file(name string) string {
 	if file, ok := c.files[name]; ok {
 		return file
 	}
-	if c.Dir != "" {
-		file := filepath.Join(c.Dir, name+moduleSuffix)
-		// What is there and cannot be read is an error when it is loaded.
-		if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
-			return file
-		}
-	}
-	return ""
+	return c.present(name + moduleSuffix)
 }
 
-// settingsFile returns where a transport's settings would be, "" if nowhere.
-func (c *Catalog) settingsFile(name string) string {
+// present returns the path of a file of the directory, "" if there is none. One that
+// cannot be read is an error when it is.
+func (c *Catalog) present(base string) string {
+	file := c.inDir(base)
+	if file == "" {
+		return ""
+	}
+	if _, err := os.Lstat(file); err != nil {
+		return "" // CheckDir says what is wrong with the directory
+	}
+	return file
+}
+
+// inDir returns the path that a file of the directory has or would have, "" if there is
+// no directory.
+func (c *Catalog) inDir(base string) string {
 	if c.Dir == "" {
 		return ""
 	}
-	return filepath.Join(c.Dir, name+settingsSuffix)
+	return filepath.Join(c.Dir, base)
 }
 
 // settings returns what a transport's file says, nothing if there is none.
 func (c *Catalog) settings(name string) (settings.Settings, error) {
-	file := c.settingsFile(name)
+	file := c.present(name + settingsSuffix)
 	if file == "" {
 		return settings.Settings{}, nil
 	}
-	s, err := settings.Read(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	return s, err
+	return settings.Read(file)
 }
 
 // InDir returns the transports that the directory says something about, sorted, if
@@ -67,16 +68,20 @@ func (c *Catalog) InDir() ([]string, error) {
 	return slices.Compact(names), nil
 }
 
-// list returns the names of the modules and of the settings in the directory.
+// list returns the names of the modules and of the settings in the directory, in no
+// order.
 func (c *Catalog) list() (wasm, toml []string, err error) {
 	if c.Dir == "" {
 		return nil, nil, nil
 	}
-	entries, err := os.ReadDir(c.Dir)
+	entries, err := userfile.ReadDir(c.Dir)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, e := range entries {
+		if isHidden(e.Name()) {
+			continue
+		}
 		if name, ok := strings.CutSuffix(e.Name(), moduleSuffix); ok {
 			wasm = append(wasm, name)
 		} else if name, ok := strings.CutSuffix(e.Name(), settingsSuffix); ok {
@@ -86,26 +91,36 @@ func (c *Catalog) list() (wasm, toml []string, err error) {
 	return wasm, toml, nil
 }
 
-// checkDir reports names in the directory that are none of transports, and
-// settings that no transport would use. What is in the files concerns one transport
-// each, and is told when that is loaded.
-func (c *Catalog) checkDir() error {
+// isHidden reports whether a file is hidden, or temporary: the lock, the copy or the
+// attributes that an editor or a system puts beside a file.
+func isHidden(name string) bool { return strings.ContainsRune(".#~", rune(name[0])) }
+
+// CheckDir returns what is wrong with the directory, with names in it that are none of
+// transports, and with settings that no transport would use. None of it costs a
+// transport anything. What is in the files concerns one transport each, and is an error
+// of [Catalog.Read].
+func (c *Catalog) CheckDir() []error {
 	wasm, toml, err := c.list()
-	if err != nil {
-		return err
+	if err == nil && c.Dir != "" {
+		_, err = os.Lstat(c.Dir + "/.") // whether its files can be reached
 	}
+	if err != nil {
+		return []error{fmt.Errorf("the directory of modules cannot be read: %w", err)}
+	}
+	slices.Sort(wasm)
+	slices.Sort(toml)
 	var errs []error
 	for _, name := range wasm {
 		if err := checkName(name); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", filepath.Join(c.Dir, name+moduleSuffix), err))
+			errs = append(errs, fmt.Errorf("%s is not offered: %w", c.inDir(name+moduleSuffix), err))
 		}
 	}
 	for _, name := range toml {
 		if !c.Has(name) {
-			errs = append(errs, fmt.Errorf("%s: there is no transport %s", c.settingsFile(name), name))
+			errs = append(errs, fmt.Errorf("%s is not used: there is no transport %s", c.inDir(name+settingsSuffix), name))
 		}
 	}
-	return errors.Join(errs...)
+	return errs
 }
 
 // Files returns the files that make up a transport, whether or not they exist.
@@ -116,31 +131,14 @@ func (c *Catalog) Files(name string) (files []string) {
 		}
 	}
 	add(c.files[name])
-	if c.files[name] == "" && c.Dir != "" {
-		add(filepath.Join(c.Dir, name+moduleSuffix))
+	if c.files[name] == "" {
+		add(c.inDir(name + moduleSuffix))
 	}
-	add(c.settingsFile(name))
+	add(c.inDir(name + settingsSuffix))
 	if file, ok := c.configs[name]; ok {
 		add(file)
 	} else if s, err := c.settings(name); err == nil {
 		add(s.Config)
 	}
 	return files
-}
-
-// Digest returns a hash of a transport's files. It changes when one of them does,
-// appears or goes.
-func (c *Catalog) Digest(name string) ([sha256.Size]byte, error) {
-	all := sha256.New()
-	for _, file := range c.Files(name) {
-		text, err := os.ReadFile(file)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return [sha256.Size]byte{}, err
-		}
-		fmt.Fprintf(all, "%q %x\n", file, sha256.Sum256(text))
-	}
-	return [sha256.Size]byte(all.Sum(nil)), nil
 }

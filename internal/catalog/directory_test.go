@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,8 +36,8 @@ func TestDirectory(t *testing.T) {
 		"plain.toml": "[limits]\nconnections = 7",
 	})
 	c := Catalog{Dir: dir, StateDir: t.TempDir()}
-	if err := c.Check(); err != nil {
-		t.Fatal(err)
+	if errs := c.CheckDir(); len(errs) > 0 {
+		t.Fatal(errs)
 	}
 	names, err := c.InDir()
 	if want := []string{"bare", "mine", "plain"}; err != nil || !slices.Equal(names, want) {
@@ -81,23 +82,64 @@ func TestDirectory(t *testing.T) {
 	}
 }
 
-func TestDirectoryCheck(t *testing.T) {
+// What is wrong with names in the directory is told, and costs nobody anything.
+func TestCheckDir(t *testing.T) {
+	wasm := string(testmodules.Load(t, "plain_v1"))
 	for name, test := range map[string]struct {
 		files map[string]string
-		want  string
+		want  string // of the only error
 	}{
-		"bad name":        {map[string]string{"my-module.wasm": ""}, "my-module.wasm: "},
-		"no such module":  {map[string]string{"other.toml": ""}, "other.toml: there is no transport other"},
-		"bad as settings": {map[string]string{"my-module.toml": ""}, "my-module.toml: there is no"},
+		"bad name":        {map[string]string{"my-module.wasm": wasm}, "my-module.wasm is not offered: \"my-module\" is no transport name"},
+		"no name":         {map[string]string{"..wasm": wasm}, ""},
+		"no such module":  {map[string]string{"other.toml": ""}, "other.toml is not used: there is no transport other"},
+		"bad as settings": {map[string]string{"my-module.toml": ""}, "my-module.toml is not used: there is no"},
+		"hidden files": {map[string]string{
+			".m.toml": "x", "._m.wasm": "x", ".#m.toml": "x", ".m.wasm.swp": "x", "#m.toml#": "x", "#m.toml": "x", "~$m.toml": "x", "m.toml~": "x", "m.wasm.part": "x", ".wasm": "x",
+		}, ""},
 	} {
+		test.files["good.wasm"] = wasm
 		c := Catalog{Dir: directory(t, test.files)}
-		if err := c.Check(); err == nil || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s: %v, want %q", name, err, test.want)
+		// An editor's lock is a symbolic link to nothing.
+		if err := os.Symlink("user@host.1:2", filepath.Join(c.Dir, ".#lock.wasm")); err != nil {
+			t.Fatal(err)
+		}
+		errs := c.CheckDir()
+		if test.want == "" {
+			if len(errs) > 0 {
+				t.Errorf("%s: %v", name, errs)
+			}
+		} else if len(errs) != 1 || !strings.Contains(errs[0].Error(), test.want) {
+			t.Errorf("%s: %v, want %q", name, errs, test.want)
+		}
+		if names, err := c.InDir(); err != nil || !slices.Equal(names, []string{"good"}) {
+			t.Errorf("%s: the transports are %q, %v", name, names, err)
 		}
 	}
-	c := Catalog{Dir: filepath.Join(t.TempDir(), "missing")}
-	if err := c.Check(); !os.IsNotExist(err) {
-		t.Errorf("no directory: %v", err)
+}
+
+// A directory that cannot be read has no modules, and the built-in ones are there.
+func TestNoDirectory(t *testing.T) {
+	file := filepath.Join(directory(t, map[string]string{"file": ""}), "file")
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for dir, want := range map[string]string{
+		file:                                  "is a file, not a directory",
+		filepath.Join(t.TempDir(), "missing"): "no such file or directory",
+		filepath.Join(file, "below"):          "not a directory",
+		fifo:                                  "is a FIFO, not a directory",
+	} {
+		c := Catalog{Dir: dir}
+		if errs := c.CheckDir(); len(errs) != 1 || !strings.Contains(errs[0].Error(), want) || !strings.Contains(errs[0].Error(), dir) {
+			t.Errorf("%s: %v, want %q", dir, errs, want)
+		}
+		cfg, err := c.Load("plain")
+		if err != nil {
+			t.Errorf("%s: %v", dir, err)
+			continue
+		}
+		cfg.Module.Close()
 	}
 }
 
@@ -116,10 +158,11 @@ func TestDigest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		digest, err := c.Digest("a")
+		source, err := c.Read("a")
 		if err != nil {
 			t.Fatal(err)
 		}
+		digest := source.Digest()
 		if seen[digest] == isNew {
 			t.Errorf("%s = %q: new is %v", file, content, !isNew)
 		}
@@ -130,8 +173,6 @@ func TestDigest(t *testing.T) {
 	add("a.wasm", "2", true)
 	add("b.wasm", "2", false)
 	add("a.cfg", "3", true)
-	add("a.cfg", "", true)
-	add("a.toml", "broken", true)
+	add("a.toml", "state = true", true)
 	add("a.toml", "", true)
-	add("a.wasm", "", true)
 }

@@ -41,8 +41,8 @@ type entry struct {
 
 	mu     sync.Mutex
 	module *transport.Module // nil as long as it has not been used
-	digest [sha256.Size]byte // of the files when they were last loaded
-	failed bool              // they could not be
+	digest [sha256.Size]byte // of the files that it comes from
+	failed bool              // later ones could not be used
 }
 
 // New returns an empty Set.
@@ -80,13 +80,18 @@ func (s *Set) add(e *entry) {
 	s.all = append(s.all, e)
 }
 
-// load puts what the files are now in the place of what is there, if anything is.
-func (e *entry) load(ctx context.Context, c *catalog.Catalog) (err error) {
-	// The digest comes first: what changes in between is loaded again.
-	if e.digest, err = c.Digest(e.name); err != nil {
+// load reads the files, and puts what they are now in the place of what is there, if
+// anything is.
+func (e *entry) load(ctx context.Context, c *catalog.Catalog) error {
+	source, err := c.Read(e.name)
+	if err != nil {
 		return err
 	}
-	cfg, err := c.Load(e.name)
+	return e.use(ctx, c, source)
+}
+
+func (e *entry) use(ctx context.Context, c *catalog.Catalog, source *catalog.Source) error {
+	cfg, err := source.Config()
 	if err != nil {
 		return err
 	}
@@ -100,7 +105,7 @@ func (e *entry) load(ctx context.Context, c *catalog.Catalog) (err error) {
 		// Its connections go on; it has no error that anybody could do something about.
 		_ = e.module.Close()
 	}
-	e.module = cfg.Module
+	e.module, e.digest = cfg.Module, source.Digest()
 	// Decoding a module leaves several times its size behind.
 	go debug.FreeOSMemory()
 	return nil
@@ -135,11 +140,13 @@ func (s *Set) reload(ctx context.Context, e *entry) (changed bool) {
 	if e.module == nil {
 		return false
 	}
-	digest, err := s.catalog.Digest(e.name)
-	if err == nil && digest == e.digest && !e.failed {
-		return false
+	source, err := s.catalog.Read(e.name)
+	if err == nil {
+		if source.Digest() == e.digest && !e.failed {
+			return false
+		}
+		err = e.use(ctx, s.catalog, source)
 	}
-	err = e.load(ctx, s.catalog)
 	e.failed = err != nil
 	if err != nil {
 		log.Warn("a new version cannot be used; the old one stays", "error", err)

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"waterproxy/internal/userfile"
 	"waterproxy/transport"
 )
 
@@ -87,7 +87,16 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Read reads a file. The error joins an [*Error] for each thing that is wrong in it.
 func Read(file string) (Settings, error) {
-	text, err := os.ReadFile(file)
+	text, err := userfile.Read(file, userfile.MaxSettings)
+	if err != nil {
+		return Settings{}, err
+	}
+	return Parse(file, text)
+}
+
+// Parse reads the content of a file.
+func Parse(file string, text []byte) (Settings, error) {
+	text, err := utf8Text(file, text)
 	if err != nil {
 		return Settings{}, err
 	}
@@ -96,6 +105,18 @@ func Read(file string) (Settings, error) {
 		s.Config = filepath.Join(filepath.Dir(file), s.Config)
 	}
 	return s, err
+}
+
+// utf8Text removes the byte order mark that some editors begin a file with. What they
+// call Unicode may be UTF-16.
+func utf8Text(file string, text []byte) ([]byte, error) {
+	text, marked := bytes.CutPrefix(text, []byte("\ufeff"))
+	utf16 := bytes.HasPrefix(text, []byte{0xff, 0xfe}) || bytes.HasPrefix(text, []byte{0xfe, 0xff}) ||
+		len(text) > 1 && (text[0] == 0) != (text[1] == 0)
+	if utf16 && !marked {
+		return nil, &Error{File: file, Line: 1, Err: errors.New("the file is in UTF-16; save it as UTF-8")}
+	}
+	return text, nil
 }
 
 func parse(file string, text []byte) (Settings, error) {
@@ -244,21 +265,24 @@ func (c *checker) duration(key string, text *string) time.Duration {
 	return d
 }
 
-// Apply puts the settings into a configuration, but for State. It reads the
-// module's configuration file.
-func (s *Settings) Apply(cfg *transport.Config) error {
-	if s.Config != "" {
-		text, err := os.ReadFile(s.Config)
-		if err != nil {
-			return fmt.Errorf("read the module's configuration: %w", err)
-		}
-		cfg.ModuleConfig = text
+// ReadConfig returns the content of the module's configuration file, nil if there is none.
+func (s *Settings) ReadConfig() ([]byte, error) {
+	if s.Config == "" {
+		return nil, nil
 	}
+	text, err := userfile.Read(s.Config, userfile.MaxConfig)
+	if err != nil {
+		return nil, fmt.Errorf("read the module's configuration: %w", err)
+	}
+	return text, nil
+}
+
+// Apply puts the settings into a configuration, but for Config and State.
+func (s *Settings) Apply(cfg *transport.Config) {
 	cfg.Allow = append(cfg.Allow, s.Allow...)
 	cfg.Instances = s.Instances
 	cfg.MaxMemory, cfg.MaxDescriptors = s.Limits.Memory, s.Limits.Descriptors
 	cfg.MaxThreads = s.Limits.Threads
 	cfg.MaxConns, cfg.MaxInstances = s.Limits.Connections, s.Limits.Instances
 	cfg.SetupTimeout, cfg.DrainTimeout = s.Limits.SetupTimeout, s.Limits.DrainTimeout
-	return nil
 }

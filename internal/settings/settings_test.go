@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf16"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -51,7 +53,8 @@ func TestRead(t *testing.T) {
 		t.Error("no state")
 	}
 	var cfg transport.Config
-	if err := s.Apply(&cfg); err != nil {
+	s.Apply(&cfg)
+	if cfg.ModuleConfig, err = s.ReadConfig(); err != nil {
 		t.Fatal(err)
 	}
 	var allowed []string
@@ -260,6 +263,44 @@ func typeKeys(prefix string, t reflect.Type, all map[string]string) {
 		}[ft.Kind()]
 		if ft.Kind() == reflect.Struct {
 			typeKeys(name+".", ft, all)
+		}
+	}
+}
+
+// Editors of some systems begin a file with a byte order mark, or write UTF-16.
+func TestEncodings(t *testing.T) {
+	const text = "state = true\n"
+	file := filepath.Join(t.TempDir(), "m.toml")
+	wide := func(order binary.AppendByteOrder, text string) (b []byte) {
+		for _, u := range utf16.Encode([]rune(text)) {
+			b = order.AppendUint16(b, u)
+		}
+		return b
+	}
+	for name, test := range map[string]struct {
+		content []byte
+		want    string // of the error
+	}{
+		"UTF-8":                        {[]byte(text), ""},
+		"UTF-8, mark":                  {[]byte("\ufeff" + text), ""},
+		"only a mark":                  {[]byte("\ufeff"), ""},
+		"two marks":                    {[]byte("\ufeff\ufeff" + text), file + ":1"},
+		"UTF-16, little endian, mark":  {wide(binary.LittleEndian, "\ufeff"+text), file + ":1: the file is in UTF-16; save it as UTF-8"},
+		"UTF-16, big endian, mark":     {wide(binary.BigEndian, "\ufeff"+text), file + ":1: the file is in UTF-16; save it as UTF-8"},
+		"UTF-16, little endian":        {wide(binary.LittleEndian, text), file + ":1: the file is in UTF-16; save it as UTF-8"},
+		"UTF-16, big endian":           {wide(binary.BigEndian, text), file + ":1: the file is in UTF-16; save it as UTF-8"},
+		"UTF-16, nothing but the mark": {wide(binary.BigEndian, "\ufeff"), file + ":1: the file is in UTF-16; save it as UTF-8"},
+	} {
+		if err := os.WriteFile(file, test.content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Read(file)
+		if test.want == "" {
+			if err != nil || s.State != (name != "only a mark") {
+				t.Errorf("%s: %+v, %v", name, s, err)
+			}
+		} else if err == nil || !strings.HasPrefix(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", name, err, test.want)
 		}
 	}
 }
