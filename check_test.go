@@ -45,7 +45,7 @@ func TestCheck(t *testing.T) {
 	text = strings.Join(p.stderr.get(), "\n")
 	for _, want := range []string{
 		dir + "/bad: compile module", dir + "/trap: ", dir + "/wrong.toml:2: limits.memory: ", dir + "/missing: read the module's configuration",
-		dir + "/orphan.toml: there is no transport orphan",
+		dir + "/orphan.toml is not used: there is no transport orphan",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q lacks %q", text, want)
