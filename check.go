@@ -127,10 +127,7 @@ func checkDir(ctx context.Context, w io.Writer, dir string) error {
 
 // named adds a name to errors that have none themselves.
 func named(name string, err error) error {
-	if err == nil {
-		return nil
-	}
-	if _, ok := errors.AsType[*settings.Error](err); ok {
+	if err == nil || strings.HasPrefix(err.Error(), name) {
 		return err
 	}
 	return fmt.Errorf("%s: %w", name, err)

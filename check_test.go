@@ -44,7 +44,7 @@ func TestCheck(t *testing.T) {
 	}
 	text = strings.Join(p.stderr.get(), "\n")
 	for _, want := range []string{
-		dir + "/bad: compile module", dir + "/trap: ", dir + "/wrong.toml:2: limits.memory: ", dir + "/missing: read the module's configuration",
+		dir + "/bad.wasm: compile module", dir + "/trap: ", dir + "/wrong.toml:2: limits.memory: ", dir + "/missing: read the module's configuration",
 		dir + "/orphan.toml is not used: there is no transport orphan",
 	} {
 		if !strings.Contains(text, want) {
