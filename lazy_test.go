@@ -109,7 +109,7 @@ func TestFailsWhenUsed(t *testing.T) {
 				if _, code := ask(t, p.address("t"), "127.0.0.1:1", ""); code != replyFailure {
 					t.Errorf("reply %d", code)
 				}
-				p.line(`^STATUS TRANSPORT=t CONNECT=Failed ERRSTR="compile module`)
+				p.line(`^STATUS TRANSPORT=t CONNECT=Failed ERRSTR=".*/t\.wasm: compile module`)
 				p.line(`^LOG SEVERITY=warning MESSAGE=".*no valid WebAssembly`)
 			} else {
 				awaitClose(t, dial(t, p.address("t")))

@@ -29,6 +29,11 @@ func TestPTSpec_3_1_Names(t *testing.T) {
 		switch {
 		case ok:
 			p.line(`^CMETHOD ` + name + ` socks5 `)
+		case name != "":
+			p.line(`^LOG SEVERITY=warning .*is no transport name`)
+			if said := p.ready(); len(said) != 2 { // VERSION, CMETHODS DONE
+				t.Errorf("%q: it said %q", name, said)
+			}
 		default:
 			p.line(`^ENV-ERROR the plugin's command line: `)
 		}

@@ -83,7 +83,7 @@ func (s *standalone) run(ctx context.Context, start func(context.Context) (liste
 		defer stop()
 	}
 	s.loaded = reload.New(&s.catalog, s.log)
-	end, stop := watchEnd(ctx, s.log)
+	end, stop := watchEnd(context.WithoutCancel(ctx), s.log) // it sees the signals itself
 	defer stop()
 	return s.service.run(end, func(ctx context.Context) error {
 		l, err := start(ctx)

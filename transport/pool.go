@@ -223,7 +223,7 @@ func (p *pool) run(m *member) {
 		p.restarts++
 		p.failed(err)
 		kind, _ := Kind(err)
-		p.cfg.Logger.Warn("an instance that carried connections has failed", KindKey, kind, "connections", m.load, "error", Scrub(err))
+		p.cfg.Logger.Warn("an instance that carried connections has failed", KindKey, "an instance: "+kind, "connections", m.load, "error", Scrub(err))
 	}
 	p.mu.Unlock()
 	m.in.Release()

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -206,7 +207,14 @@ func TestPipeDeadlineExceeded(t *testing.T) {
 	if _, err := app.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("read: %v", err)
 	}
-	app.SetWriteDeadline(time.Now().Add(time.Millisecond))
+	go func() { // once all that fits is written
+		for filled := 0; filled < largeRing; runtime.Gosched() {
+			app.out.mu.Lock()
+			filled = app.out.n
+			app.out.mu.Unlock()
+		}
+		app.SetWriteDeadline(time.Now())
+	}()
 	if n, err := app.Write(make([]byte, largeRing+1)); !errors.Is(err, os.ErrDeadlineExceeded) || n != largeRing {
 		t.Errorf("write: %d, %v", n, err)
 	}
