@@ -162,7 +162,10 @@ func (c *codeCache) add(ctx context.Context, wasm []byte, id string) (entry code
 		return entry, err
 	}
 	defer func() { err = errors.Join(err, cache.Close(ctx)) }()
-	rt := wazero.NewRuntimeWithConfig(ctx, runtimeConfig(false).WithCompilationCache(cache))
+	rt, err := newRuntime(ctx, runtimeConfig(false).WithCompilationCache(cache))
+	if err != nil {
+		return entry, err
+	}
 	defer func() { err = errors.Join(err, rt.Close(ctx)) }()
 	m, err := compileModule(ctx, rt, wasm)
 	if err != nil {

@@ -136,6 +136,18 @@ func runtimeConfig(interpreter bool) wazero.RuntimeConfig {
 	return cfg.WithCoreFeatures(features).WithDebugInfoEnabled(false)
 }
 
+// newRuntime is NewRuntimeWithConfig, which panics where a system protection forbids a
+// process to run code that it has compiled itself.
+func newRuntime(ctx context.Context, cfg wazero.RuntimeConfig) (rt wazero.Runtime, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("modules are compiled to machine code, and this system lets no process run its own: %v; "+
+				"take back MemoryDenyWriteExecute= of the systemd unit, or what a policy of another kind (SELinux, PaX) says of executable memory", r)
+		}
+	}()
+	return wazero.NewRuntimeWithConfig(ctx, cfg), nil
+}
+
 func getEngine(k engineKey) (*engine, error) {
 	enginesMu.Lock()
 	defer enginesMu.Unlock()
@@ -152,7 +164,11 @@ func getEngine(k engineKey) (*engine, error) {
 		e.code, cfg = code, cfg.WithCompilationCache(cache)
 	}
 	ctx := context.Background()
-	e.rt = wazero.NewRuntimeWithConfig(ctx, cfg)
+	rt, err := newRuntime(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	e.rt = rt
 	if err := instantiateHost(ctx, e.rt); err != nil {
 		return nil, err
 	}
