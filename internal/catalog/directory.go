@@ -38,6 +38,15 @@ func (c *Catalog) present(base string) string {
 	return file
 }
 
+// reachDir returns why the files of the directory cannot be reached, nil if they can.
+func (c *Catalog) reachDir() error {
+	if c.Dir == "" {
+		return nil
+	}
+	_, err := os.Lstat(c.Dir + "/.")
+	return err
+}
+
 // inDir returns the path that a file of the directory has or would have, "" if there is
 // no directory.
 func (c *Catalog) inDir(base string) string {
@@ -101,8 +110,8 @@ func isHidden(name string) bool { return strings.ContainsRune(".#~", rune(name[0
 // of [Catalog.Read].
 func (c *Catalog) CheckDir() []error {
 	wasm, toml, err := c.list()
-	if err == nil && c.Dir != "" {
-		_, err = os.Lstat(c.Dir + "/.") // whether its files can be reached
+	if err == nil {
+		err = c.reachDir()
 	}
 	if err != nil {
 		return []error{fmt.Errorf("the directory of modules cannot be read: %w", err)}

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -113,6 +114,34 @@ func TestCheckDir(t *testing.T) {
 		if names, err := c.InDir(); err != nil || !slices.Equal(names, []string{"good"}) {
 			t.Errorf("%s: the transports are %q, %v", name, names, err)
 		}
+	}
+}
+
+// A directory that cannot be reached any more does not make a transport another one.
+func TestReadAgain(t *testing.T) {
+	dir := directory(t, map[string]string{"plain.toml": "instances = 2"})
+	c := Catalog{Dir: dir}
+	read := func(name string) *Source {
+		t.Helper()
+		s, err := c.Read(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	plain, mux := read("plain"), read("mux")
+	if again, err := plain.ReadAgain(); err != nil || again.Digest() != plain.Digest() {
+		t.Errorf("with nothing changed: %v", err)
+	}
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir + ".away")
+	if _, err := plain.ReadAgain(); !os.IsNotExist(errors.Unwrap(err)) {
+		t.Errorf("without the directory that its settings are from: %v", err)
+	}
+	if _, err := mux.ReadAgain(); err != nil {
+		t.Errorf("without a directory that has nothing of it: %v", err)
 	}
 }
 

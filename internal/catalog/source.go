@@ -16,10 +16,12 @@ import (
 type Source struct {
 	catalog  *Catalog
 	name     string
-	module   []byte // nil if it is built in
+	file     string // of the module; "" if it is built in
+	module   []byte
 	settings settings.Settings
 	config   []byte // of the module
 	digest   [sha256.Size]byte
+	fromDir  bool // some of it is from the Catalog's directory
 }
 
 // Read reads the files of a transport. What flags say comes before the settings in a
@@ -37,12 +39,13 @@ func (c *Catalog) Read(name string) (*Source, error) {
 	// add counts a file that exists.
 	add := func(file string, content []byte) { fmt.Fprintf(digest, "%q %x\n", file, sha256.Sum256(content)) }
 	var err error
-	if file := c.file(name); file != "" {
-		if s.module, err = readModule(file); err != nil {
+	if s.file = c.file(name); s.file != "" {
+		if s.module, err = readModule(s.file); err != nil {
 			return nil, err
 		}
-		add(file, s.module)
+		add(s.file, s.module)
 	}
+	s.fromDir = c.present(name+moduleSuffix) != "" || c.present(name+settingsSuffix) != ""
 	if file := c.present(name + settingsSuffix); file != "" {
 		text, err := userfile.Read(file, userfile.MaxSettings)
 		if err != nil {
@@ -83,7 +86,17 @@ func readModule(file string) ([]byte, error) {
 // appeared or gone.
 func (s *Source) Digest() [sha256.Size]byte { return s.digest }
 
-// Config compiles the module, and returns the configuration to run it with.
+// ReadAgain reads the files anew. If what s was read from was in a directory that cannot
+// be reached now, that is an error, and does not mean that the files have gone.
+func (s *Source) ReadAgain() (*Source, error) {
+	if err := s.catalog.reachDir(); err != nil && s.fromDir {
+		return nil, fmt.Errorf("the directory of modules cannot be read: %w", err)
+	}
+	return s.catalog.Read(s.name)
+}
+
+// Config compiles the module, and returns the configuration to run it with. It can be
+// called once.
 func (s *Source) Config() (cfg transport.Config, err error) {
 	s.settings.Apply(&cfg)
 	cfg.ModuleConfig = s.config
@@ -91,17 +104,18 @@ func (s *Source) Config() (cfg transport.Config, err error) {
 		return cfg, err
 	}
 	wasm := s.module
-	if wasm == nil {
+	if s.file == "" {
 		if wasm, err = modules.Load(s.name); err != nil {
 			return cfg, err
 		}
 	}
+	s.module = nil // it is large, and s lives as long as the transport
 	o := transport.CompileOptions{Logger: s.catalog.log().With("transport", s.name)}
 	if dir := s.catalog.CacheDir(); dir != "" {
 		o.CacheDir = filepath.Join(dir, "compiled")
 	}
-	if cfg.Module, err = transport.Compile(wasm, o); err != nil && s.module != nil {
-		err = fmt.Errorf("%s: %w", s.catalog.file(s.name), err)
+	if cfg.Module, err = transport.Compile(wasm, o); err != nil && s.file != "" {
+		err = fmt.Errorf("%s: %w", s.file, err)
 	}
 	return cfg, err
 }

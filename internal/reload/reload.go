@@ -4,7 +4,6 @@ package reload
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -41,7 +40,7 @@ type entry struct {
 
 	mu     sync.Mutex
 	module *transport.Module // nil as long as it has not been used
-	digest [sha256.Size]byte // of the files that it comes from
+	source *catalog.Source   // that it comes from
 	failed bool              // later ones could not be used
 }
 
@@ -105,7 +104,7 @@ func (e *entry) use(ctx context.Context, c *catalog.Catalog, source *catalog.Sou
 		// Its connections go on; it has no error that anybody could do something about.
 		_ = e.module.Close()
 	}
-	e.module, e.digest = cfg.Module, source.Digest()
+	e.module, e.source = cfg.Module, source
 	// Decoding a module leaves several times its size behind.
 	go debug.FreeOSMemory()
 	return nil
@@ -140,9 +139,9 @@ func (s *Set) reload(ctx context.Context, e *entry) (changed bool) {
 	if e.module == nil {
 		return false
 	}
-	source, err := s.catalog.Read(e.name)
+	source, err := e.source.ReadAgain()
 	if err == nil {
-		if source.Digest() == e.digest && !e.failed {
+		if source.Digest() == e.source.Digest() && !e.failed {
 			return false
 		}
 		err = e.use(ctx, s.catalog, source)
