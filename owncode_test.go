@@ -53,10 +53,11 @@ func denyOwnCode() error {
 // A system that lets no process run code of its own is named as the reason.
 func TestNoOwnCode(t *testing.T) {
 	const want = "MemoryDenyWriteExecute= of the systemd unit"
-	p := start(t, clientVariables("plain").with(variables{noOwnCode: "1"}))
+	state := t.TempDir() // without records of earlier starts the module is loaded at once
+	p := start(t, clientVariables("plain").with(variables{noOwnCode: "1", "TOR_PT_STATE_LOCATION": state}))
 	p.line(`^CMETHOD-ERROR plain .*` + want)
 	p.line(`^CMETHODS DONE$`)
-	p = run(t, variables{noOwnCode: "1"}, "client", "-state", stateDir, "-socks", "127.0.0.1:0", "plain", "127.0.0.1:9")
+	p = run(t, variables{noOwnCode: "1"}, "client", "-state", state, "-socks", "127.0.0.1:0", "plain", "127.0.0.1:9")
 	p.checkStatus(exitFailure)
 	if text := strings.Join(p.stderr.get(), "\n"); !strings.Contains(text, want) || strings.Contains(text, "goroutine") {
 		t.Errorf("standard error has %q", text)
