@@ -135,11 +135,12 @@ func TestMaxDescriptors(t *testing.T) {
 	cfg.Dial = counted.dial
 	x := newTroubled(t, cfg)
 	before := counted.open.Load()
-	silent := loopback(t).Addr().String() // so that nothing is drained soon
 	x.before = usage(t)
 	for _, how := range []string{"hoard", "spend"} {
 		counted.most.Store(before)
-		_, err := x.Dial(t.Context(), "tcp", silent, fault("connect", how))
+		silent := loopback(t) // while it says nothing, what the module has closed is drained
+		_, err := x.Dial(t.Context(), "tcp", silent.Addr().String(), fault("connect", how))
+		silent.Close()
 		if !errors.Is(err, ErrLimit) {
 			t.Errorf("%s: %v", how, err)
 		}
