@@ -55,14 +55,14 @@ func TestChurn(t *testing.T) {
 }
 
 func churnOne(ctx context.Context, l link, i int) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	near, far, err := l(ctx)
 	if err != nil {
 		return err
 	}
-	far.SetDeadline(time.Now().Add(30 * time.Second))
-	near.SetDeadline(time.Now().Add(30 * time.Second))
+	far.SetDeadline(time.Now().Add(patience))
+	near.SetDeadline(time.Now().Add(patience))
 	p := pattern(i)
 	if _, err := p.write(near, 100, always(100)); err != nil {
 		return err
@@ -129,7 +129,7 @@ func usage(t testing.TB) (r resources) {
 func waitForUsage(t *testing.T, before resources) {
 	t.Helper()
 	var now resources
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		now = usage(t)
 		if now.goroutines <= before.goroutines && now.files <= before.files {
 			return
@@ -198,7 +198,7 @@ func TestCancelledDials(t *testing.T) {
 						}
 						worked.Add(1)
 						cancel() // has no effect any more
-						c.SetDeadline(time.Now().Add(20 * time.Second))
+						c.SetDeadline(time.Now().Add(patience))
 						b := []byte{1}
 						if _, err := c.Write(b); err != nil {
 							t.Error(err)

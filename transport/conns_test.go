@@ -147,7 +147,7 @@ func TestConnKinds(t *testing.T) {
 				if near.LocalAddr() != inner.LocalAddr() || near.RemoteAddr() != inner.RemoteAddr() {
 					t.Errorf("addresses %v and %v", near.LocalAddr(), near.RemoteAddr())
 				}
-				deadline := time.Now().Add(30 * time.Second)
+				deadline := time.Now().Add(patience)
 				near.SetDeadline(deadline)
 				outer.SetDeadline(deadline)
 				up, down := pattern(1), pattern(2)
@@ -179,7 +179,7 @@ func TestConnKinds(t *testing.T) {
 				}
 				outer.Close()
 				near.Close()
-				within(t, 10*time.Second, "ending", func() { <-near.Done() })
+				within(t, "ending", func() { <-near.Done() })
 			})
 		}
 	}
@@ -193,7 +193,7 @@ func TestConnKindsClose(t *testing.T) {
 			t.Run(kind+"/"+name, func(t *testing.T) {
 				inner, outer := pair(t)
 				near := dialing(t, name, inner)
-				outer.SetDeadline(time.Now().Add(30 * time.Second))
+				outer.SetDeadline(time.Now().Add(patience))
 				p := pattern(4)
 				err := together(func() error {
 					_, err := p.write(near, size, always(size))
@@ -252,8 +252,8 @@ func TestMessages(t *testing.T) {
 					inner = wrappedUDP{udp}
 				}
 				near := dialing(t, name, inner)
-				near.SetDeadline(time.Now().Add(20 * time.Second))
-				outer.SetDeadline(time.Now().Add(20 * time.Second))
+				near.SetDeadline(time.Now().Add(patience))
+				outer.SetDeadline(time.Now().Add(patience))
 				buf := make([]byte, 10_000)
 				for i := range 50 {
 					// In lockstep, so that the stream's side has one message at a time.
@@ -290,7 +290,7 @@ func TestMessages(t *testing.T) {
 					}
 				}
 				near.Close()
-				within(t, 10*time.Second, "ending", func() { <-near.Done() })
+				within(t, "ending", func() { <-near.Done() })
 			})
 		}
 	}

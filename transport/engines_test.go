@@ -49,7 +49,7 @@ func compare(t *testing.T, l link) {
 	bothWays(t, near, far)
 	// Stopping an instance of the interpreter while it runs is a data race: its
 	// code is Go.
-	within(t, 10*time.Second, "ending", func() {
+	within(t, "ending", func() {
 		<-near.Done()
 		if c, ok := far.(Conn); ok {
 			<-c.Done()
@@ -60,8 +60,8 @@ func compare(t *testing.T, l link) {
 func bothWays(t *testing.T, near, far duplex) {
 	t.Helper()
 	const size = 50_000
-	near.SetDeadline(time.Now().Add(30 * time.Second))
-	far.SetDeadline(time.Now().Add(30 * time.Second))
+	near.SetDeadline(time.Now().Add(patience))
+	far.SetDeadline(time.Now().Add(patience))
 	up, down := pattern(11), pattern(12)
 	err := together(func() error {
 		_, err := up.write(near, size, always(7001))

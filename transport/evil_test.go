@@ -136,11 +136,15 @@ func stem(name string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(name, "_v0"), "_v1")
 }
 
-// evilConfig has small limits, so that what hangs is over soon.
-func evilConfig(t testing.TB, name string) Config {
+// evilConfig has small limits. What hangs is over soon; what does not has time enough.
+func evilConfig(t testing.TB, name string, want fate, layer error) Config {
 	cfg := testConfig(t, name)
-	cfg.SetupTimeout = 300 * time.Millisecond
-	cfg.DrainTimeout = 300 * time.Millisecond
+	if want == unborn && (layer == ErrLimit || layer == nil) {
+		cfg.SetupTimeout = 300 * time.Millisecond
+	}
+	if want == hangs {
+		cfg.DrainTimeout = 300 * time.Millisecond
+	}
 	cfg.MaxMemory = 16 << 20
 	cfg.ModuleConfig = []byte("a configuration")
 	return cfg
@@ -204,16 +208,16 @@ func testEvil(t *testing.T, name string) {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	cfg := evilConfig(t, "plain_v1")
+	cfg := evilConfig(t, "plain_v1", want.fate, want.layer)
 	cfg.Module = m
 	l := loopback(t)
 	d, err := NewRuntimeConnDialer(cfg)
 	var near Conn
 	var far duplex
 	if err == nil {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		within(t, 5*time.Second, "dialing", func() { near, far, err = dialLink(t, d, l)(ctx) })
+		within(t, "dialing", func() { near, far, err = dialLink(t, d, l)(ctx) })
 	}
 	if want.fate == roleless || want.fate == unborn {
 		if !errors.Is(err, want.layer) {
@@ -233,15 +237,15 @@ func testEvil(t *testing.T, name string) {
 	if want.fate != hangs { // else Close waits half a second for the peer
 		far.Close()
 	}
-	within(t, 5*time.Second, "Close", func() { near.Close() })
+	within(t, "Close", func() { near.Close() })
 	far.Close()
-	within(t, 5*time.Second, "ending after Close", func() { <-near.Done() })
+	within(t, "ending after Close", func() { <-near.Done() })
 	near, far, err = dialLink(t, d, loopback(t))(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer far.Close()
-	within(t, 5*time.Second, "Abort", func() { near.Abort() })
+	within(t, "Abort", func() { near.Abort() })
 	<-near.Done()
 }
 
@@ -249,8 +253,8 @@ func testEvil(t *testing.T, name string) {
 func checkFate(t *testing.T, near Conn, far duplex, want fate, layer error) {
 	t.Helper()
 	const text = "a line of text for a module"
-	far.SetDeadline(time.Now().Add(10 * time.Second))
-	near.SetDeadline(time.Now().Add(10 * time.Second))
+	far.SetDeadline(time.Now().Add(patience))
+	near.SetDeadline(time.Now().Add(patience))
 	switch want {
 	case lives:
 		if err := carries(near, far, text); err != nil {
@@ -263,7 +267,7 @@ func checkFate(t *testing.T, near Conn, far duplex, want fate, layer error) {
 		if want == ends && err != nil || want == dies && !errors.Is(err, layer) {
 			t.Errorf("reading says %v", err)
 		}
-		within(t, 5*time.Second, "the end", func() {
+		within(t, "the end", func() {
 			far.Close()
 			<-near.Done()
 		})
@@ -321,7 +325,7 @@ func witness(t *testing.T) (stop func()) {
 				return
 			default:
 			}
-			deadline := time.Now().Add(10 * time.Second)
+			deadline := time.Now().Add(patience)
 			near.SetDeadline(deadline)
 			far.SetDeadline(deadline)
 			if err := carries(near, far, fmt.Sprintf("round trip %d", rounds)); err != nil {

@@ -54,7 +54,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer d.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	c, err := d.DialContext(ctx, "tcp", l.Addr().String())
 	if err != nil {

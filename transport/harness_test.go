@@ -67,8 +67,18 @@ func testConfig(t testing.TB, name string) Config {
 		Module:       compile(t, name, false),
 		Instances:    instances,
 		Logger:       slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
-		DrainTimeout: 10 * time.Second,
+		SetupTimeout: patience,
+		DrainTimeout: patience,
 	}
+}
+
+// impatiently runs f with a SetupTimeout for what is not going to be set up. What is can
+// take long on a busy machine.
+func impatiently(cfg *Config, f func()) {
+	was := cfg.SetupTimeout
+	cfg.SetupTimeout = 300 * time.Millisecond
+	f()
+	cfg.SetupTimeout = was
 }
 
 // quietConfig does not log: for connections by the thousand.
@@ -78,8 +88,22 @@ func quietConfig(t testing.TB, name string) Config {
 	return cfg
 }
 
-// within fails the test if f takes longer than it ever should.
-func within(t testing.TB, d time.Duration, what string, f func()) {
+// patience is how long a test waits for what must come. No machine is so busy that it
+// takes that long.
+const patience = 4 * time.Minute
+
+// await waits until ok holds.
+func await(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("in vain waited for:", what)
+		}
+	}
+}
+
+// within fails the test if f does not return.
+func within(t testing.TB, what string, f func()) {
 	t.Helper()
 	done := make(chan struct{})
 	go func() {
@@ -88,8 +112,8 @@ func within(t testing.TB, d time.Duration, what string, f func()) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(d):
-		t.Fatalf("%s took longer than %v", what, d)
+	case <-time.After(patience):
+		t.Fatalf("%s took longer than %v", what, patience)
 	}
 }
 
@@ -203,9 +227,7 @@ func relayLink(t testing.TB, cfg Config) func(ctx context.Context) (near, far du
 	t.Cleanup(func() {
 		r.Close()
 		// What is in order ends by itself.
-		for end := time.Now().Add(5 * time.Second); r.Connections() > 0 && time.Now().Before(end); {
-			time.Sleep(time.Millisecond)
-		}
+		await(t, "the end of what the relay carries", func() bool { return r.Connections() == 0 })
 		r.Abort()
 	})
 	return numberedLink(t, outer, func(ctx context.Context) (duplex, error) {
@@ -294,7 +316,7 @@ func (l numbered) Accept() (net.Conn, error) {
 // connect makes one connection, which ends with the test.
 func (l link) connect(t testing.TB) (Conn, duplex) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	near, far, err := l(ctx)
 	if err != nil {
@@ -456,7 +478,7 @@ func (p *progress) settled(t testing.TB) int64 {
 	t.Helper()
 	const quiet = 300 * time.Millisecond
 	before := p.n.Load()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(patience); time.Now().Before(end); {
 		time.Sleep(quiet)
 		now := p.n.Load()
 		if now == before {

@@ -33,9 +33,6 @@ var (
 	integrityModule   = flag.String("integrity.module", "", "only modules whose names begin so")
 )
 
-// stuck is more than any connection here can take.
-const stuck = 40 * time.Second
-
 // hammered is one way of making connections that the hammer uses.
 type hammered struct {
 	name  string
@@ -82,7 +79,6 @@ func offers(cfg Config, r Role) bool { return cfg.shares(r) || cfg.Module.CheckR
 func hammers(t *testing.T) (hs []hammered) {
 	for _, name := range working(t) {
 		cfg := quietConfig(t, name)
-		cfg.SetupTimeout = time.Minute
 		client, server := offers(cfg, RoleClient), offers(cfg, RoleServer)
 		if client && server {
 			hs = append(hs, hammered{name + "/pair", pairLink(t, cfg, cfg).any, false})
@@ -187,7 +183,7 @@ var endings = []ending{
 }
 
 func (e *exchangeTest) run(ctx context.Context) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, stuck)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	e.up, e.down = e.newLeg(), e.newLeg()
 	if e.near, e.far, err = e.link(ctx); err != nil {
@@ -200,8 +196,8 @@ func (e *exchangeTest) run(ctx context.Context) (err error) {
 		abort(e.near)
 		abort(e.far)
 	}()
-	// Whatever gets stuck fails.
-	deadline := time.Now().Add(stuck)
+	// Whatever gets patience fails.
+	deadline := time.Now().Add(patience)
 	e.near.SetDeadline(deadline)
 	e.far.SetDeadline(deadline)
 	if err := e.ending.run(e); err != nil {

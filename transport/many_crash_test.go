@@ -18,11 +18,11 @@ func broken(err error) bool { return errors.Is(err, ErrModule) || errors.Is(err,
 // checkBroken: a connection has ended because its instance has.
 func checkBroken(t *testing.T, what string, c Conn) {
 	t.Helper()
-	c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	c.SetReadDeadline(time.Now().Add(patience))
 	if _, err := io.Copy(io.Discard, c); !broken(err) {
 		t.Errorf("%s: reading says %v", what, err)
 	}
-	within(t, 20*time.Second, what, func() { <-c.Done() })
+	within(t, what, func() { <-c.Done() })
 	if err := c.Err(); !broken(err) {
 		t.Errorf("%s: it ended with %v", what, err)
 	}
@@ -145,7 +145,6 @@ func TestStartFails(t *testing.T) {
 				cfg := testConfig(t, faults)
 				cfg.Instances = instances
 				cfg.ModuleConfig = []byte(fault("start", what).String())
-				cfg.SetupTimeout = 20 * time.Second
 				if late {
 					cfg.SetupTimeout = 200 * time.Millisecond
 				}
@@ -171,7 +170,9 @@ func TestFrozen(t *testing.T) {
 	cfg.SetupTimeout = 3 * time.Second
 	address := echoServer(t)
 	d := manyDialer(t, cfg)
-	bystander, culprit, other := dial(t, d, address, nil), dial(t, d, address, fault("write", "spin")), dial(t, d, address, nil)
+	bystander := dial(t, d, address, nil)
+	d.cfg.SetupTimeout = patience // the instance keeps what it was started with
+	culprit, other := dial(t, d, address, fault("write", "spin")), dial(t, d, address, nil)
 	if err := roundTrip(bystander, "hello"); err != nil {
 		t.Error(err)
 	}
@@ -182,13 +183,13 @@ func TestFrozen(t *testing.T) {
 	if _, err := bystander.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("reading in the frozen instance: %v", err)
 	}
-	within(t, 20*time.Second, "Abort", func() { other.Abort() })
+	within(t, "Abort", func() { other.Abort() })
 	if _, err := d.Dial(t.Context(), "tcp", address, nil); !broken(err) && !errors.Is(err, ErrLimit) {
 		t.Errorf("a dial in the frozen instance: %v", err)
 	}
-	bystander.SetReadDeadline(time.Now().Add(20 * time.Second))
+	bystander.SetReadDeadline(time.Now().Add(patience))
 	for what, c := range map[string]Conn{"bystander": bystander, "culprit": culprit} {
-		within(t, 20*time.Second, what, func() { <-c.Done() })
+		within(t, what, func() { <-c.Done() })
 		if err := c.Err(); !errors.Is(err, ErrModule) || !strings.Contains(err.Error(), "does not read") {
 			t.Errorf("%s: it ended with %v", what, err)
 		}
@@ -208,7 +209,7 @@ func TestFrozenAtEnd(t *testing.T) {
 		t.Error(err)
 	}
 	c.Close()
-	within(t, 20*time.Second, "the end of the connection", func() { <-c.Done() })
+	within(t, "the end of the connection", func() { <-c.Done() })
 	d.Close()
 	awaitInstances(t, cfg.Module, 0)
 }

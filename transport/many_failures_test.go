@@ -81,7 +81,7 @@ func (x *troubled) goroutinesLeft(t *testing.T) int {
 // readLine reads up to the end of a line, and no more.
 func readLine(t *testing.T, c net.Conn) string {
 	t.Helper()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	var line []byte
 	for b := []byte{0}; ; line = append(line, b[0]) {
 		if _, err := io.ReadFull(c, b); err != nil {
@@ -103,9 +103,7 @@ func refusing(t *testing.T) string {
 
 // TestSetUpFails: a set-up that fails has an error that says why.
 func TestSetUpFails(t *testing.T) {
-	cfg := testConfig(t, faults+inOne)
-	cfg.SetupTimeout = 20 * time.Second
-	x := newTroubled(t, cfg)
+	x := newTroubled(t, testConfig(t, faults+inOne))
 	for name, test := range map[string]struct {
 		args    Args
 		address string // that of the echo server unless it is given
@@ -127,7 +125,7 @@ func TestSetUpFails(t *testing.T) {
 	} {
 		// So often that a table of descriptors would show if it kept any.
 		for range 3 {
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			if test.cancel {
 				time.AfterFunc(50*time.Millisecond, cancel)
 			}
@@ -165,16 +163,17 @@ func TestDialFails(t *testing.T) {
 		}
 		return new(net.Dialer).DialContext(ctx, network, address)
 	}
-	cfg.SetupTimeout = 2 * time.Second
 	d, address := manyDialer(t, cfg), echoServer(t)
 	stop := neighbour(t, dial(t, d, address, nil))
 	before := usage(t)
 	if _, err := d.Dial(t.Context(), "tcp", refusing(t), nil); !errors.Is(err, ErrNetwork) || !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("refused: %v", err)
 	}
-	if _, err := d.Dial(t.Context(), "tcp", never, nil); !errors.Is(err, ErrNetwork) || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("too slow: %v", err)
-	}
+	impatiently(&d.cfg, func() {
+		if _, err := d.Dial(t.Context(), "tcp", never, nil); !errors.Is(err, ErrNetwork) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("too slow: %v", err)
+		}
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, cancel)
 	if _, err := d.Dial(ctx, "tcp", never, nil); !errors.Is(err, ErrNetwork) || !errors.Is(err, context.Canceled) {
@@ -187,13 +186,13 @@ func TestDialFails(t *testing.T) {
 
 // TestSetUpTimeout: a set-up that takes too long ends as the configuration says.
 func TestSetUpTimeout(t *testing.T) {
-	cfg := testConfig(t, faults+inOne)
-	cfg.SetupTimeout = 2 * time.Second
-	x := newTroubled(t, cfg)
-	_, err := x.Dial(t.Context(), "tcp", x.address, fault("setup", "wait"))
-	if !errors.Is(err, ErrLimit) {
-		t.Errorf("it ends with %v", err)
-	}
+	x := newTroubled(t, testConfig(t, faults+inOne))
+	impatiently(&x.cfg, func() {
+		_, err := x.Dial(t.Context(), "tcp", x.address, fault("setup", "wait"))
+		if !errors.Is(err, ErrLimit) {
+			t.Errorf("it ends with %v", err)
+		}
+	})
 	x.check(t, 0)
 }
 
@@ -215,12 +214,12 @@ func TestConnectionFails(t *testing.T) {
 			if _, err := io.WriteString(c, "something"); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
-			c.SetReadDeadline(time.Now().Add(20 * time.Second))
+			c.SetReadDeadline(time.Now().Add(patience))
 			_, err := io.Copy(io.Discard, c)
 			if !errors.Is(err, ErrModule) || !strings.Contains(err.Error(), test.says) {
 				t.Errorf("%s: reading says %v", name, err)
 			}
-			within(t, 20*time.Second, name, func() { <-c.Done() })
+			within(t, name, func() { <-c.Done() })
 			if err := c.Err(); !errors.Is(err, ErrModule) || !strings.Contains(err.Error(), test.says) {
 				t.Errorf("%s: it ended with %v", name, err)
 			}
@@ -241,7 +240,7 @@ func TestCloseFails(t *testing.T) {
 			if err := end(c); err != nil {
 				t.Errorf("%s: %v", what, err)
 			}
-			within(t, 20*time.Second, what, func() { <-c.Done() })
+			within(t, what, func() { <-c.Done() })
 		}
 	}
 	x.check(t, 0)
@@ -283,7 +282,7 @@ func TestCloseWaits(t *testing.T) {
 		if err := end(c); err != nil {
 			t.Error(err)
 		}
-		within(t, 20*time.Second, "the end", func() { <-c.Done() })
+		within(t, "the end", func() { <-c.Done() })
 		far.Close()
 		x.check(t, 0)
 	}
@@ -301,7 +300,7 @@ func TestCloseIgnored(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
-	within(t, 20*time.Second, "the end", func() { <-c.Done() })
+	within(t, "the end", func() { <-c.Done() })
 	if err := c.Err(); err != nil {
 		t.Errorf("it ended with %v", err)
 	}
@@ -338,7 +337,7 @@ func TestEnds(t *testing.T) {
 					t.Errorf("%s, %s: reading says %v, want %v", module, name, err, want)
 				}
 			}
-			within(t, 20*time.Second, name, func() { <-near.Done() })
+			within(t, name, func() { <-near.Done() })
 			if err := near.Err(); !errors.Is(err, want) {
 				t.Errorf("%s, %s: it ended with %v, want %v", module, name, err, want)
 			}
@@ -368,7 +367,7 @@ func knock(t *testing.T, l net.Listener, args Args) *net.TCPConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { far.Close() })
-	far.SetDeadline(time.Now().Add(20 * time.Second))
+	far.SetDeadline(time.Now().Add(patience))
 	if _, err := fmt.Fprintln(far, args); err != nil {
 		t.Fatal(err)
 	}
@@ -388,7 +387,7 @@ func (l *logText) logger() *slog.Logger {
 // await waits until the log has a text.
 func (l *logText) await(t *testing.T, text string) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		l.mu.Lock()
 		all := l.b.String()
 		l.mu.Unlock()
@@ -442,7 +441,7 @@ func TestServerFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	silent.SetDeadline(time.Now().Add(20 * time.Second))
+	silent.SetDeadline(time.Now().Add(patience))
 	if n, err := io.Copy(io.Discard, silent); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a connection without a word is still there: %v", err)
 	}
@@ -464,7 +463,7 @@ func TestCloseListenerSetUp(t *testing.T) {
 		far = append(far, knock(t, l, args))
 	}
 	awaitStats(t, l, func(s InstanceStats) bool { return s.Connections == len(far) })
-	within(t, 20*time.Second, "Close", func() { l.Close() })
+	within(t, "Close", func() { l.Close() })
 	for _, c := range far {
 		if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Error("a connection is still there")

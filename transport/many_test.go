@@ -38,7 +38,7 @@ func manyDialer(t testing.TB, cfg Config) *RuntimeDialer {
 func awaitStats(t testing.TB, d interface{ InstanceStats() InstanceStats }, ok func(InstanceStats) bool) {
 	t.Helper()
 	var s InstanceStats
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if s = d.InstanceStats(); ok(s) {
 			return
 		}
@@ -81,7 +81,7 @@ func echo(c net.Conn) {
 
 // roundTrip sends a text to an echo server and reads it back.
 func roundTrip(c net.Conn, text string) error {
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	defer c.SetDeadline(time.Time{})
 	if _, err := io.WriteString(c, text); err != nil {
 		return fmt.Errorf("write: %w", err)
@@ -124,7 +124,7 @@ func neighbour(t testing.TB, c net.Conn) (stop func()) {
 // dial makes a connection that has to come about. It ends with the test.
 func dial(t testing.TB, d Dialer, address string, args Args) Conn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	c, err := d.Dial(ctx, "tcp", address, args)
 	if err != nil {
@@ -180,7 +180,7 @@ func (p *pool) settle(t testing.TB) {
 	}
 	select {
 	case <-s.done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("an instance does not start")
 	}
 }
@@ -317,7 +317,7 @@ func TestCloseDialer(t *testing.T) {
 // awaitInstances waits until a module has n instances.
 func awaitInstances(t testing.TB, m *Module, n int) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); m.Instances() != n; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); m.Instances() != n; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%d instances, want %d", m.Instances(), n)
 		}

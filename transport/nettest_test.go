@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"testing"
-	"time"
 
 	"golang.org/x/net/nettest"
 )
@@ -27,7 +26,7 @@ func TestNetConn(t *testing.T) {
 				t.Run(kind, func(t *testing.T) {
 					t.Parallel()
 					nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
-						ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+						ctx, cancel := context.WithTimeout(context.Background(), patience)
 						defer cancel()
 						near, far, err := l(ctx)
 						if err != nil {

@@ -69,7 +69,7 @@ func TestReferenceModuleHalfClose(t *testing.T) {
 				if first == "wire" {
 					from, to = to, from
 				}
-				deadline := time.Now().Add(30 * time.Second)
+				deadline := time.Now().Add(patience)
 				from.SetDeadline(deadline)
 				to.SetDeadline(deadline)
 				if err := from.CloseWrite(); err != nil {
@@ -89,7 +89,7 @@ func TestReferenceModuleHalfClose(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-				within(t, 10*time.Second, "ending", func() { <-near.Done() })
+				within(t, "ending", func() { <-near.Done() })
 				if err := near.Err(); err != nil {
 					t.Errorf("it ended with %v", err)
 				}
@@ -105,7 +105,7 @@ func TestReferenceModuleCloseInFlight(t *testing.T) {
 		t.Run(role, func(t *testing.T) {
 			t.Parallel()
 			near, far := l.connect(t)
-			far.SetDeadline(time.Now().Add(stuck))
+			far.SetDeadline(time.Now().Add(patience))
 			p, in := pattern(6), &progress{Writer: near}
 			written := make(chan int64, 1)
 			go func() { // until everything on the way is full
@@ -125,7 +125,7 @@ func TestReferenceModuleCloseInFlight(t *testing.T) {
 			if err := errors.Join(complete(n, size, err), far.Close()); err != nil {
 				t.Error(err)
 			}
-			within(t, 10*time.Second, "ending", func() { <-near.Done() })
+			within(t, "ending", func() { <-near.Done() })
 			if err := near.Err(); err != nil {
 				t.Errorf("it ended with %v", err)
 			}
@@ -143,8 +143,8 @@ func TestReferenceModuleFailures(t *testing.T) {
 	t.Cleanup(func() { d.Close() })
 	l := dialLink(t, d, loopback(t))
 	near, far := l.connect(t)
-	near.SetDeadline(time.Now().Add(30 * time.Second))
-	far.SetDeadline(time.Now().Add(30 * time.Second))
+	near.SetDeadline(time.Now().Add(patience))
+	far.SetDeadline(time.Now().Add(patience))
 	nobody := loopback(t)
 	nobody.Close()
 	for range 10 {
@@ -208,7 +208,6 @@ func TestReferenceModuleAbandonedDial(t *testing.T) {
 func TestReferenceModuleMany(t *testing.T) {
 	const conns, size = 500, 100_003
 	cfg := quietConfig(t, reference)
-	cfg.SetupTimeout = time.Minute
 	d, err := NewRuntimeDialer(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -219,7 +218,7 @@ func TestReferenceModuleMany(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range conns {
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(t.Context(), stuck)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			var err error
 			if nears[i], fars[i], err = pair(ctx); err != nil {
@@ -238,7 +237,7 @@ func TestReferenceModuleMany(t *testing.T) {
 	}
 	// Each stays open until all have carried everything.
 	for i := range conns {
-		deadline := time.Now().Add(2 * stuck)
+		deadline := time.Now().Add(2 * patience)
 		nears[i].SetDeadline(deadline)
 		fars[i].SetDeadline(deadline)
 		up, down := pattern(2*i), pattern(2*i+1)
@@ -267,7 +266,7 @@ func TestReferenceModuleMany(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	within(t, stuck, "ending", func() {
+	within(t, "ending", func() {
 		for _, near := range nears {
 			<-near.Done()
 		}
@@ -276,7 +275,7 @@ func TestReferenceModuleMany(t *testing.T) {
 		t.Error(err)
 	}
 	// After five seconds the host would lose its patience.
-	within(t, stopTimeout-time.Second, "the end of the instances", func() {
+	within(t, "the end of the instances", func() {
 		for d.InstanceStats().Instances+l.InstanceStats().Instances > 0 {
 			time.Sleep(time.Millisecond)
 		}

@@ -153,6 +153,10 @@ func TestReloadUnderDials(t *testing.T) {
 	reloadable(t, func(t *testing.T, config func() Config) {
 		echo := echoServer(t)
 		cfg := config()
+		next := make([]Config, 20)
+		for i := range next {
+			next[i] = config()
+		}
 		d, err := NewReloadableDialer(cfg)
 		if err != nil {
 			t.Fatal(err)
@@ -179,8 +183,7 @@ func TestReloadUnderDials(t *testing.T) {
 				}
 			})
 		}
-		for range 20 {
-			next := config()
+		for _, next := range next {
 			if err := d.Reload(t.Context(), next); err != nil {
 				t.Error(err)
 			}

@@ -22,7 +22,7 @@ import (
 func report(t *testing.T, cfg Config) []string {
 	t.Helper()
 	near, _ := clientLink(t, cfg).connect(t)
-	near.SetDeadline(time.Now().Add(20 * time.Second))
+	near.SetDeadline(time.Now().Add(patience))
 	var all []byte
 	buf := make([]byte, 4096)
 	for !bytes.HasSuffix(all, []byte("\nend\n")) {
@@ -254,7 +254,7 @@ func TestOutputStaysInside(t *testing.T) {
 	var mu sync.Mutex
 	var logged bytes.Buffer
 	for _, name := range testmodules.Names(t, "evil_std") {
-		cfg := evilConfig(t, name)
+		cfg := evilConfig(t, name, hangs, nil)
 		cfg.Logger = slog.New(slog.NewTextHandler(lockedWriter{&mu, &logged}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		near, far := clientLink(t, cfg).connect(t)
 		select { // give it time to print

@@ -51,7 +51,7 @@ func askAndAnswer(t *testing.T, l link) {
 		}
 		done <- err
 	}()
-	within(t, stuck, "the question", func() {
+	within(t, "the question", func() {
 		if n, err := question.check(far, -1, always(32<<10)); n != size || err != nil {
 			t.Errorf("%d bytes of the question arrived: %v", n, err)
 		}
@@ -66,7 +66,7 @@ func askAndAnswer(t *testing.T, l link) {
 		}
 		done <- err
 	}()
-	within(t, stuck, "the answer", func() {
+	within(t, "the answer", func() {
 		if n, err := answer.check(near, -1, always(32<<10)); n != size || err != nil {
 			t.Errorf("%d bytes of the answer arrived: %v", n, err)
 		}

@@ -24,7 +24,7 @@ func TestSplice(t *testing.T) {
 					near, far := link.connect(t)
 					peer, user := pair(t)
 					half, canHalfClose := user.(duplex)
-					deadline := time.Now().Add(30 * time.Second)
+					deadline := time.Now().Add(patience)
 					far.SetDeadline(deadline)
 					user.SetDeadline(deadline)
 					up, down := pattern(1), pattern(2)
@@ -77,7 +77,7 @@ func TestSplice(t *testing.T) {
 					}
 					user.Close()
 					far.Close()
-					within(t, 10*time.Second, "Splice", func() {
+					within(t, "Splice", func() {
 						if err := <-spliced; err != nil {
 							t.Errorf("Splice: %v", err)
 						}
@@ -94,8 +94,8 @@ func TestSpliceHalfClosed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			near, far := clientLink(t, quietConfig(t, name)).connect(t)
 			peer, user := tcpPair(t)
-			far.SetDeadline(time.Now().Add(20 * time.Second))
-			user.SetDeadline(time.Now().Add(20 * time.Second))
+			far.SetDeadline(time.Now().Add(patience))
+			user.SetDeadline(time.Now().Add(patience))
 			up, down := pattern(1), pattern(2)
 			if _, err := up.write(near, 50_000, always(5000)); err != nil {
 				t.Fatal(err)
@@ -116,7 +116,7 @@ func TestSpliceHalfClosed(t *testing.T) {
 				t.Fatalf("%d bytes, %v", n, err)
 			}
 			user.Close()
-			within(t, 10*time.Second, "Splice", func() {
+			within(t, "Splice", func() {
 				if err := <-spliced; err != nil {
 					t.Errorf("Splice: %v", err)
 				}
@@ -133,7 +133,7 @@ func TestSpliceAfterEnd(t *testing.T) {
 			t.Run(kind+"/"+name, func(t *testing.T) {
 				near, far := clientLink(t, quietConfig(t, name)).connect(t)
 				peer, user := pair(t)
-				user.SetDeadline(time.Now().Add(20 * time.Second))
+				user.SetDeadline(time.Now().Add(patience))
 				down, size := pattern(9), int64(40_000)
 				if name == "evil_return_0_v1" {
 					size = 0
@@ -144,7 +144,7 @@ func TestSpliceAfterEnd(t *testing.T) {
 				far.Close()
 				near.CloseWrite()
 				// The module is done once it has read all there is.
-				for end := time.Now().Add(10 * time.Second); near.Stats().ToCaller < size; time.Sleep(time.Millisecond) {
+				for end := time.Now().Add(patience); near.Stats().ToCaller < size; time.Sleep(time.Millisecond) {
 					if time.Now().After(end) {
 						t.Fatalf("%+v", near.Stats())
 					}
@@ -159,7 +159,7 @@ func TestSpliceAfterEnd(t *testing.T) {
 					t.Errorf("%d bytes, %v", n, err)
 				}
 				user.Close()
-				within(t, 10*time.Second, "Splice", func() {
+				within(t, "Splice", func() {
 					if err := <-spliced; err != nil {
 						t.Errorf("Splice: %v", err)
 					}
@@ -175,14 +175,14 @@ func TestSpliceAbort(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			near, _ := clientLink(t, quietConfig(t, name)).connect(t)
 			peer, user := tcpPair(t)
-			user.SetDeadline(time.Now().Add(20 * time.Second))
+			user.SetDeadline(time.Now().Add(patience))
 			spliced := make(chan error, 1)
 			go func() { spliced <- near.Splice(peer) }()
 			if _, err := user.Write([]byte("something")); err != nil {
 				t.Fatal(err)
 			}
-			within(t, 5*time.Second, "Abort", func() { near.Abort() })
-			within(t, 5*time.Second, "Splice", func() { <-spliced })
+			within(t, "Abort", func() { near.Abort() })
+			within(t, "Splice", func() { <-spliced })
 			if _, err := pattern(0).check(user, -1, always(100)); errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("the peer's connection lives on: %v", err)
 			}

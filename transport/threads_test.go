@@ -27,7 +27,7 @@ func TestThreads(t *testing.T) {
 			cfg.MaxMemory = 256 << 10
 			cfg.MaxThreads = 8
 			near, _ := clientLink(t, cfg).connect(t)
-			near.SetDeadline(time.Now().Add(20 * time.Second))
+			near.SetDeadline(time.Now().Add(patience))
 			report, err := io.ReadAll(near)
 			if err != nil {
 				t.Error(err)
@@ -117,7 +117,7 @@ func TestThreadsCipher(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		within(t, 5*time.Second, "the end", func() { <-near.Done() })
+		within(t, "the end", func() { <-near.Done() })
 		if err := near.Err(); err != nil {
 			t.Error(err)
 		}
@@ -151,7 +151,7 @@ func TestThreadsEnd(t *testing.T) {
 					end = func(near Conn, _ duplex) { near.Abort() } // it takes no part in closing
 				}
 				end(near, far)
-				within(t, time.Second, "the end", func() { <-near.Done() })
+				within(t, "the end", func() { <-near.Done() })
 				far.Close()
 			}
 			waitForUsage(t, before)
@@ -180,7 +180,7 @@ func TestThreadsMany(t *testing.T) {
 		})
 	}
 	users.Wait()
-	within(t, 5*time.Second, "Close", func() { err = d.Close() })
+	within(t, "Close", func() { err = d.Close() })
 	if err != nil {
 		t.Error(err)
 	}
@@ -194,7 +194,7 @@ func TestThreadLimit(t *testing.T) {
 	cfg.MaxThreads = 1
 	near, far := clientLink(t, cfg).connect(t)
 	far.Close()
-	within(t, 5*time.Second, "the end", func() { <-near.Done() })
+	within(t, "the end", func() { <-near.Done() })
 	if err := near.Err(); !errors.Is(err, ErrLimit) {
 		t.Errorf("it ended with %v", err)
 	}

@@ -11,7 +11,7 @@ import (
 // awaitUsage waits for figures that ok accepts.
 func awaitUsage(t *testing.T, d interface{ Usage() Usage }, ok func(Usage) bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(d.Usage()); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); !ok(d.Usage()); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("the usage stays at %+v", d.Usage())
 		}
