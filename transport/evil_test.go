@@ -165,7 +165,7 @@ func TestEvil(t *testing.T) {
 // TestEvilComputes runs in a process of its own: a module that computes for ever
 // could bring the whole process to a halt, the test's own clock included.
 func TestEvilComputes(t *testing.T) {
-	if child, _ := inChild(t, 30*time.Second); !child {
+	if child, _ := inChild(t, patience); !child {
 		return
 	}
 	stop := witness(t)

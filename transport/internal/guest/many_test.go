@@ -24,7 +24,7 @@ func startMany(t *testing.T, l Limits) (m *Many, descriptors int) {
 	}
 	l.Memory, l.Instances = 64<<20, 1
 	m, err = StartMany(ctx, module, Options{
-		Role: Client, Host: echoHost, Limits: l, Drain: time.Second, DialTimeout: 20 * time.Second,
+		Role: Client, Host: echoHost, Limits: l, Drain: time.Minute, DialTimeout: time.Minute,
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -62,7 +62,7 @@ var echoHost = hostFuncs{dial: func() (net.Conn, error) {
 // awaitDescriptors waits until the instance has n descriptors.
 func (m *Many) awaitDescriptors(t *testing.T, what string, n int) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); len(m.fds.all()) != n; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); len(m.fds.all()) != n; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%s: the instance has %d descriptors, want %d", what, len(m.fds.all()), n)
 		}
@@ -112,7 +112,7 @@ func TestManyLeavesNothing(t *testing.T) {
 			test.end(c)
 			select {
 			case <-ended:
-			case <-time.After(20 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatalf("%q: it does not end", test.args)
 			}
 			for _, p := range c.Ports() {

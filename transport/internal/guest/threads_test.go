@@ -143,7 +143,7 @@ func TestFutex(t *testing.T) {
 			}
 			results <- i
 		}()
-		for end := time.Now().Add(5 * time.Second); f.waiters(at) <= i && time.Now().Before(end); {
+		for end := time.Now().Add(time.Minute); f.waiters(at) <= i && time.Now().Before(end); {
 			time.Sleep(time.Millisecond)
 		}
 	}

@@ -195,7 +195,7 @@ func TestLinger(t *testing.T) {
 			}
 			far.Close()
 		})
-		if !p.Linger(10*time.Second, nil) {
+		if !p.Linger(time.Minute, nil) {
 			t.Error("it says that not all has left")
 		}
 		p.Close()
