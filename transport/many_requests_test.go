@@ -268,3 +268,41 @@ func TestShared(t *testing.T) {
 		}
 	}
 }
+
+// TestRedial: a connection that the module has closed, and its peer as well, counts for
+// no limit any more.
+func TestRedial(t *testing.T) {
+	for _, name := range []string{"probe_redial_v0", "probe_redial_v1", faults + inOne} {
+		t.Run(name, func(t *testing.T) {
+			l := loopback(t)
+			last := make(chan duplex, 1)
+			go func() {
+				for range 100 {
+					c, err := l.AcceptTCP()
+					if err != nil {
+						return
+					}
+					c.Close()
+				}
+				if c, err := l.AcceptTCP(); err == nil {
+					last <- c
+				}
+			}()
+			cfg := testConfig(t, name)
+			cfg.MaxDescriptors = 6
+			var args Args
+			if name == faults+inOne {
+				args = fault("connect", "again")
+			}
+			near := dial(t, newDialer(t, cfg), l.Addr().String(), args)
+			far := <-last
+			defer far.Close()
+			if err := carries(near, far, "a line of text"); err != nil {
+				t.Error(err)
+			}
+			await(t, "the counts of what was carried", func() bool {
+				return near.Stats() == Stats{FromCaller: 14, ToCaller: 14, FromNetwork: 14, ToNetwork: 14}
+			})
+		})
+	}
+}

@@ -324,6 +324,34 @@ func awaitInstances(t testing.TB, m *Module, n int) {
 	}
 }
 
+// TestDoneCountsNoMore: when a connection is over, nothing of it counts.
+func TestDoneCountsNoMore(t *testing.T) {
+	address := echoServer(t)
+	for _, name := range []string{"plain" + inOne, "plain_v1"} {
+		cfg := quietConfig(t, name)
+		cfg.MaxInstances, cfg.MaxConns = 1, 1
+		d := newDialer(t, cfg)
+		for i := range 200 {
+			c := dial(t, d, address, nil)
+			if err := roundTrip(c, "hello"); err != nil {
+				t.Fatal(err)
+			}
+			if i%2 == 0 {
+				c.Abort()
+			} else {
+				c.Close()
+			}
+			<-c.Done()
+			if many, ok := d.(*RuntimeDialer); ok && many.InstanceStats().Connections != 0 {
+				t.Fatalf("after connection %d: %+v", i+1, many.InstanceStats())
+			}
+			if n := cfg.Module.Instances(); name == "plain_v1" && n != 0 {
+				t.Fatalf("after connection %d there are %d instances", i+1, n)
+			}
+		}
+	}
+}
+
 // TestCloseIdleDialer: an instance without connections goes at once, and one that
 // is being started is not used.
 func TestCloseIdleDialer(t *testing.T) {

@@ -193,7 +193,7 @@ func (p *pool) startMember(wait time.Duration) (*member, error) {
 		return nil, err
 	}
 	m := &member{in: in, own: newSession(p.cfg, n, p.ledger), done: make(chan struct{})}
-	in.Own.SetEnded(func(err error) { go m.own.finish(err) })
+	in.Own.SetEnded(func(err error) { go m.own.finish(err, func() {}) })
 	m.own.instance = in
 	m.own.use(in.Own, nil)
 	return m, nil
@@ -336,6 +336,5 @@ func (p *pool) caller(m *member, n *network, c *guest.Conn, callers func(*sessio
 
 // finish lets a session drain and frees its place.
 func (p *pool) finish(m *member, s *session, err error) {
-	s.finish(err)
-	p.release(m)
+	s.finish(err, func() { p.release(m) })
 }

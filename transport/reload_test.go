@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -28,11 +29,11 @@ func echoed(t *testing.T, c net.Conn, text string) {
 
 // reloadable runs f for shared instances and for one to each connection.
 func reloadable(t *testing.T, f func(t *testing.T, cfg func() Config)) {
-	for name, instances := range map[string]int{"shared": 1, "each": InstancePerConn} {
+	for name, module := range map[string]string{"shared": reference, "each": "plain_v1"} {
 		t.Run(name, func(t *testing.T) {
 			f(t, func() Config {
-				cfg := testConfig(t, "plain")
-				cfg.Module, cfg.Instances = private(t, "plain"), instances
+				cfg := testConfig(t, module)
+				cfg.Module = private(t, strings.TrimSuffix(module, inOne))
 				return cfg
 			})
 		})
@@ -59,6 +60,7 @@ func TestReloadDialer(t *testing.T) {
 			return c
 		}
 		old := dial()
+		one := d.Usage().Memory
 		if err := d.Reload(t.Context(), second); err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +72,7 @@ func TestReloadDialer(t *testing.T) {
 		echoed(t, fresh, "new")
 		awaitInstances(t, first.Module, 1)
 		awaitInstances(t, second.Module, 1)
-		if u := d.Usage(); u.Instances != 2 || u.Memory < 2<<20 {
+		if u := d.Usage(); u.Instances != 2 || one == 0 || u.Memory != 2*one {
 			t.Errorf("usage %+v, want that of two instances", u)
 		}
 		old.Close()
@@ -153,7 +155,7 @@ func TestReloadUnderDials(t *testing.T) {
 	reloadable(t, func(t *testing.T, config func() Config) {
 		echo := echoServer(t)
 		cfg := config()
-		next := make([]Config, 20)
+		next := make([]Config, 100)
 		for i := range next {
 			next[i] = config()
 		}

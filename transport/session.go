@@ -84,15 +84,16 @@ func start(ctx context.Context, cfg *Config, role Role, n *network, l *ledger) (
 	go func() {
 		err := in.Run()
 		l.note(wrap("carry", err))
-		s.finish(err)
+		s.finish(err, func() {})
 	}()
 	return s, nil
 }
 
 var errSetupTimeout = &Error{"set up", ErrLimit, errors.New("the module was not ready in time")}
 
-// finish lets what the module wrote leave, after its work has ended with err.
-func (s *session) finish(err error) {
+// finish lets what the module wrote leave, after its work has ended with err. Then
+// release frees its place.
+func (s *session) finish(err error, release func()) {
 	var (
 		result *guest.ResultError
 		fail   *guest.FailError
@@ -120,6 +121,7 @@ func (s *session) finish(err error) {
 	}
 	wg.Wait()
 	s.ledger.end(s)
+	release() // before anybody learns that the session is over
 	close(s.done)
 }
 

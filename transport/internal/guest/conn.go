@@ -49,7 +49,7 @@ type Conn struct {
 	peer     *stream.Port   // the network's, if the connection came from there
 	ports    []*stream.Port // the caller's and the network's
 	closed   []*stream.Port // those of ports that the module has closed
-	draining int            // those of them that are no longer in closed
+	draining []*stream.Port // those of ports that are no longer in closed
 	open     int            // descriptors that the module has, and dials under way
 	hostErr  error          // why the last dial failed; nil if it did not
 	told     errno          // what the module was told of that
@@ -237,7 +237,7 @@ func (c *Conn) reserve() error {
 		return ErrEnded
 	}
 	c.retireClosed()
-	if limit := c.many.o.Limits.Descriptors; c.open+len(c.closed)+c.draining >= limit {
+	if limit := c.many.o.Limits.Descriptors; c.open+len(c.closed)+len(c.draining) >= limit {
 		return &LimitError{"open descriptors of one connection", limit}
 	}
 	c.open++
@@ -319,16 +319,22 @@ func (c *Conn) released(p *stream.Port) {
 	}
 }
 
-// retireClosed drains and forgets the ports that the module has closed. The lock
-// is held.
+// retireClosed drains and forgets the ports that the module has closed. Those that
+// have nothing to drain are gone when it returns: they must not count any longer. The
+// lock is held.
 func (c *Conn) retireClosed() {
 	for _, p := range c.closed {
 		if p != c.caller { // that one is needed for the end
-			c.draining++
+			c.draining = append(c.draining, p)
 			go c.retire(p)
 		}
 	}
 	c.closed = slices.DeleteFunc(c.closed, func(p *stream.Port) bool { return p != c.caller })
+	for _, p := range slices.Clone(c.draining) {
+		if p.Drained() {
+			c.forget(p)
+		}
+	}
 }
 
 // retire drains and forgets a port, unless the connection ends before: then the
@@ -337,10 +343,18 @@ func (c *Conn) retire(p *stream.Port) {
 	p.Linger(c.many.o.Drain, c.dead)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.draining--
-	if c.state == over {
+	if c.state != over {
+		c.forget(p)
+	}
+}
+
+// forget closes a port that has been drained. The lock is held.
+func (c *Conn) forget(p *stream.Port) {
+	i := slices.Index(c.draining, p)
+	if i < 0 {
 		return
 	}
+	c.draining = slices.Delete(c.draining, i, i+1)
 	_ = p.Close() // nobody could use the error
 	c.past.add(p, false)
 	c.ports = slices.DeleteFunc(c.ports, func(q *stream.Port) bool { return p == q })

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -119,6 +120,13 @@ func (t *descriptors) renumber(from, to uint32) (replaced *descriptor, ok bool) 
 	t.taken(replaced)
 	t.low = min(t.low, int(from))
 	return replaced, true
+}
+
+// has reports whether a descriptor stands for the port.
+func (t *descriptors) has(p *stream.Port) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.ContainsFunc(t.slots, func(d *descriptor) bool { return d != nil && d.port == p })
 }
 
 // all returns what is in the table.

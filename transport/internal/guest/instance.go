@@ -85,6 +85,7 @@ type Instance struct {
 	portsMu sync.Mutex
 	ports   []*stream.Port // caller and network, in the order they came
 	dialing int            // connections that threads are about to add
+	past    Counts         // of ports that are gone
 
 	threads threads
 	life    context.Context // ends with Kill; bounds what the host does for the module
@@ -377,11 +378,29 @@ func (in *Instance) Ports() []*stream.Port {
 }
 
 // Counts returns what the instance's connection has moved.
-func (in *Instance) Counts() (n Counts) {
-	for _, p := range in.Ports() {
+func (in *Instance) Counts() Counts {
+	in.portsMu.Lock()
+	defer in.portsMu.Unlock()
+	n := in.past
+	for _, p := range in.ports {
 		n.add(p, p == in.caller)
 	}
 	return n
+}
+
+// forgetDrained closes the network connections that the module has closed, those that
+// have nothing to drain, and reports whether there were any. portsMu is held.
+func (in *Instance) forgetDrained() bool {
+	before := len(in.ports)
+	in.ports = slices.DeleteFunc(in.ports, func(p *stream.Port) bool {
+		if p == in.caller || in.fds.has(p) || !p.Drained() {
+			return false
+		}
+		_ = p.Close() // nobody could use the error
+		in.past.add(p, false)
+		return true
+	})
+	return len(in.ports) < before
 }
 
 // addPort gives a connection a descriptor.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"testing"
+	"time"
 
 	"waterproxy/transport/internal/stream"
 )
@@ -32,12 +33,32 @@ func TestTransferIsBounded(t *testing.T) {
 	}
 }
 
-// TestClosedConnectionsCount: a connection that the module has closed is still
-// there until it is drained, so closing must not make room for more.
+// TestClosedConnectionsCount: what the module has closed is the host's to drain, and
+// counts as long as its peer has not ended it.
 func TestClosedConnectionsCount(t *testing.T) {
 	c := newCall(t, stream.Posix)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var far []net.Conn
 	for range c.in.o.Limits.Descriptors {
-		fd, _ := c.connect(t)
+		near, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		peer, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		far = append(far, peer)
+		p := stream.NewPort(stream.Open(near), stream.Posix)
+		t.Cleanup(func() { p.Close() })
+		fd, err := c.in.addPort(p)
+		if err != nil {
+			t.Fatal(err)
+		}
 		if e := fdClose(c, []uint64{uint64(fd)}); e != eSuccess {
 			t.Fatalf("close: error %d", e)
 		}
@@ -49,6 +70,15 @@ func TestClosedConnectionsCount(t *testing.T) {
 	var limit *LimitError
 	if err := c.in.hostErr.Load(); err == nil || !errors.As(*err, &limit) || dialed > 0 {
 		t.Errorf("error %v after %d dials, want a LimitError and none", err, dialed)
+	}
+	for _, peer := range far {
+		peer.Close()
+	}
+	for end := time.Now().Add(time.Minute); dialed == 0 && time.Now().Before(end); { // the ends arrive
+		waterDialFixed(c, stack)
+	}
+	if dialed != 1 {
+		t.Errorf("%d dials when the peers have ended the connections, want 1", dialed)
 	}
 }
 

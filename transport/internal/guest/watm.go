@@ -71,7 +71,7 @@ func (c *call) roomForPort(stack []uint64) bool {
 		return false
 	}
 	c.in.portsMu.Lock()
-	room := len(c.in.ports)+c.in.dialing < c.in.o.Limits.Descriptors
+	room := len(c.in.ports)+c.in.dialing < c.in.o.Limits.Descriptors || c.in.forgetDrained()
 	if room {
 		c.in.dialing++
 	}

@@ -31,16 +31,13 @@ func (p *Port) Linger(patience time.Duration, cancel <-chan struct{}) bool {
 			return false
 		}
 	}
-	s := p.stream()
-	for range 2 {
-		if f, ok := s.(interface{ flushed() <-chan struct{} }); ok && !l.waitFor(f.flushed()) {
+	s, flushed := p.layers()
+	for _, f := range flushed {
+		if !l.waitFor(f) {
 			return false
 		}
-		if f, ok := s.(*spliced); ok {
-			s = f.Stream // and what is below it
-		}
 	}
-	if _, local = s.(*pipeStream); local || s.Datagram() {
+	if !hasPeer(s) {
 		return true
 	}
 	if l.timer == nil { // a peer took the caller's place meanwhile
@@ -59,6 +56,55 @@ func (p *Port) Linger(patience time.Duration, cancel <-chan struct{}) bool {
 		}
 	}
 	return true
+}
+
+// layers returns the stream below all others, and for each of them that hands on what
+// is written what is closed when it has.
+func (p *Port) layers() (lowest Stream, flushed []<-chan struct{}) {
+	lowest = p.stream()
+	for {
+		if f, ok := lowest.(interface{ flushed() <-chan struct{} }); ok {
+			flushed = append(flushed, f.flushed())
+		}
+		f, ok := lowest.(*spliced)
+		if !ok {
+			return lowest, flushed
+		}
+		lowest = f.Stream
+	}
+}
+
+// hasPeer reports whether somebody far away ends the other half of a stream.
+func hasPeer(s Stream) bool {
+	_, local := s.(*pipeStream)
+	return !local && !s.Datagram()
+}
+
+// Drained reports whether Linger would have nothing to wait for, on a port of which
+// both halves have been closed. Like Linger it discards what arrives.
+func (p *Port) Drained() bool {
+	p.mu.Lock()
+	finished := p.finished || p.closed
+	p.mu.Unlock()
+	if !finished {
+		return false
+	}
+	s, flushed := p.layers()
+	for _, f := range flushed {
+		if !isClosed(f) {
+			return false
+		}
+	}
+	if !hasPeer(s) {
+		return true
+	}
+	var waste [2 << 10]byte
+	for range 32 { // who sends more than that is not at the end
+		if _, err := s.Read([][]byte{waste[:]}); err != nil {
+			return err != ErrWouldBlock
+		}
+	}
+	return false
 }
 
 // Discard throws away what arrives until a time has come, the peer has ended its

@@ -136,6 +136,18 @@ func connect(ctx context.Context, r *watm.Request) (watm.Conn, error) {
 		}
 		first.Close()
 		return r.Connect(ctx)
+	case "again": // when the peer has ended it, and so 100 times
+		for range 100 {
+			conn, err := r.Connect(ctx)
+			if err != nil {
+				return nil, err
+			}
+			_, err = io.Copy(io.Discard, conn)
+			if err := errors.Join(err, conn.Close()); err != nil {
+				return nil, err
+			}
+		}
+		return r.Connect(ctx)
 	case "hoard", "spend":
 		for {
 			conn, err := r.Connect(ctx)
