@@ -6,6 +6,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"waterproxy/internal/program"
 )
 
 // goodCert is one that no bridge has.
@@ -34,7 +36,7 @@ func TestBadBridgeLine(t *testing.T) {
 		"obfs4 127.0.0.1:9 " + good + "\nobfs4 127.0.0.1:9 " + good: "more than one line",
 	} {
 		p := run(t, nil, "client", "-state", stateDir, "-socks", "127.0.0.1:0", line)
-		p.checkStatus(exitUsage)
+		p.checkStatus(program.ExitUsage)
 		if text := strings.Join(p.stderr.get(), "\n"); !strings.Contains(text, want) {
 			t.Errorf("%q: standard error has %q, want %q", line, text, want)
 		}
@@ -53,7 +55,7 @@ func TestGoodBridgeLine(t *testing.T) {
 		"shadowsocks 127.0.0.1:9 password=x",
 		"plain 127.0.0.1:9 unknown=1", "reverse 127.0.0.1:9", "mux 127.0.0.1:9 unknown=",
 	} {
-		p := command(t, "client", "-state", stateDir, "-socks", "127.0.0.1:0", line)
+		p := serve(t, "client", "-state", stateDir, "-socks", "127.0.0.1:0", line)
 		p.line(`^SOCKS5 proxy at (\S+)$`)
 	}
 }
@@ -66,7 +68,7 @@ func TestBadOptions(t *testing.T) {
 	} {
 		name, option, _ := strings.Cut(option, " ")
 		p := run(t, nil, "server", "-state", stateDir, "-transport", name, "-listen", "127.0.0.1:0", "-forward", "127.0.0.1:9", "-option", option)
-		p.checkStatus(exitFailure)
+		p.checkStatus(program.ExitFailure)
 		if text := strings.Join(p.stderr.get(), "\n"); !strings.Contains(text, want) || len(p.stdout.get()) > 0 {
 			t.Errorf("%s: it says %q and %q, want %q", option, text, p.stdout.get(), want)
 		}
@@ -94,7 +96,7 @@ func TestBadFlags(t *testing.T) {
 		{[]string{"check", "-modules", ".", "nowhere"}, "\"nowhere\" is no bridge line"},
 	} {
 		p := run(t, nil, test.args...)
-		p.checkStatus(exitUsage)
+		p.checkStatus(program.ExitUsage)
 		if text := strings.Join(p.stderr.get(), "\n"); !strings.Contains(text, test.want) {
 			t.Errorf("%q: standard error has %q, want %q", test.args, text, test.want)
 		}
@@ -102,7 +104,7 @@ func TestBadFlags(t *testing.T) {
 	p := start(t, clientVariables("plain"), "-drain", "-1s")
 	p.line(`^ENV-ERROR the plugin's command line: -drain: -1s is no time to wait; it is 0 or more, as 30s$`)
 	p.wait(patience)
-	p.checkStatus(exitUsage)
+	p.checkStatus(program.ExitUsage)
 }
 
 // `waterproxy check` says in words why a bridge cannot be used.
@@ -133,7 +135,7 @@ func TestCheckLine(t *testing.T) {
 		{append(module("t", "evil_trap_dial_v1"), "t", silent.Addr().String()), "but this side failed: "},
 	} {
 		p := run(t, nil, append([]string{"check"}, test.args...)...)
-		p.checkStatus(exitFailure)
+		p.checkStatus(program.ExitFailure)
 		if text := strings.Join(p.stderr.get(), "\n"); !strings.Contains(text, test.want) {
 			t.Errorf("%q: standard error has %q, want %q", test.args, text, test.want)
 		}
@@ -158,7 +160,7 @@ func TestCheckLineConnects(t *testing.T) {
 // and the log says what came, once, and then how often.
 func TestSOCKSPortGetsHTTP(t *testing.T) {
 	managed := launch(t, clientVariables("plain"))
-	standalone := command(t, "client", "-state", stateDir, "-socks", "127.0.0.1:0", "plain", deadAddress(t))
+	standalone := serve(t, "client", "-state", stateDir, "-socks", "127.0.0.1:0", "plain", deadAddress(t))
 	for _, test := range []struct {
 		p    *process
 		at   string

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"waterproxy/internal/program"
 )
 
 // What tor or its operator got wrong is told to tor in one line, after which tor
@@ -91,7 +93,7 @@ func TestPTSpec_3_2_1_Versions(t *testing.T) {
 		if said := strings.Join(p.ready(), "; "); said != "VERSION 1; CMETHODS DONE" {
 			t.Errorf("offered %s it said %q", list, said)
 		}
-		p.line(`^STATUS TYPE=version IMPLEMENTATION="waterproxy" VERSION="` + version + `"$`)
+		p.line(`^STATUS TYPE=version IMPLEMENTATION="waterproxy" VERSION="` + program.Version + `"$`)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"waterproxy/internal/program"
 	"waterproxy/transport/testmodules"
 )
 
@@ -155,7 +156,7 @@ func TestBadModuleFlags(t *testing.T) {
 		p.address("plain")
 		// Where the user types it, it is an error.
 		p = run(t, nil, "client", test.flag, test.value, "plain", "127.0.0.1:9")
-		p.checkStatus(exitUsage)
+		p.checkStatus(program.ExitUsage)
 		if text := strings.Join(p.stderr.get(), "\n"); !strings.Contains(text, test.want) {
 			t.Errorf("%s %s: standard error has %q", test.flag, test.value, text)
 		}
@@ -165,12 +166,12 @@ func TestBadModuleFlags(t *testing.T) {
 // The client and the server without tor use one transport, and no other is in its way.
 func TestStandaloneBadFiles(t *testing.T) {
 	dir, _ := badDirectory(t)
-	p := command(t, "client", "-state", stateDir, "-modules", dir, "-socks", "127.0.0.1:0", "good", "127.0.0.1:9")
+	p := serve(t, "client", "-state", stateDir, "-modules", dir, "-socks", "127.0.0.1:0", "good", "127.0.0.1:9")
 	p.line(`^SOCKS5 proxy at (\S+)$`)
-	p = command(t, "server", "-state", stateDir, "-modules", dir, "-transport", "good", "-listen", "127.0.0.1:0", "-forward", "127.0.0.1:9")
+	p = serve(t, "server", "-state", stateDir, "-modules", dir, "-transport", "good", "-listen", "127.0.0.1:0", "-forward", "127.0.0.1:9")
 	p.line(`good 127`)
 	p = run(t, nil, "client", "-state", stateDir, "-modules", dir, "-socks", "127.0.0.1:0", "fifo", "127.0.0.1:9")
-	p.checkStatus(exitFailure)
+	p.checkStatus(program.ExitFailure)
 	if text := strings.Join(p.stderr.get(), "\n"); !strings.Contains(text, badFiles["fifo"].want) {
 		t.Errorf("standard error has %q", text)
 	}
@@ -180,7 +181,7 @@ func TestStandaloneBadFiles(t *testing.T) {
 func TestCheckBadFiles(t *testing.T) {
 	dir, names := badDirectory(t)
 	p := run(t, nil, "check", dir)
-	p.checkStatus(exitFailure)
+	p.checkStatus(program.ExitFailure)
 	said := strings.Join(p.stderr.get(), "\n")
 	for _, name := range names {
 		if !strings.Contains(said, badFiles[name].want) {
@@ -207,7 +208,7 @@ func TestCheckBadFiles(t *testing.T) {
 		{"inspect", "device.wasm", "is a device"}, {"inspect", "folder.wasm", "is a directory"},
 	} {
 		p := run(t, nil, test.command, filepath.Join(dir, test.file))
-		p.checkStatus(exitFailure)
+		p.checkStatus(program.ExitFailure)
 		if text := strings.Join(p.stderr.get(), "\n"); !strings.Contains(text, test.want) {
 			t.Errorf("%s %s: %q", test.command, test.file, text)
 		}

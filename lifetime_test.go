@@ -169,23 +169,28 @@ func TestPTSpec_3_4_Parent(t *testing.T) {
 }
 
 // tor's log says of a process that crashed no more than its exit status. The next
-// one, which tor starts at once, says the rest.
+// one, which tor starts at once, says the rest; so does one that a user starts.
 func TestCrashIsReported(t *testing.T) {
 	dir := t.TempDir()
 	env := clientVariables("t").with(variables{"TOR_PT_STATE_LOCATION": dir})
+	crash := func(p *process) {
+		if err := p.cmd.Process.Signal(syscall.SIGQUIT); err != nil { // Go ends as after a panic
+			t.Fatal(err)
+		}
+		p.wait(patience)
+		if p.status() != 2 {
+			t.Errorf("exit status %d", p.status())
+		}
+	}
+	const report = "crashed before this start.*SIGQUIT"
 	crashing := start(t, env, module("t", "plain_v1")...)
 	crashing.address("t")
-	if err := crashing.cmd.Process.Signal(syscall.SIGQUIT); err != nil { // Go ends as after a panic
-		t.Fatal(err)
-	}
-	crashing.wait(patience)
-	if crashing.status() != 2 {
-		t.Errorf("exit status %d", crashing.status())
-	}
+	crash(crashing)
 	p := launch(t, env, module("t", "plain_v1")...)
 	p.address("t")
-	p.line(`^LOG SEVERITY=error MESSAGE=".*crashed before this start.*SIGQUIT`)
-	if text, err := os.ReadFile(filepath.Join(dir, lastCrashFile)); err != nil || !strings.Contains(string(text), "goroutine") {
+	p.line(`^LOG SEVERITY=error MESSAGE=".*` + report)
+	last := filepath.Join(dir, "crash-last.txt")
+	if text, err := os.ReadFile(last); err != nil || !strings.Contains(string(text), "goroutine") {
 		t.Errorf("the details are %d bytes, %v", len(text), err)
 	}
 	again := launch(t, env, module("t", "plain_v1")...)
@@ -195,6 +200,12 @@ func TestCrashIsReported(t *testing.T) {
 			t.Errorf("it is said a second time: %s", line)
 		}
 	}
+	byHand := append([]string{"client", "-state", dir, "-socks", "127.0.0.1:0"}, append(module("t", "plain_v1"), "t", "127.0.0.1:9")...)
+	crashing = start(t, nil, byHand...)
+	crashing.line(`^SOCKS5 proxy at`)
+	crash(crashing)
+	p = serve(t, byHand...)
+	p.stderr.await(t, report, p.exited)
 }
 
 // Unless tor says that it will, closing standard input means nothing.

@@ -19,7 +19,6 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		main()
-		panic("main returned")
 	}
 	os.Exit(runTests(m))
 }

@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"waterproxy/internal/program"
 )
 
 // noOwnCode has the program run as MemoryDenyWriteExecute= of systemd has it: a filter of
@@ -58,7 +60,7 @@ func TestNoOwnCode(t *testing.T) {
 	p.line(`^CMETHOD-ERROR plain .*` + want)
 	p.line(`^CMETHODS DONE$`)
 	p = run(t, variables{noOwnCode: "1"}, "client", "-state", state, "-socks", "127.0.0.1:0", "plain", "127.0.0.1:9")
-	p.checkStatus(exitFailure)
+	p.checkStatus(program.ExitFailure)
 	if text := strings.Join(p.stderr.get(), "\n"); !strings.Contains(text, want) || strings.Contains(text, "goroutine") {
 		t.Errorf("standard error has %q", text)
 	}

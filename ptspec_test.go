@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/nettest"
+
+	"waterproxy/internal/program"
 )
 
 // Tests of rules of the pluggable transport specification, version 1, that no other
@@ -64,7 +66,7 @@ func TestPTSpec_3_2_1_NothingElsewhere(t *testing.T) {
 			t.Errorf("files were made elsewhere: %q", left)
 		}
 	}
-	for _, file := range []string{"compiled", "started/kept-server.json", "modules/kept/key", crashFile} {
+	for _, file := range []string{"compiled", "started/kept-server.json", "modules/kept/key", "crash.txt"} {
 		if _, err := os.Stat(filepath.Join(stateDir, file)); err != nil {
 			t.Errorf("not in the state directory: %v", err)
 		}
@@ -218,7 +220,7 @@ func TestPTSpec_3_3_4_Log(t *testing.T) {
 // Status lines tell the version, and the fate of each connection without its address.
 func TestPTSpec_3_3_5_Status(t *testing.T) {
 	p := launch(t, clientVariables("t"), module("t", "plain_v1")...)
-	p.line(`^STATUS TYPE=version IMPLEMENTATION="waterproxy" VERSION="` + regexp.QuoteMeta(version) + `"$`)
+	p.line(`^STATUS TYPE=version IMPLEMENTATION="waterproxy" VERSION="` + regexp.QuoteMeta(program.Version) + `"$`)
 	echoThrough(t, p.address("t"))
 	p.line(`^STATUS TRANSPORT=t CONNECT=Success$`)
 	ask(t, p.address("t"), deadAddress(t), "")

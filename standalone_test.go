@@ -17,8 +17,8 @@ import (
 	"waterproxy/transport/testmodules"
 )
 
-// command runs a subcommand until the test ends.
-func command(t *testing.T, args ...string) *process {
+// serve runs a subcommand until the test ends.
+func serve(t *testing.T, args ...string) *process {
 	t.Helper()
 	p := start(t, nil, args...)
 	t.Cleanup(func() { p.cmd.Process.Signal(syscall.SIGTERM); p.wait(endTimeout) })
@@ -36,7 +36,7 @@ func behind(t *testing.T, page string) string {
 // bridge starts a standalone server and returns the line that it prints.
 func bridge(t *testing.T, args ...string) (p *process, line string) {
 	t.Helper()
-	p = command(t, append([]string{"server", "-state", stateDir, "-listen", "127.0.0.1:0"}, args...)...)
+	p = serve(t, append([]string{"server", "-state", stateDir, "-listen", "127.0.0.1:0"}, args...)...)
 	return p, p.line(`^Bridge \S+ \S+:\d+.*$`)[0]
 }
 
@@ -63,13 +63,13 @@ func TestStandalone(t *testing.T) {
 	module := module("t", "many_c")
 	_, line := bridge(t, append(module, "-transport", "t", "-forward", behind(t, page))...)
 	client := append([]string{"client", "-state", stateDir}, module...)
-	forward := command(t, append(client, "-forward", "127.0.0.1:0", line)...)
+	forward := serve(t, append(client, "-forward", "127.0.0.1:0", line)...)
 	at := forward.line(`^TCP forward at (\S+)$`)[1]
 	if got := fetch(t, &http.Transport{}, at); got != page {
 		t.Errorf("through the forward: %q", got)
 	}
 	// The line need not be quoted.
-	socks := command(t, append(append(client, "-socks", "127.0.0.1:0"), strings.Fields(line)...)...)
+	socks := serve(t, append(append(client, "-socks", "127.0.0.1:0"), strings.Fields(line)...)...)
 	at = socks.line(`^SOCKS5 proxy at (\S+)$`)[1]
 	for _, user := range []*url.Userinfo{nil, url.UserPassword("name", "password")} {
 		via := &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "socks5", Host: at, User: user})}
@@ -104,7 +104,7 @@ func TestStandaloneServerKeys(t *testing.T) {
 
 // The client answers with what became of a request.
 func TestStandaloneRefused(t *testing.T) {
-	p := command(t, "client", "-state", stateDir, "-socks", "127.0.0.1:0", "-log-addresses", "plain", deadAddress(t))
+	p := serve(t, "client", "-state", stateDir, "-socks", "127.0.0.1:0", "-log-addresses", "plain", deadAddress(t))
 	at := p.line(`^SOCKS5 proxy at (\S+)$`)[1]
 	d, err := proxy.SOCKS5("tcp", at, nil, proxy.Direct)
 	if err != nil {
@@ -125,7 +125,7 @@ func TestStandaloneSignals(t *testing.T) {
 	_, line := bridge(t, "-transport", "plain", "-forward", backend.Addr().String())
 	for name, limit := range map[string]string{"one": "1h", "two": "1h", "limit": "1s"} {
 		t.Run(name, func(t *testing.T) {
-			p := command(t, "client", "-state", stateDir, "-forward", "127.0.0.1:0", "-drain", limit, line)
+			p := serve(t, "client", "-state", stateDir, "-forward", "127.0.0.1:0", "-drain", limit, line)
 			at := p.line(`^TCP forward at (\S+)$`)[1]
 			near := dial(t, at)
 			far := accept(t, backend)
@@ -158,7 +158,7 @@ func TestStandaloneReload(t *testing.T) {
 	dir := t.TempDir()
 	wasm := testmodules.Load(t, "plain_v1")
 	install(t, filepath.Join(dir, "t.wasm"), wasm)
-	p := command(t, "client", "-state", t.TempDir(), "-modules", dir, "-forward", "127.0.0.1:0", "-log", "file", "t", deadAddress(t))
+	p := serve(t, "client", "-state", t.TempDir(), "-modules", dir, "-forward", "127.0.0.1:0", "-log", "file", "t", deadAddress(t))
 	p.line(`^TCP forward`)
 	install(t, filepath.Join(dir, "t.wasm"), moduleVersion(wasm, 1))
 	p.hangUp()

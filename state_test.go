@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"waterproxy/internal/program"
 	"waterproxy/transport/testmodules"
 )
 
@@ -241,7 +242,7 @@ func TestStateWithoutHome(t *testing.T) {
 			}
 			refused := o.start(t, env, "", append(serve, "-transport", "kept")...)
 			refused.wait(patience)
-			refused.checkStatus(exitFailure)
+			refused.checkStatus(program.ExitFailure)
 			said := refused.stderr.get()
 			if last := said[len(said)-1]; !strings.Contains(last, "-state DIR") {
 				t.Errorf("it says %q", last)
@@ -376,6 +377,7 @@ func awaitFile(t *testing.T, pattern string, exited <-chan struct{}) {
 
 // What is in the place of the file for a crash is not read, written or waited for.
 func TestStateCrashFile(t *testing.T) {
+	const maxCrash = 1 << 20
 	precious := filepath.Join(t.TempDir(), "precious")
 	for name, place := range map[string]func(file string) error{
 		"a FIFO":  func(file string) error { return syscall.Mkfifo(file, 0o600) },
@@ -387,7 +389,7 @@ func TestStateCrashFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			dir := t.TempDir()
-			file := filepath.Join(dir, crashFile)
+			file := filepath.Join(dir, "crash.txt")
 			if err := place(file); err != nil {
 				t.Fatal(err)
 			}
@@ -399,7 +401,7 @@ func TestStateCrashFile(t *testing.T) {
 			if text, err := os.ReadFile(precious); string(text) != "content" {
 				t.Errorf("what a link led to is %q, %v", text, err)
 			}
-			if info, err := os.Stat(filepath.Join(dir, lastCrashFile)); err == nil && info.Size() > maxCrash {
+			if info, err := os.Stat(filepath.Join(dir, "crash-last.txt")); err == nil && info.Size() > maxCrash {
 				t.Errorf("%d bytes of a crash were kept", info.Size())
 			}
 		})

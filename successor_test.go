@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"waterproxy/internal/program"
 )
 
 // shortDir returns a directory whose path leaves room for a socket's name.
@@ -59,7 +61,7 @@ func TestMetricsInUse(t *testing.T) {
 	figures(t, "tcp", address)
 
 	// The managed proxy is now the one before.
-	client := command(t, append(append([]string{"client", "-state", stateDir, "-socks", "127.0.0.1:0", "-metrics", address},
+	client := serve(t, append(append([]string{"client", "-state", stateDir, "-socks", "127.0.0.1:0", "-metrics", address},
 		module("t", "plain_v1")...), "t "+deadAddress(t))...)
 	client.stderr.await(t, "metrics cannot be served yet", client.exited)
 	client.line(`^SOCKS5 proxy at`)
@@ -76,7 +78,7 @@ func TestMetricsMalformed(t *testing.T) {
 		p.address("t")
 		p.line(`^LOG SEVERITY=error MESSAGE=".*going on without metrics.*-metrics:`)
 		s := run(t, nil, append([]string{"client", "-metrics", address, "-socks", "127.0.0.1:0"}, append(module("t", "plain_v1"), "t "+deadAddress(t))...)...)
-		s.checkStatus(exitUsage)
+		s.checkStatus(program.ExitUsage)
 		if said := strings.Join(s.stderr.get(), "\n"); !strings.HasPrefix(said, "waterproxy: -metrics: ") || len(s.stdout.get()) > 0 {
 			t.Errorf("%s: %s", address, said)
 		}

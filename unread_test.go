@@ -362,7 +362,7 @@ func TestLogIsFIFO(t *testing.T) {
 	if err := unix.Mkfifo(filepath.Join(dir, "log"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := command(t, "client", "-state", dir, "-log", "log", "-socks", "127.0.0.1:0", "plain", "127.0.0.1:1")
+	p := serve(t, "client", "-state", dir, "-log", "log", "-socks", "127.0.0.1:0", "plain", "127.0.0.1:1")
 	p.stderr.await(t, "level=WARN msg=\"the log goes to standard error\" error=\"-log: .*log is not a regular file\"", p.exited)
 	p = launch(t, clientVariables("t").with(variables{"TOR_PT_STATE_LOCATION": dir}), append(module("t", "plain_v1"), "-log", "log")...)
 	p.line("^LOG SEVERITY=warning .*log is not a regular file")

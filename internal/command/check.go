@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -30,7 +30,7 @@ func checkCommand() *ffcli.Command {
 		LongHelp: "DIR is one for the flag -modules; FILE is a .wasm or .toml file. See docs/modules.md.\n" +
 			"To a bridge it connects once, as `waterproxy client` would, with the same flags for\nmodules. See docs/standalone.md.",
 		FlagSet: fs,
-		Exec: func(ctx context.Context, args []string) error {
+		Exec: interruptible(func(ctx context.Context, args []string) error {
 			switch isLine := !exist(args) && bridgeline.IsLine(strings.Join(args, " ")); {
 			case len(args) == 0:
 				return checkUsage("it takes the names of directories or files, or a bridge line")
@@ -46,7 +46,7 @@ func checkCommand() *ffcli.Command {
 				errs = append(errs, check(ctx, os.Stdout, name))
 			}
 			return reported(errors.Join(errs...))
-		},
+		}),
 	}
 }
 
@@ -61,7 +61,7 @@ func reported(err error) error {
 		return err
 	}
 	fmt.Fprintln(os.Stderr, err)
-	return errTold
+	return errReported
 }
 
 // exist reports whether there is a file, or a directory, of each of the names.

@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"bytes"
@@ -22,9 +22,20 @@ const (
 // maxCrash is how many bytes of a crash are kept.
 const maxCrash = 1 << 20
 
-// reportCrash says in the log why the process before this one crashed, if it did, and
-// sees to it that the same can be said of this one. tor starts a process that ended
-// again, so that is when its operator learns it. The directory is private.
+// reportCrash logs why the process before this one crashed, if it did, and has Go's
+// runtime write the same about this one. tor starts a process that ended again, so that
+// is when its operator learns it.
+func (s *Service) reportCrash() {
+	dir := s.Catalog.CacheDir()
+	if dir == "" {
+		return
+	}
+	if err := reportCrash(dir, s.Log); err != nil {
+		s.Log.Warn("a crash would not be reported", "error", err)
+	}
+}
+
+// reportCrash does that with the files in a private directory.
 func reportCrash(dir string, log *slog.Logger) error {
 	f, err := openCrash(filepath.Join(dir, crashFile))
 	if err != nil {

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -44,7 +44,7 @@ func demoCommand() *ffcli.Command {
 		ShortUsage: "waterproxy demo [flags]",
 		ShortHelp:  "fetch a file through a private Tor network on this machine, by a transport",
 		FlagSet:    fs,
-		Exec: func(ctx context.Context, args []string) error {
+		Exec: interruptible(func(ctx context.Context, args []string) error {
 			if len(args) > 0 {
 				return fmt.Errorf("demo takes no arguments, only flags; got %q", args[0])
 			}
@@ -67,6 +67,6 @@ func demoCommand() *ffcli.Command {
 				return errInterrupted
 			}
 			return err
-		},
+		}),
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"waterproxy/client"
 	"waterproxy/internal/bridgeline"
 	"waterproxy/internal/ptlog"
+	"waterproxy/internal/service"
 	"waterproxy/transport"
 )
 
@@ -21,7 +22,7 @@ func clientCommand() *ffcli.Command {
 	var socks, forward string
 	fs.StringVar(&socks, "socks", "", "serve SOCKS5 at `ADDRESS` (default 127.0.0.1:1080, unless there is -forward)")
 	fs.StringVar(&forward, "forward", "", "send what comes to `ADDRESS` to the bridge as it is")
-	s.flags(fs)
+	s.register(fs)
 	return &ffcli.Command{
 		Name:       "client",
 		ShortUsage: "waterproxy client [flags] BRIDGE-LINE",
@@ -29,7 +30,7 @@ func clientCommand() *ffcli.Command {
 		LongHelp: "The bridge line is one as in torrc, in quotes or not; `waterproxy server` prints it.\n" +
 			"Where connections go from the bridge is set there. See docs/standalone.md.",
 		FlagSet: fs,
-		Exec: func(ctx context.Context, args []string) error {
+		Exec: func(_ context.Context, args []string) error {
 			line, err := bridgeline.Parse(strings.Join(args, " "))
 			if err != nil {
 				fmt.Fprintln(os.Stderr, "waterproxy client:", err)
@@ -50,7 +51,9 @@ func clientCommand() *ffcli.Command {
 				fmt.Fprintf(os.Stderr, "waterproxy client: %s: %v\n", map[bool]string{true: "-socks", false: "-forward"}[local.SOCKS], err)
 				return errUsage
 			}
-			err = s.run(ctx, func(ctx context.Context) (listener, error) { return s.startClient(ctx, local) })
+			err = s.run(func(ctx context.Context, on *service.Service) (service.Runner, error) {
+				return startClient(ctx, on, local)
+			})
 			if refused, ok := errors.AsType[*transport.ArgsError](err); ok {
 				fmt.Fprintf(os.Stderr, "waterproxy client: %s: %v\n", line.Transport, refused)
 				return errUsage
@@ -60,15 +63,16 @@ func clientCommand() *ffcli.Command {
 	}
 }
 
-func (s *standalone) startClient(ctx context.Context, local client.Local) (*client.Proxy, error) {
-	if err := s.catalog.Find(local.Bridge.Transport); err != nil {
+// startClient starts the client of a bridge, and prints where it listens.
+func startClient(ctx context.Context, on *service.Service, local client.Local) (*client.Proxy, error) {
+	if err := on.Catalog.Find(local.Bridge.Transport); err != nil {
 		return nil, err
 	}
-	p, err := client.ListenLocal(ctx, local, s.log, s.meter)
+	p, err := client.ListenLocal(ctx, local, on.Log, on.Meter)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.loaded.Start(ctx, local.Bridge.Transport, nil, p); err != nil {
+	if err := on.Loaded.Start(ctx, local.Bridge.Transport, nil, p); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", local.Bridge.Transport, err), p.Close())
 	}
 	p.Serve(nil)

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -22,13 +22,13 @@ func inspectCommand() *ffcli.Command {
 		ShortUsage: "waterproxy inspect FILE.wasm",
 		ShortHelp:  "print what a transport module offers and wants, or why it can't run",
 		FlagSet:    newFlagSet("waterproxy inspect"),
-		Exec: func(_ context.Context, args []string) error {
+		Exec: interruptible(func(_ context.Context, args []string) error {
 			if len(args) != 1 {
 				fmt.Fprintln(os.Stderr, "waterproxy inspect takes the name of one module file")
 				return errUsage
 			}
 			return inspect(os.Stdout, args[0])
-		},
+		}),
 	}
 }
 

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -27,7 +27,7 @@ func statusCommand() *ffcli.Command {
 		ShortHelp:  "show what a running waterproxy carries",
 		LongHelp:   "ADDRESS is that of its flag -metrics: unix:PATH or HOST:PORT.",
 		FlagSet:    fs,
-		Exec: func(ctx context.Context, args []string) error {
+		Exec: interruptible(func(ctx context.Context, args []string) error {
 			if *interval <= 0 {
 				fmt.Fprintf(os.Stderr, "waterproxy status: -interval: %v is no time from one look to the next; it is more than 0, as 1s\n", *interval)
 				return errUsage
@@ -45,7 +45,7 @@ func statusCommand() *ffcli.Command {
 				return err
 			}
 			return watchStatus(ctx, os.Stdout, args[0], *interval, screenRows())
-		},
+		}),
 	}
 }
 

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -9,11 +9,9 @@ import (
 
 	"github.com/peterbourgon/ff/v3/ffcli"
 
+	"waterproxy/internal/program"
 	"waterproxy/modules"
 )
-
-// version is that of the next or present release; see CHANGELOG.md.
-const version = "0.1.0"
 
 func versionCommand() *ffcli.Command {
 	return &ffcli.Command{
@@ -25,7 +23,7 @@ func versionCommand() *ffcli.Command {
 }
 
 func printVersion() error {
-	fmt.Printf("waterproxy %s (%s, %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	fmt.Printf("waterproxy %s (%s, %s/%s)\n", program.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, dep := range info.Deps {
 			switch dep.Path {

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"waterproxy/internal/bridgeline"
 	"waterproxy/internal/ptlog"
+	"waterproxy/internal/service"
 	"waterproxy/server"
 	"waterproxy/transport"
 )
@@ -38,19 +39,19 @@ func serverCommand() *ffcli.Command {
 		o.args[key] = append(o.args[key], value)
 		return nil
 	})
-	s.flags(fs)
+	s.register(fs)
 	return &ffcli.Command{
 		Name:       "server",
 		ShortUsage: "waterproxy server -transport NAME -listen ADDRESS -forward ADDRESS [flags]",
 		ShortHelp:  "accept connections of clients and pass them on, without tor",
 		LongHelp:   "It prints the bridge line to give to clients. See docs/standalone.md.",
 		FlagSet:    fs,
-		Exec: func(ctx context.Context, args []string) error {
+		Exec: func(_ context.Context, args []string) error {
 			if err := o.check(args); err != nil {
 				fmt.Fprintln(os.Stderr, "waterproxy server:", err)
 				return errUsage
 			}
-			return s.run(ctx, func(ctx context.Context) (listener, error) { return s.startServer(ctx, o) })
+			return s.run(func(ctx context.Context, on *service.Service) (service.Runner, error) { return startServer(ctx, on, o) })
 		},
 	}
 }
@@ -75,8 +76,9 @@ func (o *serverOptions) check(args []string) error {
 	return err
 }
 
-func (s *standalone) startServer(ctx context.Context, o serverOptions) (*server.Listener, error) {
-	if err := s.catalog.Find(o.transport); err != nil {
+// startServer starts a transport of a bridge, and prints the bridge line.
+func startServer(ctx context.Context, on *service.Service, o serverOptions) (*server.Listener, error) {
+	if err := on.Catalog.Find(o.transport); err != nil {
 		return nil, err
 	}
 	addr, err := net.ResolveTCPAddr("tcp", o.listen)
@@ -85,19 +87,19 @@ func (s *standalone) startServer(ctx context.Context, o serverOptions) (*server.
 	}
 	// Without a place for its keys, a module would ask for other ones in the bridge
 	// line at each start.
-	s.catalog.KeepState(o.transport)
+	on.Catalog.KeepState(o.transport)
 	adjust := func(cfg *transport.Config) { cfg.Args = o.args }
-	l, err := server.Listen(ctx, o.transport, addr, server.Forward(o.forward), s.log, s.meter)
+	l, err := server.Listen(ctx, o.transport, addr, server.Forward(o.forward), on.Log, on.Meter)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.loaded.Start(ctx, o.transport, adjust, l); err != nil {
+	if err := on.Loaded.Start(ctx, o.transport, adjust, l); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", o.transport, err), l.Close())
 	}
 	l.Serve()
 	if l.Args() != nil {
-		if err := s.catalog.StateError(o.transport); err != nil {
-			s.log.Warn("the bridge line may be another at the next start: the module cannot keep anything", "transport", o.transport, "error", err)
+		if err := on.Catalog.StateError(o.transport); err != nil {
+			on.Log.Warn("the bridge line may be another at the next start: the module cannot keep anything", "transport", o.transport, "error", err)
 		}
 	}
 	if o.public == "" {

@@ -1,0 +1,69 @@
+package managed
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+
+	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
+
+	"waterproxy/client"
+	"waterproxy/internal/ptlog"
+	"waterproxy/internal/service"
+	"waterproxy/transport"
+)
+
+// startClient starts a SOCKS5 proxy for each transport that tor asks for and the catalog
+// has (pt-spec 3.3.2, 3.5). Other names are ignored (3.2.2).
+func (p *plugin) startClient(ctx context.Context) ([]service.Runner, error) {
+	// goptlib does not understand all that tor writes into this variable, and then
+	// fails without a line.
+	upstream := os.Getenv("TOR_PT_PROXY")
+	if err := os.Unsetenv("TOR_PT_PROXY"); err != nil {
+		ptlog.EnvError("TOR_PT_PROXY: %v", err)
+		return nil, err
+	}
+	info, err := pt.ClientSetup(nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.useSources(); err != nil {
+		return nil, err
+	}
+	if err := p.useProxy(upstream); err != nil {
+		return nil, err
+	}
+	names := slices.DeleteFunc(info.MethodNames, func(name string) bool { return !p.Catalog.Has(name) })
+	var running []service.Runner
+	for name, result := range startConcurrently(names, func(name string) (*client.Proxy, error) { return p.startProxy(ctx, name) }) {
+		proxy, err := result()
+		if err != nil {
+			_ = pt.CmethodError(name, oneLine(err)) // its error is the line it printed
+			continue
+		}
+		running = append(running, proxy)
+		pt.Cmethod(name, "socks5", proxy.Addr())
+	}
+	pt.CmethodsDone()
+	return running, nil
+}
+
+// startProxy starts a client's transport. One that has started before is loaded with
+// its first connection.
+func (p *plugin) startProxy(ctx context.Context, name string) (*client.Proxy, error) {
+	proxy, err := client.Listen(ctx, name, p.Log, p.Meter)
+	if err != nil {
+		return nil, err
+	}
+	target := &remembered{proxy, p, name, transport.RoleClient, nil, func() transport.Args { return nil }}
+	if _, ok := p.Catalog.Started(name, transport.RoleClient, nil); ok {
+		proxy.Serve(p.Loaded.StartLater(name, p.adjust(nil), target))
+		return proxy, nil
+	}
+	if err := p.Loaded.Start(ctx, name, p.adjust(nil), target); err != nil {
+		return nil, errors.Join(err, proxy.Close())
+	}
+	proxy.Serve(nil)
+	return proxy, nil
+}

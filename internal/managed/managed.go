@@ -1,0 +1,133 @@
+// Package managed is the managed proxy: what tor starts as ClientTransportPlugin or
+// ServerTransportPlugin, does what tor asks for in the environment, and answers on
+// standard output (pluggable transport specification version 1, "pt-spec").
+package managed
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"strings"
+	"sync"
+
+	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
+
+	"waterproxy/internal/outbound"
+	"waterproxy/internal/program"
+	"waterproxy/internal/ptlog"
+	"waterproxy/internal/reload"
+	"waterproxy/internal/service"
+	"waterproxy/transport"
+)
+
+// plugin is the process as tor started it.
+type plugin struct {
+	*service.Service
+	outbound outbound.Dialer
+}
+
+// StartedByTor reports whether any of the variables is set by which tor configures a
+// managed proxy (pt-spec 3.2).
+func StartedByTor() bool {
+	for _, v := range os.Environ() {
+		if strings.HasPrefix(v, "TOR_PT_") {
+			return true
+		}
+	}
+	return false
+}
+
+// Main serves what tor asks for until tor asks for the end, and returns the exit status.
+// args are the flags that the operator gave in torrc. Errors are reported to tor.
+func Main(args []string) int {
+	ptlog.QueueOutput()
+	o, err := parse(args)
+	if err != nil {
+		ptlog.EnvError("the plugin's command line: %v", err)
+		return program.ExitUsage
+	}
+	// pt-spec 3.3.3: a proxy may say who it is before it is done.
+	pt.ReportVersion("waterproxy", program.Version)
+	p := &plugin{Service: service.Open(o)}
+	p.watchTor()
+	start := p.startServer
+	if _, ok := os.LookupEnv("TOR_PT_CLIENT_TRANSPORTS"); ok {
+		start = p.startClient
+	}
+	if err := p.Run(start); err != nil {
+		return program.ExitFailure // the line with the reason has been printed
+	}
+	return 0
+}
+
+// parse reads the flags, and where tor keeps state.
+func parse(args []string) (*service.Options, error) {
+	o := &service.Options{ToTor: true}
+	fs := flag.NewFlagSet("waterproxy", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	o.Register(fs)
+	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	if fs.NArg() > 0 {
+		return nil, fmt.Errorf("%q is no flag; tor's variables are set, so this is not a place for subcommands", fs.Arg(0))
+	}
+	o.Catalog.StateDir = os.Getenv("TOR_PT_STATE_LOCATION")
+	o.Catalog.StateFlag = "DataDirectory in torrc (TOR_PT_STATE_LOCATION)"
+	return o, o.Check()
+}
+
+// startConcurrently starts everything at once, so that nothing waits for a module that
+// is slow to compile or to start, and yields the results in the order of items.
+func startConcurrently[I, T any](items []I, start func(I) (T, error)) iter.Seq2[I, func() (T, error)] {
+	results := make([]func() (T, error), len(items))
+	for i, item := range items {
+		results[i] = sync.OnceValues(func() (T, error) { return start(item) })
+		go results[i]()
+	}
+	return func(yield func(I, func() (T, error)) bool) {
+		for i, item := range items {
+			if !yield(item, results[i]) {
+				return
+			}
+		}
+	}
+}
+
+// adjust completes the configuration of a transport: the arguments of a server, and
+// the way to whatever its module connects to.
+func (p *plugin) adjust(args transport.Args) func(*transport.Config) {
+	return func(cfg *transport.Config) {
+		cfg.Args = args
+		cfg.Dial = p.outbound.DialContext
+		cfg.DialNames = p.outbound.Proxy != nil
+	}
+}
+
+// remembered is a transport of which the catalog learns that it has started.
+type remembered struct {
+	reload.Target
+	plugin    *plugin
+	name      string
+	role      transport.Role
+	args      transport.Args
+	published func() transport.Args
+}
+
+func (r *remembered) Reload(ctx context.Context, cfg transport.Config) error {
+	if err := r.Target.Reload(ctx, cfg); err != nil {
+		return err
+	}
+	r.plugin.Catalog.Remember(r.name, r.role, r.args, r.published())
+	return nil
+}
+
+// oneLine turns an error into text for a line to tor. A module's stack trace
+// stays out.
+func oneLine(err error) string {
+	first, _, _ := strings.Cut(err.Error(), "\n")
+	return ptlog.Printable(first)
+}

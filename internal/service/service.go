@@ -1,0 +1,162 @@
+// Package service is the life of a process that serves connections, whether tor started
+// it or a user: state directory, log, crash report, metrics, signals, reload and drain.
+package service
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"waterproxy/internal/catalog"
+	"waterproxy/internal/meter"
+	"waterproxy/internal/reload"
+)
+
+// Service is a process that serves connections.
+type Service struct {
+	// Catalog has the transports to start. Its state directory has been made.
+	Catalog *catalog.Catalog
+	// Loaded loads those that have been started again when they change.
+	Loaded *reload.Set
+	Log    *slog.Logger
+	Meter  *meter.Meter
+
+	options     *Options
+	end         *ending
+	hangUps     chan os.Signal
+	stopMetrics func()
+}
+
+// Runner is a transport that serves connections.
+type Runner interface {
+	// Close stops it from taking new connections.
+	Close() error
+	// Wait returns when the last connection has ended.
+	Wait()
+}
+
+// Open prepares what every serving process has, in the order that each part needs those
+// before it. What cannot be had is logged as a warning, and costs the transports that
+// need it. From then on signals do not end the process but the Service; the caller has
+// to call Run, which frees everything.
+func Open(o *Options) *Service {
+	s := &Service{Catalog: &o.Catalog, Meter: meter.New(), options: o, stopMetrics: func() {}}
+	s.Catalog.MakeState()
+	s.Log = o.openLog()
+	s.Catalog.Log = s.Log
+	s.catchSignals()
+	s.reportCrash()
+	if o.metrics != "" {
+		stop, err := s.Meter.Serve(o.metrics, s.Log)
+		if err != nil { // users do without metrics, not without transports
+			s.Log.Error("going on without metrics", "error", err)
+		} else {
+			s.stopMetrics = stop
+		}
+	}
+	for _, err := range append(s.Catalog.CheckFlags(), s.Catalog.CheckDir()...) {
+		s.Log.Warn("something is wrong that costs no other transport", "error", err)
+	}
+	s.Loaded = reload.New(s.Catalog, s.Log)
+	return s
+}
+
+// catchSignals keeps signals from ending the process. SIGHUP has no effect until the
+// transports have started.
+func (s *Service) catchSignals() {
+	s.end = watchEnd(s.Log)
+	s.hangUps = make(chan os.Signal, 1)
+	signal.Notify(s.hangUps, syscall.SIGHUP)
+}
+
+// EndNow makes Run return without waiting for connections. why is for the log. It may be
+// called at any time, more than once, and from any goroutine.
+func (s *Service) EndNow(why string) { s.end.setNow(why) }
+
+// Ended is done when Run is not to wait for connections any more, or has returned.
+func (s *Service) Ended() context.Context { return s.end.now }
+
+// Run starts transports and serves connections until a signal, or EndNow, asks for the
+// end and the connections have ended, or until the operator's limit for that. The context
+// of start ends when nothing new is to begin. The error is that of start; without one,
+// start has returned what is to be closed. It may be called once.
+func (s *Service) Run(start func(context.Context) ([]Runner, error)) error {
+	defer s.close()
+	type result struct {
+		running []Runner
+		err     error
+	}
+	started := make(chan result, 1)
+	go func() {
+		running, err := start(s.end.asked)
+		started <- result{running, err}
+	}()
+	select {
+	case r := <-started:
+		if r.err != nil {
+			return r.err
+		}
+		defer s.options.logging.Flush()
+		s.keepLoaded()
+		s.drain(r.running)
+	case <-s.end.now.Done(): // compiling a module cannot be interrupted
+	}
+	return nil
+}
+
+func (s *Service) close() {
+	signal.Stop(s.hangUps)
+	s.end.stop()
+	s.stopMetrics()
+}
+
+// watchInterval is how often files are looked at for changes.
+const watchInterval = time.Second
+
+// keepLoaded loads modules again at SIGHUP, and with -watch when their files change,
+// until the end is asked for.
+func (s *Service) keepLoaded() {
+	ctx := s.end.asked
+	if s.options.watch {
+		go s.Loaded.Watch(ctx, watchInterval)
+	}
+	for {
+		select {
+		case <-s.hangUps:
+			s.Loaded.Reload(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// drain stops listening and waits for the connections to end, until the operator's limit
+// or EndNow.
+func (s *Service) drain(running []Runner) {
+	for _, r := range running {
+		if err := r.Close(); err != nil {
+			s.Log.Warn("cannot stop listening", "error", err)
+		}
+	}
+	over := make(chan struct{})
+	go func() {
+		var all sync.WaitGroup
+		for _, r := range running {
+			all.Go(r.Wait)
+		}
+		all.Wait()
+		close(over)
+	}()
+	limit := time.NewTimer(s.options.drainLimit)
+	defer limit.Stop()
+	select {
+	case <-over:
+	case <-s.end.now.Done():
+	case <-limit.C:
+		s.Log.Info("ending with connections left", "limit", s.options.drainLimit)
+	}
+}
