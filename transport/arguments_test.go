@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"waterproxy/internal/control"
+	"waterproxy/internal/records"
 )
 
 // describe writes arguments as the module faults does when it tells them.
@@ -78,7 +78,7 @@ func TestLongArguments(t *testing.T) {
 	cfg := testConfig(t, faults+inOne)
 	d, address := manyDialer(t, cfg), echoServer(t)
 	args := fault("tell", "arguments", "x", "")
-	room := control.MaxOpen - len(control.Target("tcp", address)) - len(args.String())
+	room := records.MaxOpen - len(records.Target("tcp", address)) - len(args.String())
 	args["x"][0] = strings.Repeat("y", room)
 	if got, want := readLine(t, dial(t, d, address, args)), describe(args); got != want {
 		t.Errorf("%d bytes arrived as %d", len(args.String()), len(got))

@@ -14,7 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"waterproxy/internal/control"
+	"waterproxy/internal/ptargs"
+	"waterproxy/internal/records"
 	"waterproxy/transport/internal/guest"
 )
 
@@ -183,7 +184,7 @@ func (c Config) prepare(check func(Role) error, roles ...Role) (Config, error) {
 func (c *Config) options(r Role, n *network) (guest.Options, error) {
 	o := guest.Options{
 		Role: r, Host: n, Config: c.ModuleConfig, Logger: c.Logger,
-		Args: c.Args.String(), Target: control.Target(n.network, n.address),
+		Args: c.Args.String(), Target: records.Target(n.network, n.address),
 		Limits: guest.Limits{
 			Memory: cmp.Or(c.MaxMemory, DefaultMaxMemory), Descriptors: c.MaxDescriptors, Threads: c.MaxThreads,
 			Instances: c.MaxInstances, Conns: c.MaxConns,
@@ -230,7 +231,7 @@ func (c Config) Probe(ctx context.Context, r Role) (Args, error) {
 
 // parsePublished reads what a module has published.
 func parsePublished(text string) (Args, error) {
-	args, err := control.ParseArgs(text)
+	args, err := ptargs.Parse(text)
 	if err != nil {
 		return nil, &Error{"start module", ErrModule, fmt.Errorf("it published malformed arguments: %w", err)}
 	}

@@ -3,7 +3,7 @@ package transport
 import (
 	"context"
 
-	"waterproxy/internal/control"
+	"waterproxy/internal/ptargs"
 )
 
 // Args are the arguments of a connection (in a bridge line) or of a server
@@ -11,7 +11,7 @@ import (
 // have several values.
 type Args map[string][]string
 
-func (a Args) String() string { return control.FormatArgs(a) }
+func (a Args) String() string { return ptargs.Format(a) }
 
 // Dialer dials connections that modules carry. It is safe for concurrent use.
 type Dialer interface {

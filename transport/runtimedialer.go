@@ -3,7 +3,7 @@ package transport
 import (
 	"context"
 
-	"waterproxy/internal/control"
+	"waterproxy/internal/records"
 	"waterproxy/transport/internal/guest"
 )
 
@@ -70,7 +70,7 @@ func (d *RuntimeDialer) dial(ctx context.Context, net, address string, args Args
 		net, address = "", ""
 	}
 	n := &network{cfg: &d.cfg, network: net, address: address}
-	o := guest.ConnOptions{Target: control.Target(net, address), Args: args.String()}
+	o := guest.ConnOptions{Target: records.Target(net, address), Args: args.String()}
 	s, err := d.open(ctx, n, o, (*guest.Conn).Open, nil)
 	if err != nil {
 		d.refuse()

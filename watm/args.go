@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"waterproxy/internal/control"
+	"waterproxy/internal/ptargs"
 )
 
 // Args are the arguments of a connection or of a server (pt-spec 3.5 and 3.2.3).
@@ -31,4 +31,4 @@ func (a Args) CheckOnce(names ...string) error {
 }
 
 // String writes the arguments as a bridge line has them.
-func (a Args) String() string { return control.FormatArgs(a) }
+func (a Args) String() string { return ptargs.Format(a) }

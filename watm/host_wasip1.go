@@ -8,7 +8,7 @@ import (
 	"strings"
 	"syscall"
 
-	"waterproxy/internal/control"
+	"waterproxy/internal/ptargs"
 )
 
 // Where the host leaves what it has to say, and reads what the module has
@@ -73,7 +73,7 @@ func reason(err error) string {
 
 // environment is what Start gets.
 func environment(server bool) (*Env, error) {
-	args, err := control.ParseArgs(note(argsFile))
+	args, err := ptargs.Parse(note(argsFile))
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"syscall"
 
-	"waterproxy/internal/control"
+	"waterproxy/internal/records"
 )
 
 // An instance that carries many connections: see docs/abi.md.
@@ -33,7 +33,7 @@ type instance struct {
 	mu       sync.Mutex
 	conns    map[int32]*eventConn            // by descriptor
 	tasks    map[uint32]*task                // by connection
-	requests map[uint32]func(control.Record) // those that the host has not answered
+	requests map[uint32]func(records.Record) // those that the host has not answered
 	last     uint32                          // request
 }
 
@@ -56,32 +56,32 @@ func runMany(fd int32, server bool) int32 {
 	tuneCollector()
 	in := &instance{
 		fd: fd, conns: map[int32]*eventConn{}, tasks: map[uint32]*task{},
-		requests: map[uint32]func(control.Record){},
+		requests: map[uint32]func(records.Record){},
 	}
-	records, err := fileConn(fd)
+	descriptor, err := fileConn(fd)
 	if err != nil {
 		return fail(err)
 	}
 	if _, dials := transport.(Dialer); !dials && !server {
-		in.send(control.Record{Kind: control.Connect})
+		in.send(records.Record{Kind: records.Connect})
 	}
 	if keepOpen > 0 {
-		in.send(control.Record{Kind: control.Hold, Value: int32(min(keepOpen.Milliseconds(), math.MaxInt32))})
+		in.send(records.Record{Kind: records.Hold, Value: int32(min(keepOpen.Milliseconds(), math.MaxInt32))})
 	}
-	raw, err := records.(syscall.Conn).SyscallConn()
+	raw, err := descriptor.(syscall.Conn).SyscallConn()
 	if err != nil {
 		return fail(err)
 	}
-	buf := make([]byte, 4*control.MaxRecord)
+	buf := make([]byte, 4*records.MaxRecord)
 	for {
 		n, err := waitAndRead(raw, buf)
 		for rest := buf[:n]; len(rest) > 0; {
-			var r control.Record
+			var r records.Record
 			var perr error
-			if r, rest, perr = control.Parse(rest); perr != nil {
+			if r, rest, perr = records.Parse(rest); perr != nil {
 				return fail(perr)
 			}
-			if r.Kind == control.End {
+			if r.Kind == records.End {
 				return 0
 			}
 			in.handle(r)
@@ -113,21 +113,21 @@ func waitAndRead(raw syscall.RawConn, buf []byte) (n int, err error) {
 	return max(n, 0), readError(n, err)
 }
 
-func (in *instance) handle(r control.Record) {
+func (in *instance) handle(r records.Record) {
 	switch r.Kind {
-	case control.Readable, control.Writable:
+	case records.Readable, records.Writable:
 		in.mu.Lock()
 		c := in.conns[r.Value]
 		in.mu.Unlock()
 		switch {
 		case c == nil: // it has been closed
-		case r.Kind == control.Readable:
+		case r.Kind == records.Readable:
 			c.in.signal()
 		default:
 			c.out.signal()
 		}
-	case control.Open:
-		target, args := control.SplitOpenPayload(r.Payload)
+	case records.Open:
+		target, args := records.SplitOpenPayload(r.Payload)
 		t, ctx := in.begin(r.ID)
 		caller := in.adopt(t, r.Value)
 		var conn *eventConn // to the target, if it is made already
@@ -135,11 +135,11 @@ func (in *instance) handle(r control.Record) {
 			conn = in.adopt(t, int32(r.Request))
 		}
 		go in.client(ctx, t, caller, conn, target, args)
-	case control.Incoming:
+	case records.Incoming:
 		t, ctx := in.begin(r.ID)
 		conn := in.adopt(t, r.Value)
 		go in.server(ctx, t, conn)
-	case control.Dialed, control.Caller:
+	case records.Dialed, records.Caller:
 		in.mu.Lock()
 		answer := in.requests[r.Request]
 		delete(in.requests, r.Request)
@@ -147,11 +147,11 @@ func (in *instance) handle(r control.Record) {
 		if answer != nil {
 			answer(r)
 		}
-	case control.Close:
+	case records.Close:
 		if t := in.task(r.ID); t != nil {
 			t.finish()
 		}
-	case control.Abort:
+	case records.Abort:
 		if t := in.task(r.ID); t != nil {
 			t.abort()
 		}
@@ -200,7 +200,7 @@ func (in *instance) forget(fd int32) {
 
 // send gives the host a record, which takes it at once. An error is a fault of the
 // SDK or of the host, or of a transport that dials a name which is too long.
-func (in *instance) send(r control.Record) error {
+func (in *instance) send(r records.Record) error {
 	in.writing.Lock()
 	defer in.writing.Unlock()
 	_, err := syscall.Write(int(in.fd), r.Append(nil))
@@ -211,7 +211,7 @@ func (in *instance) send(r control.Record) error {
 }
 
 // ask sends a request; answer is called with its answer, and must not block.
-func (in *instance) ask(r control.Record, answer func(control.Record)) {
+func (in *instance) ask(r records.Record, answer func(records.Record)) {
 	in.mu.Lock()
 	in.last++
 	r.Request = in.last
@@ -221,7 +221,7 @@ func (in *instance) ask(r control.Record, answer func(control.Record)) {
 		in.mu.Lock()
 		delete(in.requests, r.Request)
 		in.mu.Unlock()
-		answer(control.Record{ID: r.ID, Value: -errno(err)})
+		answer(records.Record{ID: r.ID, Value: -errno(err)})
 	}
 }
 
@@ -258,7 +258,7 @@ func (in *instance) end(t *task, err error) {
 	over := t.over
 	t.mu.Unlock()
 	if err != nil && !over {
-		in.send(control.Record{Kind: control.Fail, ID: t.id, Value: errno(err), Payload: []byte(reason(err))})
+		in.send(records.Record{Kind: records.Fail, ID: t.id, Value: errno(err), Payload: []byte(reason(err))})
 	}
 	t.abort()
 	in.mu.Lock()
@@ -288,7 +288,7 @@ func (in *instance) client(ctx context.Context, t *task, caller, conn *eventConn
 		in.end(t, err)
 		return
 	}
-	in.send(control.Record{Kind: control.Ready, ID: t.id})
+	in.send(records.Record{Kind: records.Ready, ID: t.id})
 	in.carry(t, caller, wire, nil)
 }
 
@@ -316,10 +316,10 @@ func (in *instance) carry(t *task, caller Conn, wire net.Conn, ended func()) {
 
 // dial asks the host for a connection.
 func (in *instance) dial(ctx context.Context, t *task, target string, shared bool) (Conn, error) {
-	r := control.Record{Kind: control.Dial, ID: t.id, Payload: []byte(target)}
+	r := records.Record{Kind: records.Dial, ID: t.id, Payload: []byte(target)}
 	owner := t
 	if shared {
-		r.Flags, owner = control.Shared, nil
+		r.Flags, owner = records.Shared, nil
 	}
 	type result struct {
 		conn *eventConn
@@ -328,7 +328,7 @@ func (in *instance) dial(ctx context.Context, t *task, target string, shared boo
 	done := make(chan result, 1)
 	var mu sync.Mutex
 	gone := false
-	in.ask(r, func(r control.Record) {
+	in.ask(r, func(r records.Record) {
 		if r.Value < 0 {
 			done <- result{err: syscall.Errno(-r.Value)}
 			return
@@ -395,13 +395,13 @@ func (in *instance) caller(t *task, flags uint16) (*eventConn, *task, error) {
 		err    error
 	}
 	done := make(chan result, 1)
-	in.ask(control.Record{Kind: control.Accept, Flags: flags, ID: t.id}, func(r control.Record) {
+	in.ask(records.Record{Kind: records.Accept, Flags: flags, ID: t.id}, func(r records.Record) {
 		if r.Value < 0 {
 			done <- result{err: syscall.Errno(-r.Value)}
 			return
 		}
 		of := t
-		if flags&control.Shared != 0 {
+		if flags&records.Shared != 0 {
 			of, _ = in.begin(r.ID)
 		}
 		done <- result{caller: in.adopt(of, r.Value), task: of}
@@ -415,7 +415,7 @@ func (in *instance) caller(t *task, flags uint16) (*eventConn, *task, error) {
 func (in *instance) accept(ctx context.Context, t *task, a Acceptor, conn Conn) error {
 	var carried sync.WaitGroup
 	err := a.Accept(ctx, conn, func(wire net.Conn) error {
-		caller, own, err := in.caller(t, control.Shared)
+		caller, own, err := in.caller(t, records.Shared)
 		if err != nil {
 			return errors.Join(err, wire.Close())
 		}

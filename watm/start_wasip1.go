@@ -4,7 +4,8 @@ import (
 	"errors"
 	_ "unsafe" // for linkname
 
-	"waterproxy/internal/control"
+	"waterproxy/internal/ptargs"
+	"waterproxy/internal/records"
 )
 
 // main_main is the author's main function. A reactor's is not run by itself.
@@ -57,7 +58,7 @@ func start(server bool) int32 {
 
 // newRequest is for the methods that dial.
 func newRequest(target, args string) (*Request, error) {
-	a, err := control.ParseArgs(args)
+	a, err := ptargs.Parse(args)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +66,7 @@ func newRequest(target, args string) (*Request, error) {
 		return nil, err
 	}
 	r := &Request{Args: a}
-	r.Network, r.Address = control.SplitTarget(target)
+	r.Network, r.Address = records.SplitTarget(target)
 	return r, nil
 }
 

@@ -47,7 +47,7 @@ import (
 	"net"
 	"time"
 
-	"waterproxy/internal/control"
+	"waterproxy/internal/records"
 )
 
 // Conn is a connection that the host has made: a net.Conn that can be closed one
@@ -137,7 +137,7 @@ type Request struct {
 // request was made by Shared.
 func NewRequest(args Args, network, address string, dial func(ctx context.Context, network, address string, shared bool) (Conn, error)) *Request {
 	return &Request{Args: args, Network: network, Address: address, dial: func(ctx context.Context, target string, shared bool) (Conn, error) {
-		network, address := control.SplitTarget(target)
+		network, address := records.SplitTarget(target)
 		return dial(ctx, network, address, shared)
 	}}
 }

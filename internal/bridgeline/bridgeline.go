@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"waterproxy/internal/ptargs"
 	"waterproxy/transport"
 )
 
@@ -24,10 +25,7 @@ type Line struct {
 	Args        transport.Args
 }
 
-var (
-	transportName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	fingerprint   = regexp.MustCompile(`^\$?[0-9A-Fa-f]{40}$`)
-)
+var fingerprint = regexp.MustCompile(`^\$?[0-9A-Fa-f]{40}$`)
 
 // form is what every error says is expected.
 const form = "a bridge line is TRANSPORT ADDRESS:PORT [FINGERPRINT] [KEY=VALUE ...]"
@@ -45,7 +43,7 @@ func Parse(s string) (Line, error) {
 	switch {
 	case len(fields) > 0 && isAddress(fields[0]):
 		return Line{}, fmt.Errorf("%s is an address, so the line names no transport: it is one of tor's own, for which tor needs no waterproxy; %s", quoted(fields[0]), form)
-	case len(fields) > 0 && !transportName.MatchString(fields[0]):
+	case len(fields) > 0 && ptargs.CheckName(fields[0]) != nil:
 		return Line{}, fmt.Errorf("%s is no transport's name; %s", quoted(fields[0]), form)
 	case len(fields) < 2:
 		return Line{}, errors.New(form)
@@ -89,7 +87,7 @@ func cutKeyword(fields []string) (rest []string, found bool) {
 	switch first := fields[0][len(keyword):]; {
 	case first == "" || first == ":":
 		return fields[1:], true
-	case first[0] == ':' && transportName.MatchString(first[1:]):
+	case first[0] == ':' && ptargs.CheckName(first[1:]) == nil:
 		return append([]string{first[1:]}, fields[1:]...), true
 	}
 	return fields, false
@@ -104,7 +102,7 @@ func IsLine(s string) bool {
 	}
 	fields, found := cutKeyword(fields)
 	return found || slices.ContainsFunc(fields[:min(len(fields), 2)], isAddress) ||
-		len(fields) > 1 && transportName.MatchString(fields[0]) && strings.Contains(strings.Join(fields[1:], " "), "=")
+		len(fields) > 1 && ptargs.CheckName(fields[0]) == nil && strings.Contains(strings.Join(fields[1:], " "), "=")
 }
 
 // isAddress reports whether a word is an address, with a port or not.

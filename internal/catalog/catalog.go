@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"waterproxy/internal/ptargs"
 	"waterproxy/modules"
 	"waterproxy/transport"
 )
@@ -134,17 +135,10 @@ func add[V any](m *map[string]V, name string, value V) error {
 	return nil
 }
 
-// checkName tells whether tor would take the name: it must be a C identifier
-// (pt-spec 3.1).
+// checkName returns an error that quotes a name that tor would not take.
 func checkName(name string) error {
-	for i, r := range name {
-		letter := r == '_' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
-		if !letter && (i == 0 || r < '0' || r > '9') {
-			return fmt.Errorf("%q is no transport name: letters, digits and _ only, and no digit first", name)
-		}
-	}
-	if name == "" {
-		return errors.New("a transport's name is empty")
+	if err := ptargs.CheckName(name); err != nil {
+		return fmt.Errorf("%q is no transport name: %w", name, err)
 	}
 	return nil
 }

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"waterproxy/internal/control"
+	"waterproxy/internal/records"
 	"waterproxy/transport/internal/stream"
 )
 
@@ -83,13 +83,13 @@ func newPort(s stream.Stream) *stream.Port { return stream.NewPort(s, stream.Pos
 // Open hands an outgoing connection to the module and waits until it is ready.
 // After an error nothing is left of it.
 func (c *Conn) Open(ctx context.Context) error {
-	payload := control.OpenPayload(c.o.Target, c.o.Args)
-	if len(c.o.Target)+len(c.o.Args) > control.MaxOpen {
+	payload := records.OpenPayload(c.o.Target, c.o.Args)
+	if len(c.o.Target)+len(c.o.Args) > records.MaxOpen {
 		c.endLife()
-		return &LimitError{"bytes of arguments", control.MaxOpen}
+		return &LimitError{"bytes of arguments", records.MaxOpen}
 	}
-	return c.begin(ctx, func() (r control.Record, err error) {
-		r = control.Record{Kind: control.Open, Payload: payload}
+	return c.begin(ctx, func() (r records.Record, err error) {
+		r = records.Record{Kind: records.Open, Payload: payload}
 		if c.many.connects.Load() && c.o.Target != "" {
 			dialing, cancel := context.WithCancel(ctx)
 			defer cancel()
@@ -113,7 +113,7 @@ func (c *Conn) Open(ctx context.Context) error {
 // until its set-up has succeeded. After an error nothing is left of it, and after
 // ErrEnded nothing has been accepted.
 func (c *Conn) Incoming(ctx context.Context) error {
-	return c.begin(ctx, func() (r control.Record, err error) {
+	return c.begin(ctx, func() (r records.Record, err error) {
 		conn, err := c.o.Host.Accept(ctx)
 		if err != nil {
 			return r, err
@@ -123,13 +123,13 @@ func (c *Conn) Incoming(ctx context.Context) error {
 		c.peer = peer
 		c.mu.Unlock()
 		fd, err := c.attach(peer, false)
-		return control.Record{Kind: control.Incoming, Value: fd}, err
+		return records.Record{Kind: records.Incoming, Value: fd}, err
 	})
 }
 
 // begin announces the connection with the record that prepare makes, and waits for
 // the result of its set-up.
-func (c *Conn) begin(ctx context.Context, prepare func() (control.Record, error)) error {
+func (c *Conn) begin(ctx context.Context, prepare func() (records.Record, error)) error {
 	if err := c.many.admit(c); err != nil {
 		c.endLife()
 		return err
@@ -191,7 +191,7 @@ func (c *Conn) endLocked(cause error, tell bool) {
 	close(c.dead)
 	c.endLife()
 	if tell {
-		c.many.queue.push(control.Record{Kind: control.Abort, ID: c.id})
+		c.many.queue.push(records.Record{Kind: records.Abort, ID: c.id})
 	}
 	if was == up {
 		c.o.Ended(cause)
@@ -213,7 +213,7 @@ func (c *Conn) endLocked(cause error, tell bool) {
 
 // blame says why the module gave the connection up: what the host knows, if that
 // is what the module was told, or else the module's words.
-func (c *Conn) blame(r control.Record) error {
+func (c *Conn) blame(r records.Record) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.hostErr != nil && int32(c.told) == r.Value {
@@ -400,7 +400,7 @@ func (c *Conn) Counts() Counts {
 // Finish asks the module to end the connection once what the caller wrote has
 // reached the network. It does not wait; Kill is what follows if it does not end.
 func (c *Conn) Finish() {
-	c.many.queue.push(control.Record{Kind: control.Close, ID: c.id})
+	c.many.queue.push(records.Record{Kind: records.Close, ID: c.id})
 }
 
 // Kill ends the connection at once.

@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"time"
 
-	"waterproxy/internal/control"
+	"waterproxy/internal/records"
 	"waterproxy/transport/internal/stream"
 )
 
@@ -18,7 +18,7 @@ import (
 // A module that does not read is of no use to anybody any more: after patience, or
 // when maxUnread bytes wait for it, it is given up.
 type controlQueue struct {
-	handle   func(control.Record) error // what the module is told; nil if all is well
+	handle   func(records.Record) error // what the module is told; nil if all is well
 	giveUp   func(why string)
 	patience time.Duration
 
@@ -37,7 +37,7 @@ const maxUnread = 16 << 20
 var _ stream.Stream = (*controlQueue)(nil)
 
 // push queues a record for the module.
-func (q *controlQueue) push(r control.Record) {
+func (q *controlQueue) push(r records.Record) {
 	q.mu.Lock()
 	if !q.ended {
 		if q.read > len(q.records)/2 { // what has been read must not pile up
@@ -125,7 +125,7 @@ func (q *controlQueue) Read(bufs [][]byte) (n int, err error) {
 	}
 	whole := 0
 	for whole < len(pending) {
-		next := control.Size(pending[whole:])
+		next := records.Size(pending[whole:])
 		if whole+next > room {
 			break
 		}
@@ -159,7 +159,7 @@ func (q *controlQueue) Write(bufs [][]byte) (int, error) {
 		}
 	}
 	for rest := message; len(rest) > 0; {
-		r, next, err := control.Parse(rest)
+		r, next, err := records.Parse(rest)
 		if err != nil {
 			return 0, syscall.EINVAL
 		}

@@ -9,19 +9,19 @@ import (
 	"testing/synctest"
 	"time"
 
-	"waterproxy/internal/control"
+	"waterproxy/internal/records"
 	"waterproxy/transport/internal/stream"
 )
 
 // readRecords reads once, with a buffer for size bytes.
-func readRecords(t *testing.T, q *controlQueue, size int) (rs []control.Record, err error) {
+func readRecords(t *testing.T, q *controlQueue, size int) (rs []records.Record, err error) {
 	t.Helper()
 	buf := make([]byte, size)
 	n, err := q.Read([][]byte{buf[:size/2], buf[size/2:]})
 	for rest := buf[:n]; len(rest) > 0; {
-		var r control.Record
+		var r records.Record
 		var perr error
-		if r, rest, perr = control.Parse(rest); perr != nil {
+		if r, rest, perr = records.Parse(rest); perr != nil {
 			t.Fatalf("a read of %d bytes ends within a record", n)
 		}
 		rs = append(rs, r)
@@ -39,9 +39,9 @@ func TestControlQueueReads(t *testing.T) {
 	if q.Await(stream.In, wake) {
 		t.Error("an empty queue is ready")
 	}
-	const records = 1000
-	for i := range uint32(records) {
-		q.push(control.Record{Kind: control.Open, ID: i, Payload: bytes.Repeat([]byte{'x'}, int(i%50))})
+	const count = 1000
+	for i := range uint32(count) {
+		q.push(records.Record{Kind: records.Open, ID: i, Payload: bytes.Repeat([]byte{'x'}, int(i%50))})
 	}
 	select {
 	case <-wake:
@@ -52,7 +52,7 @@ func TestControlQueueReads(t *testing.T) {
 		t.Errorf("a buffer in which no record fits: %v", err)
 	}
 	var next uint32
-	for size := 70; next < records; size += 13 {
+	for size := 70; next < count; size += 13 {
 		rs, err := readRecords(t, q, size)
 		if err != nil {
 			t.Fatal(err)
@@ -64,7 +64,7 @@ func TestControlQueueReads(t *testing.T) {
 			next++
 		}
 	}
-	q.push(control.Record{Kind: control.End})
+	q.push(records.Record{Kind: records.End})
 	q.end()
 	if rs, err := readRecords(t, q, 4096); len(rs) != 1 || err != nil {
 		t.Errorf("before the end: %v, %v", rs, err)
@@ -79,14 +79,14 @@ func TestControlQueueReads(t *testing.T) {
 func TestControlQueueWrites(t *testing.T) {
 	var got []uint32
 	refused := errors.New("refused")
-	q := &controlQueue{handle: func(r control.Record) error {
+	q := &controlQueue{handle: func(r records.Record) error {
 		if r.ID == 99 {
 			return refused
 		}
 		got = append(got, r.ID)
 		return nil
 	}}
-	record := func(id uint32) []byte { return control.Record{Kind: control.Ready, ID: id}.Append(nil) }
+	record := func(id uint32) []byte { return records.Record{Kind: records.Ready, ID: id}.Append(nil) }
 	for _, test := range []struct {
 		bufs [][]byte
 		err  error
@@ -114,9 +114,9 @@ func TestControlQueuePatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		given := make(chan string, 10)
 		q := &controlQueue{giveUp: func(why string) { given <- why }, patience: 10 * time.Second}
-		q.push(control.Record{Kind: control.Open})
+		q.push(records.Record{Kind: records.Open})
 		for range 10 { // late, and never all
-			q.push(control.Record{Kind: control.Open})
+			q.push(records.Record{Kind: records.Open})
 			time.Sleep(q.patience - time.Second)
 			if rs, err := readRecords(t, q, 39); len(rs) != 1 || err != nil {
 				t.Fatal(rs, err)
@@ -129,7 +129,7 @@ func TestControlQueuePatience(t *testing.T) {
 		if len(given) > 0 {
 			t.Errorf("a module that reads is given up: it %s", <-given)
 		}
-		q.push(control.Record{Kind: control.Open})
+		q.push(records.Record{Kind: records.Open})
 		time.Sleep(q.patience - time.Second)
 		if len(given) > 0 {
 			t.Error("it was given up too soon")
@@ -145,14 +145,14 @@ func TestControlQueuePatience(t *testing.T) {
 func TestControlQueueUnread(t *testing.T) {
 	given := 0
 	q := &controlQueue{giveUp: func(string) { given++ }}
-	payload := make([]byte, control.MaxOpen)
+	payload := make([]byte, records.MaxOpen)
 	for range 2 * maxUnread / len(payload) {
-		q.push(control.Record{Kind: control.Open, Payload: payload})
+		q.push(records.Record{Kind: records.Open, Payload: payload})
 	}
 	if given != 1 {
 		t.Errorf("given up %d times", given)
 	}
-	if n := len(q.records); n > maxUnread+control.MaxRecord {
+	if n := len(q.records); n > maxUnread+records.MaxRecord {
 		t.Errorf("%d bytes wait", n)
 	}
 }

@@ -48,7 +48,7 @@ type Options struct {
 	State  *os.Root // the module's state directory; nil for none
 	// StateFiles are all that there is of State for the module; nil is no limit.
 	StateFiles []string
-	Args       string // of the server, or of the client's one connection; see internal/control
+	Args       string // of the server, or of the client's one connection; see ptargs.Format
 	Target     string // what DialFixed dials, for the module to know
 	Limits     Limits
 	Caller     stream.Stream // nil in the relay role, and for many connections

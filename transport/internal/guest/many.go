@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"waterproxy/internal/control"
+	"waterproxy/internal/records"
 	"waterproxy/transport/internal/stream"
 )
 
@@ -23,7 +23,7 @@ type Many struct {
 	queue controlQueue
 	// connects: the module wants connections to be made before it hears of them.
 	connects atomic.Bool
-	hold     atomic.Int32 // milliseconds; see control.Hold
+	hold     atomic.Int32 // milliseconds; see records.Hold
 
 	mu     sync.Mutex
 	conns  map[uint32]*Conn
@@ -98,7 +98,7 @@ func (m *Many) Stop() {
 	m.mu.Lock()
 	m.ending = true
 	m.mu.Unlock()
-	m.queue.push(control.Record{Kind: control.End})
+	m.queue.push(records.Record{Kind: records.End})
 	m.queue.end()
 }
 
@@ -163,33 +163,33 @@ func (m *Many) conn(id uint32) *Conn {
 
 // handle carries out what the module asks for. It runs in a host call and does
 // not block. Records about connections that have ended meanwhile are normal.
-func (m *Many) handle(r control.Record) error {
+func (m *Many) handle(r records.Record) error {
 	c := m.conn(r.ID)
 	switch r.Kind {
-	case control.Ready:
+	case records.Ready:
 		if c != nil && c.Caller() != nil { // an incoming one is ready with its caller
 			c.ready()
 			runtime.Gosched() // who waits for it need not wait for what the module does next
 		}
-	case control.Fail:
+	case records.Fail:
 		if c != nil && c != m.Own {
 			c.end(c.blame(r), false)
 		}
-	case control.Dial:
+	case records.Dial:
 		if c == nil {
-			m.answer(control.Dialed, r, -int32(eCanceled))
+			m.answer(records.Dialed, r, -int32(eCanceled))
 			break
 		}
 		m.dial(c, r)
-	case control.Accept:
+	case records.Accept:
 		if c == nil || c == m.Own {
-			m.answer(control.Caller, r, -int32(eCanceled))
+			m.answer(records.Caller, r, -int32(eCanceled))
 			break
 		}
 		m.accept(c, r)
-	case control.Connect:
+	case records.Connect:
 		m.connects.Store(true)
-	case control.Hold:
+	case records.Hold:
 		m.hold.Store(max(r.Value, 0))
 	default:
 		return syscall.EINVAL
@@ -197,14 +197,14 @@ func (m *Many) handle(r control.Record) error {
 	return nil
 }
 
-func (m *Many) answer(k control.Kind, r control.Record, value int32) {
-	m.queue.push(control.Record{Kind: k, ID: r.ID, Request: r.Request, Value: value})
+func (m *Many) answer(k records.Kind, r records.Record, value int32) {
+	m.queue.push(records.Record{Kind: k, ID: r.ID, Request: r.Request, Value: value})
 }
 
 // dial connects for c in the background.
-func (m *Many) dial(c *Conn, r control.Record) {
+func (m *Many) dial(c *Conn, r records.Record) {
 	owner, timeout := c, time.Duration(0)
-	if r.Flags&control.Shared != 0 {
+	if r.Flags&records.Shared != 0 {
 		owner = m.Own
 	}
 	if owner == m.Own { // no connection's set-up bounds it
@@ -212,7 +212,7 @@ func (m *Many) dial(c *Conn, r control.Record) {
 	}
 	refuse := func(err error, told errno) {
 		c.remember(err, told)
-		m.answer(control.Dialed, r, -int32(told))
+		m.answer(records.Dialed, r, -int32(told))
 	}
 	if err := owner.reserve(); err != nil {
 		refuse(err, eMfile)
@@ -230,7 +230,7 @@ func (m *Many) dial(c *Conn, r control.Record) {
 		dial := c.o.Host.DialFixed
 		if target != "" {
 			dial = func(ctx context.Context) (net.Conn, error) {
-				network, address := control.SplitTarget(target)
+				network, address := records.SplitTarget(target)
 				return c.o.Host.Dial(ctx, network, address)
 			}
 		}
@@ -242,20 +242,20 @@ func (m *Many) dial(c *Conn, r control.Record) {
 		}
 		fd, err := owner.attachReserved(newPort(stream.Open(conn)), false)
 		if err != nil {
-			m.answer(control.Dialed, r, -int32(eCanceled))
+			m.answer(records.Dialed, r, -int32(eCanceled))
 			return
 		}
 		c.remember(nil, eSuccess)
-		m.answer(control.Dialed, r, fd)
+		m.answer(records.Dialed, r, fd)
 	}()
 }
 
 // accept gives an incoming connection its caller.
-func (m *Many) accept(c *Conn, r control.Record) {
+func (m *Many) accept(c *Conn, r records.Record) {
 	to, deliver := c, func() {}
-	shared := r.Flags&control.Shared != 0
+	shared := r.Flags&records.Shared != 0
 	if shared && c.o.Shared == nil || !shared && c.Caller() != nil {
-		m.answer(control.Caller, r, -int32(eInval))
+		m.answer(records.Caller, r, -int32(eInval))
 		return
 	}
 	if shared {
@@ -265,17 +265,17 @@ func (m *Many) accept(c *Conn, r control.Record) {
 		c.shared.Store(true)
 		if err := m.admit(to); err != nil {
 			to.end(err, false)
-			m.answer(control.Caller, r, -int32(eMfile))
+			m.answer(records.Caller, r, -int32(eMfile))
 			return
 		}
 	}
 	fd, err := to.attach(newPort(to.near), true)
 	if err != nil {
 		to.end(err, false)
-		m.answer(control.Caller, r, -int32(eInval))
+		m.answer(records.Caller, r, -int32(eInval))
 		return
 	}
-	m.queue.push(control.Record{Kind: control.Caller, ID: to.id, Request: r.Request, Value: fd})
+	m.queue.push(records.Record{Kind: records.Caller, ID: to.id, Request: r.Request, Value: fd})
 	deliver()
 	c.ready()
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"waterproxy/internal/control"
+	"waterproxy/internal/records"
 	"waterproxy/transport/testmodules"
 )
 
@@ -131,7 +131,7 @@ func TestManyRefuses(t *testing.T) {
 	m := &Many{Instance: newInstance(context.Background(), &Module{shape: &Shape{ABI: abis[0]}}, Options{})}
 	for name, o := range map[string]ConnOptions{
 		"too many":       {},
-		"long arguments": {Args: string(make([]byte, control.MaxOpen+1))},
+		"long arguments": {Args: string(make([]byte, records.MaxOpen+1))},
 	} {
 		c := m.NewConn(o)
 		var limit *LimitError

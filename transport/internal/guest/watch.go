@@ -3,7 +3,7 @@ package guest
 import (
 	"sync/atomic"
 
-	"waterproxy/internal/control"
+	"waterproxy/internal/records"
 	"waterproxy/transport/internal/stream"
 )
 
@@ -15,14 +15,14 @@ type watch struct{ in, out watchHalf }
 type watchHalf struct {
 	queue *controlQueue
 	fd    int32
-	kind  control.Kind
+	kind  records.Kind
 	told  atomic.Bool // the record is queued and the module has not tried again
 }
 
 func newWatch(q *controlQueue, fd int32) *watch {
 	return &watch{
-		in:  watchHalf{queue: q, fd: fd, kind: control.Readable},
-		out: watchHalf{queue: q, fd: fd, kind: control.Writable},
+		in:  watchHalf{queue: q, fd: fd, kind: records.Readable},
+		out: watchHalf{queue: q, fd: fd, kind: records.Writable},
 	}
 }
 
@@ -39,6 +39,6 @@ func (w *watch) direction(d stream.Direction) *watchHalf {
 // Wake implements stream.Waker.
 func (h *watchHalf) Wake() {
 	if !h.told.Swap(true) {
-		h.queue.push(control.Record{Kind: h.kind, Value: h.fd})
+		h.queue.push(records.Record{Kind: h.kind, Value: h.fd})
 	}
 }

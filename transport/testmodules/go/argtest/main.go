@@ -25,7 +25,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"waterproxy/internal/control"
+	"waterproxy/internal/ptargs"
 	"waterproxy/watm"
 )
 
@@ -88,7 +88,7 @@ func (a *argtest) Server(_ context.Context, conn watm.Conn) (net.Conn, error) {
 	if _, err := io.ReadFull(conn, text); err != nil {
 		return nil, err
 	}
-	parsed, err := control.ParseArgs(string(text))
+	parsed, err := ptargs.Parse(string(text))
 	if err != nil {
 		return nil, err
 	}

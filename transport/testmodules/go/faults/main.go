@@ -30,7 +30,7 @@ import (
 	"strings"
 	"time"
 
-	"waterproxy/internal/control"
+	"waterproxy/internal/ptargs"
 	"waterproxy/watm"
 )
 
@@ -87,7 +87,7 @@ func (faults) Server(ctx context.Context, conn watm.Conn) (net.Conn, error) {
 			break
 		}
 	}
-	args, err := control.ParseArgs(string(line))
+	args, err := ptargs.Parse(string(line))
 	if err != nil {
 		return nil, err
 	}

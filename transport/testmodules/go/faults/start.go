@@ -8,7 +8,7 @@ import (
 	"os"
 	"strconv"
 
-	"waterproxy/internal/control"
+	"waterproxy/internal/ptargs"
 	"waterproxy/watm"
 )
 
@@ -18,7 +18,7 @@ import (
 //	publish  what a server publishes: see publish
 //	hoard    open this many files
 func start(env *watm.Env) error {
-	config, err := control.ParseArgs(string(env.Config))
+	config, err := ptargs.Parse(string(env.Config))
 	if err != nil {
 		return err
 	}

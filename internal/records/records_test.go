@@ -1,9 +1,7 @@
-package control
+package records
 
 import (
 	"bytes"
-	"maps"
-	"slices"
 	"testing"
 )
 
@@ -45,41 +43,6 @@ func FuzzParse(f *testing.F) {
 		}
 		if again := append(r.Append(nil), rest...); !bytes.Equal(again, b) {
 			t.Errorf("%x parses as a record that is written as %x", b, again)
-		}
-	})
-}
-
-func TestArgs(t *testing.T) {
-	for text, want := range map[string]map[string][]string{
-		"":                     {},
-		"a=b":                  {"a": {"b"}},
-		"a=1;b=2;a=3":          {"a": {"1", "3"}, "b": {"2"}},
-		`cert=x=y;k\==\;\\`:    {"cert": {"x=y"}, "k=": {`;\`}},
-		"a=":                   {"a": {""}},
-		"a=line\nbreak;b=\x00": {"a": {"line\nbreak"}, "b": {"\x00"}},
-	} {
-		got, err := ParseArgs(text)
-		if err != nil || !maps.EqualFunc(got, want, slices.Equal) {
-			t.Errorf("%q: %v, %v; want %v", text, got, err, want)
-		}
-	}
-	for _, text := range []string{"a", "=b", "a=b;", ";", `a=b\`, "a=b;c"} {
-		if got, err := ParseArgs(text); err == nil {
-			t.Errorf("%q: %v, want an error", text, got)
-		}
-	}
-}
-
-func FuzzArgs(f *testing.F) {
-	f.Add(`a=b;c=\;\=`)
-	f.Fuzz(func(t *testing.T, s string) {
-		args, err := ParseArgs(s)
-		if err != nil {
-			return
-		}
-		again, err := ParseArgs(FormatArgs(args))
-		if err != nil || !maps.EqualFunc(args, again, slices.Equal) {
-			t.Errorf("%q is %q, which is written as %q and read as %q, %v", s, args, FormatArgs(args), again, err)
 		}
 	})
 }

@@ -1,7 +1,7 @@
-// Package control is the language of the control descriptor, over which the host
+// Package records is the language of the control descriptor, over which the host
 // and an instance that serves many connections talk (docs/abi.md, "Many
 // connections"). Host and SDK share it.
-package control
+package records
 
 import (
 	"encoding/binary"
@@ -139,7 +139,7 @@ func SplitTarget(s string) (network, address string) {
 }
 
 // OpenPayload is the payload of Open: the target that a Dial reaches, a zero byte,
-// and the connection's arguments ([FormatArgs]).
+// and the connection's arguments ([waterproxy/internal/ptargs.Format]).
 func OpenPayload(target, args string) []byte {
 	return []byte(target + "\x00" + args)
 }
