@@ -142,7 +142,7 @@ func TestParsePair(t *testing.T) {
 		t.Fatal(err)
 	}
 	if p.name != "mine" || p.client != "./a -x=1" || p.server != "./b" || p.transport != "obfs4" ||
-		p.clientArgs.socks() != `cert=x\=\=;iat-mode=1` || p.serverArgs.socks() != "k=v" {
+		p.clientArgs.String() != "cert=x==;iat-mode=1" || p.serverArgs.String() != "k=v" {
 		t.Errorf("got %+v", p)
 	}
 }

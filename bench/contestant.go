@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -15,6 +16,9 @@ import (
 	"time"
 
 	"waterproxy/bench/internal/measure"
+	"waterproxy/internal/ptargs"
+	"waterproxy/internal/ptproc"
+	"waterproxy/transport"
 )
 
 // contestant is a way for a connection to reach the origin.
@@ -125,7 +129,7 @@ func waterproxyPair(name, variant, exe string) (*contestant, error) {
 }
 
 // requiredArgs are the server options without which a transport does not start.
-var requiredArgs = map[string]arguments{"shadowsocks": {{"password", "benchmark"}}}
+var requiredArgs = map[string]transport.Args{"shadowsocks": {"password": {"benchmark"}}}
 
 func orElse(s, instead string) string {
 	if s == "" {
@@ -184,7 +188,7 @@ func relayChain(name string, hops int) *contestant {
 // pairSpec is a pair of managed pluggable transports.
 type pairSpec struct {
 	name, client, server, transport string
-	clientArgs, serverArgs          arguments
+	clientArgs, serverArgs          transport.Args
 }
 
 // parsePair reads "name=client|server|transport|client-args|server-args"; the
@@ -196,11 +200,11 @@ func parsePair(spec string) (pairSpec, error) {
 		return pairSpec{}, fmt.Errorf("%q is not name=client-command|server-command|transport[|client-args[|server-args]]", spec)
 	}
 	p := pairSpec{name: name, client: fields[0], server: fields[1], transport: fields[2]}
-	for i, dst := range []*arguments{&p.clientArgs, &p.serverArgs} {
+	for i, dst := range []*transport.Args{&p.clientArgs, &p.serverArgs} {
 		if len(fields) <= 3+i {
 			break
 		}
-		args, err := parseArguments(fields[3+i], ';')
+		args, err := ptargs.Parse(fields[3+i])
 		if err != nil {
 			return p, fmt.Errorf("%s: %w", name, err)
 		}
@@ -217,7 +221,7 @@ func managedPair(spec pairSpec) (*contestant, error) {
 	}
 	about := fmt.Sprintf("PT client `%s`, server `%s`, transport %s", spec.client, spec.server, spec.transport)
 	if len(spec.clientArgs)+len(spec.serverArgs) > 0 {
-		about += fmt.Sprintf(", client arguments `%s`, server options `%s`", spec.clientArgs.socks(), spec.serverArgs.socks())
+		about += fmt.Sprintf(", client arguments `%s`, server options `%s`", spec.clientArgs, spec.serverArgs)
 	}
 	about += fingerprint(client[0])
 	return &contestant{
@@ -227,23 +231,28 @@ func managedPair(spec pairSpec) (*contestant, error) {
 		exitsOnStdin: true,
 		start: func(ctx context.Context, l launch) (*session, error) {
 			config := ptConfig{transport: spec.transport, timeout: l.timeout, echo: l.echo}
-			config.command, config.state = server, filepath.Join(l.state, "server")
-			config.orport, config.options = l.origin, spec.serverArgs
+			config.command = server
+			config.variables = ptproc.Server(filepath.Join(l.state, "server"), l.origin, spec.transport).
+				WithOptions(spec.transport, spec.serverArgs)
 			sv, err := launchPT(ctx, config)
 			if err != nil {
 				return nil, fmt.Errorf("server: %w", err)
 			}
-			config.command, config.state = client, filepath.Join(l.state, "client")
-			config.orport, config.options = "", nil
+			config.command = client
+			config.variables = ptproc.Client(filepath.Join(l.state, "client"), spec.transport)
 			cl, err := launchPT(ctx, config)
 			if err != nil {
 				_, stopErr := sv.stop()
 				return nil, errors.Join(fmt.Errorf("client: %w", err), stopErr)
 			}
-			args := sv.method.args.with(spec.clientArgs)
+			args := maps.Clone(sv.method.Args)
+			if args == nil {
+				args = map[string][]string{}
+			}
+			maps.Copy(args, spec.clientArgs)
 			return &session{
 				dial: func(ctx context.Context) (net.Conn, error) {
-					return dialSOCKS(ctx, cl.method.addr, sv.method.addr, args)
+					return dialSOCKS(ctx, cl.method.Address, sv.method.Address, args)
 				},
 				client: cl.process, server: sv.process,
 				clientStartup: cl.startup, serverStartup: sv.startup,

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+
+	"waterproxy/internal/ptargs"
 )
 
 // The parts of SOCKS5 (RFC 1928 and 1929) that tor uses towards a pluggable
@@ -21,7 +23,6 @@ const (
 	socksIPv4        = 1
 	socksName        = 3
 	socksIPv6        = 4
-	socksFieldMax    = 255
 )
 
 // socksReply is a refusal by a SOCKS proxy.
@@ -42,7 +43,7 @@ func (r socksReply) Error() string {
 
 // dialSOCKS connects to target through a SOCKS5 proxy, handing over transport
 // arguments as tor does.
-func dialSOCKS(ctx context.Context, proxy, target string, args arguments) (net.Conn, error) {
+func dialSOCKS(ctx context.Context, proxy, target string, args map[string][]string) (net.Conn, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", proxy)
 	if err != nil {
@@ -63,7 +64,7 @@ func dialSOCKS(ctx context.Context, proxy, target string, args arguments) (net.C
 	return c, nil
 }
 
-func socksHandshake(c io.ReadWriter, target string, args arguments) error {
+func socksHandshake(c io.ReadWriter, target string, args map[string][]string) error {
 	request, err := socksRequest(target)
 	if err != nil {
 		return err
@@ -83,7 +84,7 @@ func socksHandshake(c io.ReadWriter, target string, args arguments) error {
 		return fmt.Errorf("SOCKS methods: answer % x, want % x", two, []byte{socksVersion, method})
 	}
 	if method == socksPassword {
-		auth, err := socksAuth(args.socks())
+		auth, err := socksAuth(args)
 		if err != nil {
 			return err
 		}
@@ -103,16 +104,11 @@ func socksHandshake(c io.ReadWriter, target string, args arguments) error {
 	return readSOCKSReply(c)
 }
 
-// socksAuth puts encoded arguments into the user name and, what does not fit,
-// into the password. Neither may be empty, so a password without content is one
-// NUL.
-func socksAuth(encoded string) ([]byte, error) {
-	user, password := encoded, "\x00"
-	if len(encoded) > socksFieldMax {
-		user, password = encoded[:socksFieldMax], encoded[socksFieldMax:]
-	}
-	if len(password) > socksFieldMax {
-		return nil, fmt.Errorf("transport arguments of %d bytes do not fit in the %d of a SOCKS authentication", len(encoded), 2*socksFieldMax)
+// socksAuth returns the message with a user name and a password.
+func socksAuth(args map[string][]string) ([]byte, error) {
+	user, password, err := ptargs.Credentials(args)
+	if err != nil {
+		return nil, err
 	}
 	message := []byte{socksAuthVersion, byte(len(user))}
 	message = append(message, user...)

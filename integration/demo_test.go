@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"waterproxy/integration/tornet"
+	"waterproxy/internal/tornet"
 )
 
 // demoVariable marks the processes of one demonstration.

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"waterproxy/integration/tornet"
+	"waterproxy/internal/tornet"
 )
 
 // exitTime bounds what takes no time unless the machine has other work: the end of a

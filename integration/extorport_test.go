@@ -10,7 +10,7 @@ import (
 	"sync"
 	"testing"
 
-	"waterproxy/integration/tornet"
+	"waterproxy/internal/tornet"
 )
 
 // clientHost is the address from which the bridge's transport is dialed in this

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"waterproxy/integration/tornet"
+	"waterproxy/internal/tornet"
 )
 
 // The tests in this file are about the private network itself: that it leaves

@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"waterproxy/integration/tornet"
+	"waterproxy/internal/tornet"
 )
 
 // TestSharedConnection has three tors use one transport process, which each of them

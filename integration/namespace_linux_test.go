@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"waterproxy/integration/tornet"
+	"waterproxy/internal/ptproc"
 )
 
 // insideVariable is set where a test runs in a network of its own.
@@ -165,7 +165,7 @@ func startDaemon(t *testing.T, address, name string, args ...string) (stop func(
 	t.Helper()
 	cmd := exec.Command(program(t, name), args...)
 	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
-	if err := tornet.StartTied(cmd); err != nil {
+	if err := ptproc.StartTied(cmd); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})

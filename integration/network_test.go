@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"waterproxy/integration/tornet"
+	"waterproxy/internal/tornet"
 )
 
 // testTimeout bounds each test: many times what the slowest takes.

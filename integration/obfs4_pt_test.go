@@ -19,7 +19,7 @@ import (
 
 	"golang.org/x/net/proxy"
 
-	"waterproxy/integration/tornet"
+	"waterproxy/internal/ptproc"
 )
 
 // The tests of obfs4 that need no tor run the transport's two processes by
@@ -117,7 +117,7 @@ func startPT(t *testing.T, cmd *exec.Cmd) *ptProcess {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := tornet.StartTied(cmd); err != nil {
+	if err := ptproc.StartTied(cmd); err != nil {
 		t.Fatal(err)
 	}
 	p.stdin = stdin

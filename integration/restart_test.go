@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"waterproxy/integration/tornet"
+	"waterproxy/internal/tornet"
 )
 
 // TestBridgeRestart kills the bridge's tor, and with it its transport, under a

@@ -14,7 +14,8 @@ import (
 
 	"golang.org/x/net/proxy"
 
-	"waterproxy/integration/tornet"
+	"waterproxy/internal/ptproc"
+	"waterproxy/internal/tornet"
 )
 
 const (
@@ -115,7 +116,7 @@ func startSS(t *testing.T, address, path string, args ...string) {
 	t.Helper()
 	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
-	if err := tornet.StartTied(cmd); err != nil {
+	if err := ptproc.StartTied(cmd); err != nil {
 		t.Fatal(err)
 	}
 	exited := make(chan struct{})

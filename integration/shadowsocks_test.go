@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"waterproxy/integration/tornet"
+	"waterproxy/internal/tornet"
 )
 
 // TestShadowsocks carries connections between our ends and those of

@@ -5,7 +5,7 @@ import (
 	"regexp"
 	"testing"
 
-	"waterproxy/integration/tornet"
+	"waterproxy/internal/tornet"
 )
 
 // TestTwoTransports has two transports on each plugin line: one process must

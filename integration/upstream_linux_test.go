@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"testing"
 
-	"waterproxy/integration/tornet"
+	"waterproxy/internal/tornet"
 )
 
 // realProxy is a proxy as Debian has it.

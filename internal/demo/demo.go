@@ -18,7 +18,7 @@ import (
 	"slices"
 	"time"
 
-	"waterproxy/integration/tornet"
+	"waterproxy/internal/tornet"
 )
 
 // DefaultSize is the size of the file that is fetched.

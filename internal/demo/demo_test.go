@@ -130,8 +130,8 @@ func TestNoTorFails(t *testing.T) {
 	} {
 		t.Run(test.behaviour, func(t *testing.T) {
 			if test.behaviour == stay { // it has to be waited for in vain
-				defer func(usual time.Duration) { stopTimeout = usual }(stopTimeout)
-				stopTimeout = time.Second
+				defer func(usual time.Duration) { stopLimit = usual }(stopLimit)
+				stopLimit = time.Second
 			}
 			l := newLab(t)
 			var out output
@@ -200,99 +200,5 @@ func waitFor(t *testing.T, condition func() bool) {
 			t.Fatal("waited in vain")
 		}
 		time.Sleep(5 * time.Millisecond)
-	}
-}
-
-func TestArguments(t *testing.T) {
-	args, err := parseArguments(`key=a\,b,other\=key=\\;`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, want := args.socks(), `key=a,b;other\=key=\\\;`; got != want {
-		t.Errorf("for the client they are %q, want %q", got, want)
-	}
-	for _, wrong := range []string{"key", "=value", "key=value,", `key=value\`, "a=b,,c=d"} {
-		if args, err := parseArguments(wrong); err == nil {
-			t.Errorf("%q is understood as %v", wrong, args)
-		}
-	}
-}
-
-func TestCredentials(t *testing.T) {
-	for _, test := range []struct {
-		length             int // of the value, with a key of one letter
-		user, password     int
-		wantNone, wantFail bool
-	}{
-		{length: -1, wantNone: true},
-		{length: 0, user: 2, password: 1},
-		{length: 253, user: 255, password: 1},
-		{length: 254, user: 255, password: 1},
-		{length: 508, user: 255, password: 255},
-		{length: 509, wantFail: true},
-	} {
-		var args arguments
-		if test.length >= 0 {
-			args = arguments{{"k", strings.Repeat("v", test.length)}}
-		}
-		auth, err := args.credentials()
-		switch {
-		case (err != nil) != test.wantFail || (auth == nil) != (test.wantNone || test.wantFail):
-			t.Errorf("%d bytes: got %v and %v", test.length, auth, err)
-		case auth != nil && (len(auth.User) != test.user || len(auth.Password) != test.password):
-			t.Errorf("%d bytes: a user name of %d and a password of %d", test.length, len(auth.User), len(auth.Password))
-		}
-	}
-}
-
-func TestGreeting(t *testing.T) {
-	for _, test := range []struct {
-		name, keyword string
-		lines         []string
-		address       string
-		wantErr       string
-	}{
-		{"client", clientMethod,
-			[]string{"VERSION 1", "LOG SEVERITY=notice MESSAGE=x", "CMETHOD other socks5 127.0.0.1:1", "CMETHOD plain socks5 127.0.0.1:2", "CMETHODS DONE"},
-			"127.0.0.1:2", ""},
-		{"server", serverMethod, []string{"VERSION 1", "SMETHOD plain 127.0.0.1:2", "SMETHODS DONE"}, "127.0.0.1:2", ""},
-		{"nothing offered", clientMethod, []string{"VERSION 1", "CMETHODS DONE"}, "", "does not offer"},
-		{"no version", clientMethod, []string{"CMETHOD plain socks5 127.0.0.1:2", "CMETHODS DONE"}, "", "version 1"},
-		{"old SOCKS", clientMethod, []string{"VERSION 1", "CMETHOD plain socks4 127.0.0.1:2"}, "", "socks5"},
-		{"environment", clientMethod, []string{"ENV-ERROR no state"}, "", "ENV-ERROR no state"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			var got []handshake
-			g := &greeting{keyword: test.keyword, transport: "plain", done: func(h handshake) { got = append(got, h) }}
-			w := &lineWriter{line: g.line}
-			// In pieces of one byte, as a pipe may deliver it.
-			for _, c := range []byte(strings.Join(test.lines, "\n") + "\nafterwards\n") {
-				w.Write([]byte{c})
-			}
-			if len(got) != 1 {
-				t.Fatalf("%d outcomes: %v", len(got), got)
-			}
-			if h := got[0]; h.listener.address != test.address {
-				t.Errorf("the address is %q, want %q", h.listener.address, test.address)
-			}
-			if err := got[0].err; (err == nil) != (test.wantErr == "") || err != nil && !strings.Contains(err.Error(), test.wantErr) {
-				t.Errorf("the error is %v, want %q", err, test.wantErr)
-			}
-		})
-	}
-}
-
-// A line that does not end is not kept as a whole.
-func TestLineWithoutEnd(t *testing.T) {
-	longest, total := 0, 0
-	w := &lineWriter{line: func(line string) { longest, total = max(longest, len(line)), total+len(line) }}
-	piece := bytes.Repeat([]byte("x"), 1000)
-	for range 1000 {
-		if _, err := w.Write(piece); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if longest > maxLine+len(piece) || total+len(w.partial) != 1000*len(piece) || len(w.partial) > maxLine {
-		t.Errorf("the longest line has %d bytes, all have %d, and %d are kept", longest, total, len(w.partial))
 	}
 }

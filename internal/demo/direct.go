@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/net/proxy"
 
-	"waterproxy/integration/tornet"
+	"waterproxy/internal/ptargs"
+	"waterproxy/internal/ptproc"
 )
 
 type directOptions struct {
@@ -24,9 +27,8 @@ type directOptions struct {
 // direct is the stack without tor: this process asks the client's end for
 // connections as tor would and receives them from the server's end.
 type direct struct {
-	client, server *managedProxy
-	socks          listener // the client's end
-	bridge         listener // the server's end
+	client, server *ptproc.Process
+	socks, bridge  ptproc.Method // what the two announce
 	fetcher        *http.Client
 }
 
@@ -42,51 +44,68 @@ func (d *direct) start(ctx context.Context, o directOptions) error {
 	var err error
 	report := o.show.stage(stageServer)
 	report(0)
-	d.server, err = launch(o.server, serverVariables(o), filepath.Join(o.folder.path, "server"), serverMethod, o.transport)
-	if err != nil {
-		return err
-	}
-	if d.bridge, err = d.server.ready(ctx); err != nil {
+	dir := filepath.Join(o.folder.path, "server")
+	variables := ptproc.Server(stateIn(dir), o.orPort, o.transport)
+	if d.server, d.bridge, err = launch(ctx, "the server's end", o.server, variables, dir, o.transport); err != nil {
 		return err
 	}
 	report(100)
 	report = o.show.stage(stageClient)
 	report(0)
-	d.client, err = launch(o.client, clientVariables(o), filepath.Join(o.folder.path, "client"), clientMethod, o.transport)
-	if err != nil {
-		return err
-	}
-	if d.socks, err = d.client.ready(ctx); err != nil {
+	dir = filepath.Join(o.folder.path, "client")
+	variables = ptproc.Client(stateIn(dir), o.transport)
+	if d.client, d.socks, err = launch(ctx, "the client's end", o.client, variables, dir, o.transport); err != nil {
 		return err
 	}
 	report(100)
-	d.fetcher, err = bridgeClient(d.socks.address, d.bridge)
+	d.fetcher, err = bridgeClient(d.socks.Address, d.bridge)
 	return err
 }
 
-// serverVariables are those that tor sets for a server's transport, besides
-// those that it sets for any.
-func serverVariables(o directOptions) []string {
-	return []string{
-		"TOR_PT_SERVER_TRANSPORTS=" + o.transport,
-		"TOR_PT_SERVER_BINDADDR=" + o.transport + "-127.0.0.1:0",
-		"TOR_PT_ORPORT=" + o.orPort,
-		// tor sets this one to nothing if it has no Extended ORPort.
-		"TOR_PT_EXTENDED_SERVER_PORT=",
+// negotiationLimit is how long a transport may take to say where it listens; most of
+// it is for compiling the module, which takes under a second on a machine that has
+// nothing else to do.
+const negotiationLimit = time.Minute
+
+// stopLimit is how long a transport may live on when it is asked to end. Tests change it.
+var stopLimit = ptproc.DefaultStopLimit
+
+// tailLines is how many of a transport's last lines an error shows.
+const tailLines = 20
+
+// launch starts a process for one transport in a new folder, and waits until it listens.
+// It returns the process, if it has begun, also with an error.
+func launch(ctx context.Context, name string, command []string, variables ptproc.Variables, dir, transport string) (*ptproc.Process, ptproc.Method, error) {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, ptproc.Method{}, err
 	}
+	p := ptproc.New(variables.AddTo(ptproc.CleanEnvironment()), command...)
+	p.Name, p.Cmd.Dir, p.StopLimit = name, dir, stopLimit
+	p.Stdout.Keep = tailLines // it may run for days
+	p.Stderr = p.Stdout
+	if err := p.Start(); err != nil {
+		return nil, ptproc.Method{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, negotiationLimit)
+	defer cancel()
+	m, err := p.Method(ctx, transport)
+	return p, m, err
 }
 
-func clientVariables(o directOptions) []string {
-	return []string{"TOR_PT_CLIENT_TRANSPORTS=" + o.transport}
-}
+// stateIn returns the state directory of a process. tor ends its name in a separator.
+func stateIn(dir string) string { return filepath.Join(dir, "pt_state") + string(filepath.Separator) }
 
 // bridgeClient returns an HTTP client that asks the client's end, at socks, for
 // a connection to the bridge, whatever the URL: behind the bridge there is only
 // one server.
-func bridgeClient(socks string, bridge listener) (*http.Client, error) {
-	auth, err := bridge.args.credentials()
+func bridgeClient(socks string, bridge ptproc.Method) (*http.Client, error) {
+	user, password, err := ptargs.Credentials(bridge.Args)
 	if err != nil {
 		return nil, err
+	}
+	var auth *proxy.Auth
+	if user != "" {
+		auth = &proxy.Auth{User: user, Password: password}
 	}
 	dialer, err := proxy.SOCKS5("tcp", socks, auth, proxy.Direct)
 	if err != nil {
@@ -98,7 +117,7 @@ func bridgeClient(socks string, bridge listener) (*http.Client, error) {
 	}
 	return &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return contextDialer.DialContext(ctx, network, bridge.address)
+			return contextDialer.DialContext(ctx, network, bridge.Address)
 		},
 	}}, nil
 }
@@ -106,8 +125,8 @@ func bridgeClient(socks string, bridge listener) (*http.Client, error) {
 func (d *direct) http() *http.Client { return d.fetcher }
 
 func (d *direct) usage() string {
-	usage := fmt.Sprintf("The client's SOCKS proxy: %s; the bridge to ask it for: %s", d.socks.address, d.bridge.address)
-	if args := d.bridge.args.socks(); args != "" {
+	usage := fmt.Sprintf("The client's SOCKS proxy: %s; the bridge to ask it for: %s", d.socks.Address, d.bridge.Address)
+	if args := ptargs.Format(d.bridge.Args); args != "" {
 		usage += " with the user name " + args
 	}
 	return usage
@@ -118,8 +137,8 @@ func (d *direct) ended() <-chan struct{} {
 	go func() {
 		// It ends at the latest when the stack is closed.
 		select {
-		case <-d.client.exited:
-		case <-d.server.exited:
+		case <-d.client.Exited():
+		case <-d.server.Exited():
 		}
 		close(ended)
 	}()
@@ -127,7 +146,7 @@ func (d *direct) ended() <-chan struct{} {
 }
 
 func (d *direct) explain(err error) error {
-	return fmt.Errorf("%w\nthe server's end said:\n%s\nthe client's end said:\n%s", err, d.server.said(), d.client.said())
+	return fmt.Errorf("%w\nthe server's end said:\n%s\nthe client's end said:\n%s", err, d.server.Tail(), d.client.Tail())
 }
 
 func (d *direct) close() error {
@@ -135,19 +154,10 @@ func (d *direct) close() error {
 		d.fetcher.CloseIdleConnections()
 	}
 	var errs []error
-	for _, p := range []*managedProxy{d.client, d.server} {
+	for _, p := range []*ptproc.Process{d.client, d.server} {
 		if p != nil {
-			errs = append(errs, p.stop())
+			errs = append(errs, p.Stop())
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// commonVariables are those that tor sets for any transport.
-func commonVariables(state string) []string {
-	return append(tornet.CleanEnvironment(),
-		"TOR_PT_MANAGED_TRANSPORT_VER=1",
-		"TOR_PT_STATE_LOCATION="+state,
-		"TOR_PT_EXIT_ON_STDIN_CLOSE=1",
-	)
 }

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"net/http"
 
-	"waterproxy/integration/tornet"
+	"waterproxy/internal/tornet"
 )
 
 type networkOptions struct {

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"slices"
 	"testing"
+
+	"waterproxy/internal/ptproc"
 )
 
 // TestEndProcesses has a process that was orphaned and ignores SIGTERM.
@@ -13,7 +15,7 @@ func TestEndProcesses(t *testing.T) {
 	dir := t.TempDir()
 	cmd := exec.Command("sh", "-c", `(trap "" TERM; while :; do sleep 1; done) & `)
 	cmd.Env = append(os.Environ(), nodeVariable+"="+dir)
-	if err := StartTied(cmd); err != nil {
+	if err := ptproc.StartTied(cmd); err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Wait(); err != nil {
@@ -40,7 +42,7 @@ func TestEndProcesses(t *testing.T) {
 // TestProcessIdentity has a process number whose owner is another one now.
 func TestProcessIdentity(t *testing.T) {
 	cmd := exec.Command("sleep", "60")
-	if err := StartTied(cmd); err != nil {
+	if err := ptproc.StartTied(cmd); err != nil {
 		t.Fatal(err)
 	}
 	children, err := childProcesses(os.Getpid())

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"waterproxy/internal/ptproc"
 )
 
 // certificateMonths is how long the authority's signing key is valid; 12 is the
@@ -95,7 +97,7 @@ func (n *Node) makeRelayKey(ctx context.Context) (string, error) {
 func runTied(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
 	var output, complaints bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &complaints
-	if err := StartTied(cmd); err != nil {
+	if err := ptproc.StartTied(cmd); err != nil {
 		return nil, fmt.Errorf("cannot start %s: %w", filepath.Base(cmd.Path), err)
 	}
 	stop := context.AfterFunc(ctx, func() {

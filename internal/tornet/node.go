@@ -8,10 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"waterproxy/internal/ptproc"
 )
 
 const (
@@ -127,9 +128,9 @@ func (n *Node) launch() error {
 	// come before the log is open.
 	cmd := exec.Command(n.tor, "-f", n.path("torrc"), "--defaults-torrc", os.DevNull)
 	cmd.Dir = n.dir
-	cmd.Env = append(CleanEnvironment(), nodeVariable+"="+n.dir)
+	cmd.Env = append(ptproc.CleanEnvironment(), nodeVariable+"="+n.dir)
 	cmd.Stdout, cmd.Stderr = console, console
-	if err := StartTied(cmd); err != nil {
+	if err := ptproc.StartTied(cmd); err != nil {
 		return fmt.Errorf("cannot start tor (%s): %w", n.name, err)
 	}
 	r := &run{process: cmd.Process, exited: make(chan struct{}), logStart: starts}
@@ -162,19 +163,6 @@ func (n *Node) logSizes() (map[string]int64, error) {
 		sizes[file] = info.Size()
 	}
 	return sizes, nil
-}
-
-// CleanEnvironment returns this process's environment without the variables
-// that tor sets for a pluggable transport: a transport that is launched here
-// must see only those of the tor (or the test) that launches it.
-func CleanEnvironment() []string {
-	var clean []string
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "TOR_PT_") {
-			clean = append(clean, v)
-		}
-	}
-	return clean
 }
 
 // start starts tor and waits until it is usable; when it does not become so it

@@ -1,4 +1,4 @@
-package tornet
+package ptproc
 
 import (
 	"os/exec"
