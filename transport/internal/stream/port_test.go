@@ -236,7 +236,7 @@ func TestSplicedOrder(t *testing.T) {
 			t.Fatal(n, err)
 		}
 		spliced := make(chan error, 1)
-		go func() { spliced <- p.Splice(app, peer, time.Second, nil) }()
+		go func() { spliced <- p.Splice(app, peer, time.Minute, nil) }()
 		got := make([]byte, 5000)
 		if _, err := io.ReadFull(user, got); err != nil || !bytes.Equal(got, numbers(0, 5000)) {
 			t.Errorf("to the user: %v", err)
