@@ -249,6 +249,7 @@ func TestStallTakesTurns(t *testing.T) {
 	t.Parallel()
 	const delay = 20 * time.Millisecond
 	var stalled atomic.Bool
+	var slow, quick atomic.Int64 // round trips
 	p := newPath(t, afterOpening(flaw{write: func(c net.Conn, b []byte) (int, error) {
 		if len(b) > pingSize {
 			stalled.Store(true)
@@ -259,16 +260,21 @@ func TestStallTakesTurns(t *testing.T) {
 			return n, err
 		}
 		if stalled.Load() {
+			slow.Add(1)
 			time.Sleep(delay)
+		} else {
+			quick.Add(1)
 		}
 		return c.Write(b)
 	}}))
-	s, err := MeasureStall(t.Context(), p, tiny().Stall)
+	o := tiny().Stall
+	s, err := MeasureStall(t.Context(), p, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Stalled.P50 < delay || s.Ratio() <= 1 {
-		t.Errorf("got %+v, ratio %v: the delay of %v does not show", s, s.Ratio(), delay)
+	each := int64(o.Pings * o.Turns)
+	if s.Stalled.P50 < delay || slow.Load() != each || quick.Load() != each {
+		t.Errorf("got %+v, from %d slow and %d quick round trips; want %d of each, and the delay of %v", s, slow.Load(), quick.Load(), each, delay)
 	}
 }
 

@@ -118,12 +118,11 @@ func (p *poll) run() {
 			return
 		}
 		now := time.Now()
-		struck := p.clock && !now.Before(p.until)
+		struck := p.struck(now)
 		if struck {
 			p.quiet++
 		}
-		quiet := !p.clock || p.quiet >= 2 || now.Sub(p.began) >= settleAfter
-		if p.in.settle(p.thread, quiet) {
+		if p.in.settle(p.thread, p.isQuiet(now)) {
 			continue // it changed what a descriptor shows
 		}
 		if struck {
@@ -133,6 +132,16 @@ func (p *poll) run() {
 		}
 		p.wait()
 	}
+}
+
+// struck reports whether the call has to end because of the time.
+func (p *poll) struck(now time.Time) bool { return p.clock && !now.Before(p.until) }
+
+// isQuiet reports whether the module counts as having nothing more to write: it waits
+// for no clock, two clocks have struck in a row, or the one that it waits for is far. A
+// clock that has just struck, however late, gives it the chance to write.
+func (p *poll) isQuiet(now time.Time) bool {
+	return !p.clock || p.quiet >= 2 || !p.struck(now) && now.Sub(p.began) >= settleAfter
 }
 
 // checkDescriptors adds an event for each descriptor that is ready, and asks the

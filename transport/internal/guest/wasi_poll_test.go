@@ -221,3 +221,29 @@ func TestPollEndsWithInstance(t *testing.T) {
 
 // memoryOf returns all that can be done with the memory that newCall made.
 func memoryOf(c *call) api.Memory { return c.mem.(api.Memory) }
+
+// A module that holds bytes back until a clock strikes gets to write them, however late
+// the machine is: until then nothing is taken as its end.
+func TestClockThatStrikesLate(t *testing.T) {
+	now := time.Now()
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	for _, test := range []struct {
+		what  string
+		poll  poll
+		clock int // that have struck in a row
+		want  bool
+	}{
+		{"no clock", poll{began: now}, 0, true},
+		{"a clock to come", poll{began: now, clock: true, until: now.Add(time.Minute)}, 0, false},
+		{"a clock that is far", poll{began: ago(settleAfter), clock: true, until: now.Add(time.Minute)}, 0, true},
+		{"a clock that struck", poll{began: ago(time.Millisecond), clock: true, until: now}, 1, false},
+		{"a clock that struck long ago", poll{began: ago(time.Hour), clock: true, until: ago(time.Minute)}, 1, false},
+		{"two clocks that struck", poll{began: ago(time.Millisecond), clock: true, until: now}, 2, true},
+	} {
+		p := test.poll
+		p.call = &call{thread: &thread{quiet: test.clock}}
+		if got := p.isQuiet(now); got != test.want {
+			t.Errorf("%s: %v, want %v", test.what, got, test.want)
+		}
+	}
+}

@@ -36,8 +36,12 @@ func (s *socket) poll() bool {
 	}
 	ok := true
 	closed := s.raw.Control(func(fd uintptr) { ok = thePoller().watch(s, int(fd), events) })
+	if !ok || closed != nil {
+		s.poller.armed = 0 // or the next to wait would trust in it
+		return false
+	}
 	s.poller.armed = events
-	return ok && closed == nil
+	return true
 }
 
 // repoll arms what an event has left waiting: the kernel disarms a socket as a
