@@ -59,7 +59,7 @@ func (s *standalone) run(start func(context.Context, *service.Service) (service.
 			"there is no home directory for it", "remedy", "name a directory by -state DIR")
 	}
 	return on.Run(func(ctx context.Context) ([]service.Runner, error) {
-		r, err := start(ctx, on)
+		r, err := service.Start(ctx, func() (service.Runner, error) { return start(ctx, on) })()
 		if err != nil {
 			return nil, err
 		}

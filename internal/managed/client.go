@@ -36,7 +36,7 @@ func (p *plugin) startClient(ctx context.Context) ([]service.Runner, error) {
 	}
 	names := slices.DeleteFunc(info.MethodNames, func(name string) bool { return !p.Catalog.Has(name) })
 	var running []service.Runner
-	for name, result := range startConcurrently(names, func(name string) (*client.Proxy, error) { return p.startProxy(ctx, name) }) {
+	for name, result := range startConcurrently(ctx, names, func(name string) (*client.Proxy, error) { return p.startProxy(ctx, name) }) {
 		proxy, err := result()
 		if err != nil {
 			_ = pt.CmethodError(name, oneLine(err)) // its error is the line it printed

@@ -11,7 +11,6 @@ import (
 	"iter"
 	"os"
 	"strings"
-	"sync"
 
 	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
 
@@ -81,14 +80,14 @@ func parse(args []string) (*service.Options, error) {
 }
 
 // startConcurrently starts everything at once, so that nothing waits for a module that
-// is slow to compile or to start, and yields the results in the order of items.
-func startConcurrently[I, T any](items []I, start func(I) (T, error)) iter.Seq2[I, func() (T, error)] {
-	results := make([]func() (T, error), len(items))
+// is slow to compile or to start, and yields the results in the order of items. From the
+// end of ctx on nothing is waited for.
+func startConcurrently[I any, R service.Runner](ctx context.Context, items []I, start func(I) (R, error)) iter.Seq2[I, func() (R, error)] {
+	results := make([]func() (R, error), len(items))
 	for i, item := range items {
-		results[i] = sync.OnceValues(func() (T, error) { return start(item) })
-		go results[i]()
+		results[i] = service.Start(ctx, func() (R, error) { return start(item) })
 	}
-	return func(yield func(I, func() (T, error)) bool) {
+	return func(yield func(I, func() (R, error)) bool) {
 		for i, item := range items {
 			if !yield(item, results[i]) {
 				return

@@ -37,7 +37,7 @@ func (p *plugin) startServer(ctx context.Context) ([]service.Runner, error) {
 	}
 	binds := slices.DeleteFunc(info.Bindaddrs, func(b pt.Bindaddr) bool { return !p.Catalog.Has(b.MethodName) })
 	var running []service.Runner
-	for bind, result := range startConcurrently(binds, func(b pt.Bindaddr) (*server.Listener, error) { return p.startListener(ctx, b, &info) }) {
+	for bind, result := range startConcurrently(ctx, binds, func(b pt.Bindaddr) (*server.Listener, error) { return p.startListener(ctx, b, &info) }) {
 		l, err := result()
 		if err != nil {
 			_ = pt.SmethodError(bind.MethodName, oneLine(err)) // its error is the line it printed

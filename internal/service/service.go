@@ -4,6 +4,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -97,6 +98,9 @@ func (s *Service) Run(start func(context.Context) ([]Runner, error)) error {
 	}()
 	select {
 	case r := <-started:
+		if errors.Is(r.err, errEnding) {
+			return nil
+		}
 		if r.err != nil {
 			return r.err
 		}
@@ -106,6 +110,39 @@ func (s *Service) Run(start func(context.Context) ([]Runner, error)) error {
 	case <-s.end.now.Done(): // compiling a module cannot be interrupted
 	}
 	return nil
+}
+
+// errEnding is the error of a start that the end has overtaken.
+var errEnding = errors.New("the process is ending")
+
+// Start starts a Runner in the background. The function that it returns waits for the
+// result, but no longer than ctx, the context that Run gave: a module may take long to
+// compile, which cannot be interrupted. What has started later is closed. The result has
+// to be waited for.
+func Start[R Runner](ctx context.Context, start func() (R, error)) (result func() (R, error)) {
+	type outcome struct {
+		runner R
+		err    error
+	}
+	done := make(chan outcome)
+	go func() {
+		r, err := start()
+		select {
+		case done <- outcome{r, err}:
+		case <-ctx.Done():
+			if err == nil {
+				_ = r.Close() // the process is about to end
+			}
+		}
+	}()
+	return func() (r R, err error) {
+		select {
+		case o := <-done:
+			return o.runner, o.err
+		case <-ctx.Done():
+			return r, errEnding
+		}
+	}
 }
 
 func (s *Service) close() {
