@@ -59,12 +59,12 @@ unit integration: export REQUIRE_RUST = 1
 
 # ./transport takes longest and so begins first, with the others beside it.
 unit: modules testmodules
-	@set -o pipefail; packages=$$($(GO) list ./... | grep -v '^waterproxy/integration') && \
+	@set -o pipefail; packages=$$($(GO) list ./... | grep -v '^waterproxy/integration$$') && \
 		$(GO) test $(RACE) -timeout 25m $(TESTFLAGS) ./transport $$packages
 
 # Most of these tests wait for tor: more of them run at once than there are processors.
 integration: need-tor need-test-tools waterproxy testmodules
-	$(GO) test -count=1 -timeout 25m -parallel 6 $(TESTFLAGS) ./integration/...
+	$(GO) test -count=1 -timeout 25m -parallel 6 $(TESTFLAGS) ./integration
 
 # BENCH="-quick" and other flags: see bench/README.md.
 bench: need-test-tools waterproxy testmodules

@@ -2,9 +2,6 @@ package server
 
 import (
 	"bytes"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -13,83 +10,23 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"waterproxy/internal/pttest"
 )
 
 // Tests of the rules of ext-orport-spec, with its sections in their names.
 
 var cookie = bytes.Repeat([]byte{0xc0}, cookieSize)
 
-// fakeTor is tor's side of the Extended ORPort.
+// fakeTor is tor's side of the Extended ORPort, and what came after the commands.
 type fakeTor struct {
-	types   string // what it offers, 1 and 0 if empty
-	cookie  []byte // that it knows
-	status  byte
-	replies string // after the commands, OKAY if empty
-
-	chosen   byte              // by the proxy
-	commands map[uint16]string // of the proxy
-	rest     string            // what came after them
-	err      error
-}
-
-func (f *fakeTor) hash(direction string, nonces []byte) []byte {
-	h := hmac.New(sha256.New, f.cookie)
-	io.WriteString(h, "ExtORPort authentication "+direction+" hash")
-	h.Write(nonces)
-	return h.Sum(nil)
+	pttest.ExtORPort
+	rest string
+	err  error
 }
 
 func (f *fakeTor) serve(c net.Conn) error {
-	if f.types == "" {
-		f.types = "\x01\x00"
-	}
-	if _, err := io.WriteString(c, f.types); err != nil {
-		return err
-	}
-	var choice [1]byte
-	if _, err := io.ReadFull(c, choice[:]); err != nil {
-		return err
-	}
-	f.chosen = choice[0]
-	if f.chosen != 1 {
-		return nil
-	}
-	nonces := make([]byte, 64) // both, the second all zero
-	if _, err := io.ReadFull(c, nonces[:32]); err != nil {
-		return err
-	}
-	if _, err := c.Write(append(f.hash("server-to-client", nonces), nonces[32:]...)); err != nil {
-		return err
-	}
-	answer := make([]byte, 32)
-	if _, err := io.ReadFull(c, answer); err != nil {
-		return err
-	}
-	if !bytes.Equal(answer, f.hash("client-to-server", nonces)) {
-		return errors.New("the proxy's hash is wrong")
-	}
-	if _, err := c.Write([]byte{f.status}); err != nil || f.status != 1 {
-		return err
-	}
-	f.commands = map[uint16]string{}
-	for {
-		var head struct{ Command, Length uint16 }
-		if err := binary.Read(c, binary.BigEndian, &head); err != nil {
-			return err
-		}
-		body := make([]byte, head.Length)
-		if _, err := io.ReadFull(c, body); err != nil {
-			return err
-		}
-		f.commands[head.Command] = string(body)
-		if head.Command == 0 {
-			break
-		}
-	}
-	if f.replies == "" {
-		f.replies = "\x10\x00\x00\x00"
-	}
-	if _, err := io.WriteString(c, f.replies); err != nil {
+	if err := f.Serve(c); err != nil || f.Commands == nil {
 		return err
 	}
 	rest, err := io.ReadAll(c)
@@ -101,8 +38,8 @@ func (f *fakeTor) serve(c net.Conn) error {
 // a connection that it gets.
 func introduced(t *testing.T, tor *fakeTor, client string) error {
 	t.Helper()
-	if tor.cookie == nil {
-		tor.cookie = cookie
+	if tor.Cookie == nil {
+		tor.Cookie = cookie
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -143,13 +80,13 @@ func (a address) String() string { return string(a) }
 // The proxy chooses an authentication that it knows, or says that there is none.
 func TestExtORPort_2_AuthTypes(t *testing.T) {
 	for types, want := range map[string]byte{"\x01\x00": 1, "\x07\x01\xff\x00": 1, "\x02\x00": 0, "\x00": 0} {
-		tor := &fakeTor{types: types, status: 1, chosen: 99}
+		tor := &fakeTor{ExtORPort: pttest.ExtORPort{Types: types, Chosen: 99}}
 		err := introduced(t, tor, "192.0.2.1:1")
-		if (err == nil) != (want == 1) || tor.chosen != want || tor.err != nil {
-			t.Errorf("of %q it chose %d, %v, %v; want %d", types, tor.chosen, err, tor.err, want)
+		if (err == nil) != (want == 1) || tor.Chosen != want || tor.err != nil {
+			t.Errorf("of %q it chose %d, %v, %v; want %d", types, tor.Chosen, err, tor.err, want)
 		}
 	}
-	if err := introduced(t, &fakeTor{types: strings.Repeat("\x02", 300)}, "192.0.2.1:1"); err == nil {
+	if err := introduced(t, &fakeTor{ExtORPort: pttest.ExtORPort{Types: strings.Repeat("\x02", 300)}}, "192.0.2.1:1"); err == nil {
 		t.Error("a list without an end was read")
 	}
 }
@@ -191,14 +128,14 @@ func TestExtORPort_2_1_2_CookieFile(t *testing.T) {
 
 // If tor's hash is wrong the proxy ends the connection before it has shown its own.
 func TestExtORPort_2_1_3_ServerHash(t *testing.T) {
-	tor := &fakeTor{cookie: make([]byte, cookieSize), status: 1}
+	tor := &fakeTor{ExtORPort: pttest.ExtORPort{Cookie: make([]byte, cookieSize)}}
 	if err := introduced(t, tor, "192.0.2.1:1"); err == nil {
 		t.Error("it talks to one who does not know the cookie")
 	}
 	if !errors.Is(tor.err, io.EOF) {
 		t.Errorf("tor's side ended with %v, want the end of the connection", tor.err)
 	}
-	if err := introduced(t, &fakeTor{status: 0}, "192.0.2.1:1"); err == nil {
+	if err := introduced(t, &fakeTor{ExtORPort: pttest.ExtORPort{Refuses: true}}, "192.0.2.1:1"); err == nil {
 		t.Error("a refused authentication is taken for a good one")
 	}
 }
@@ -212,7 +149,7 @@ func TestExtORPort_3_1_Unknown(t *testing.T) {
 		strings.Repeat(control, 50) + okay: true, strings.Repeat(control, 500) + okay: false,
 		okay: true, control + okay: true, other + control + other + okay: true, deny: false, other + deny + okay: false,
 	} {
-		tor := &fakeTor{status: 1, replies: replies}
+		tor := &fakeTor{ExtORPort: pttest.ExtORPort{Replies: replies}}
 		err := introduced(t, tor, "192.0.2.1:1")
 		want := ""
 		if ok {
@@ -235,19 +172,19 @@ func TestExtORPort_3_2_UserAddr(t *testing.T) {
 		"":                          "none",
 		"a name that is no address": "none",
 	} {
-		tor := &fakeTor{status: 1}
+		tor := &fakeTor{}
 		if err := introduced(t, tor, client); err != nil || tor.err != nil {
 			t.Errorf("%s: %v, %v", client, err, tor.err)
 			continue
 		}
-		got, ok := tor.commands[commandUserAddr]
+		got, ok := tor.Commands[commandUserAddr]
 		if !ok {
 			got = "none"
 		}
 		if got != want {
 			t.Errorf("%s: USERADDR is %q, want %q", client, got, want)
 		}
-		if got := tor.commands[commandTransport]; got != "way" {
+		if got := tor.Commands[commandTransport]; got != "way" {
 			t.Errorf("TRANSPORT is %q", got)
 		}
 	}

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package self
 
 import (
 	"os"
@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"waterproxy/internal/program"
+	"waterproxy/internal/pttest"
 	"waterproxy/transport/testmodules"
 )
 
@@ -93,7 +94,7 @@ func TestBadFiles(t *testing.T) {
 	all := append([]string{"good", "plain"}, names...)
 	for side, p := range map[string]*process{
 		"C": start(t, clientVariables(strings.Join(all, ",")), "-modules", dir),
-		"S": start(t, serverVariables(strings.Join(all, ","), deadAddress(t)), "-modules", dir),
+		"S": start(t, serverVariables(strings.Join(all, ","), pttest.DeadAddress(t)), "-modules", dir),
 	} {
 		said := strings.Join(p.ready(), "\n")
 		for _, name := range []string{"good", "plain"} {
@@ -102,12 +103,12 @@ func TestBadFiles(t *testing.T) {
 			}
 		}
 		for _, name := range names {
-			p.line(`^` + side + `METHOD-ERROR ` + name + ` .*` + regexp.QuoteMeta(badFiles[name].want))
+			p.Line(`^` + side + `METHOD-ERROR ` + name + ` .*` + regexp.QuoteMeta(badFiles[name].want))
 		}
 		for _, stray := range []string{"my-module.wasm is not offered", "my-module.toml is not used", "nobodys.toml is not used"} {
-			p.line(`^LOG SEVERITY=warning .*` + regexp.QuoteMeta(stray))
+			p.Line(`^LOG SEVERITY=warning .*` + regexp.QuoteMeta(stray))
 		}
-		for _, line := range p.stdout.get() {
+		for _, line := range p.Stdout.All() {
 			for _, nobodys := range []string{"ENV-ERROR", ".#", "._", "~", ".swp", "hidden", "notes"} {
 				if strings.Contains(line, nobodys) {
 					t.Errorf("it says %q", line)
@@ -125,8 +126,8 @@ func TestNoModulesDirectory(t *testing.T) {
 	}
 	for _, dir := range []string{filepath.Join(t.TempDir(), "missing"), os.Args[0], fifo} {
 		p := start(t, clientVariables("plain,mine"), "-modules", dir)
-		p.address("plain")
-		p.line(`^LOG SEVERITY=warning .*the directory of modules cannot be read: .*` + regexp.QuoteMeta(dir))
+		p.Address("plain")
+		p.Line(`^LOG SEVERITY=warning .*the directory of modules cannot be read: .*` + regexp.QuoteMeta(dir))
 	}
 }
 
@@ -140,8 +141,8 @@ func TestBadModuleFlags(t *testing.T) {
 		{"-module", "mine=/y", "mine is given twice"},
 	} {
 		p := start(t, clientVariables("plain,mine"), append(module("mine", "plain_v1"), test.flag, test.value)...)
-		p.line(`^CMETHOD-ERROR mine .*` + regexp.QuoteMeta(test.want))
-		p.address("plain")
+		p.Line(`^CMETHOD-ERROR mine .*` + regexp.QuoteMeta(test.want))
+		p.Address("plain")
 	}
 	for _, test := range []struct{ flag, value, want string }{
 		{"-module", "a-b=/x", `"a-b" is no transport name`},
@@ -152,12 +153,12 @@ func TestBadModuleFlags(t *testing.T) {
 		{"-module-state", "a-b", `"a-b" is no transport name`},
 	} {
 		p := start(t, clientVariables("plain"), test.flag, test.value)
-		p.line(`^LOG SEVERITY=warning .*` + strings.ReplaceAll(regexp.QuoteMeta(test.want), `"`, `\S*`))
-		p.address("plain")
+		p.Line(`^LOG SEVERITY=warning .*` + strings.ReplaceAll(regexp.QuoteMeta(test.want), `"`, `\S*`))
+		p.Address("plain")
 		// Where the user types it, it is an error.
 		p = run(t, nil, "client", test.flag, test.value, "plain", "127.0.0.1:9")
-		p.checkStatus(program.ExitUsage)
-		if text := strings.Join(p.stderr.get(), "\n"); !strings.Contains(text, test.want) {
+		p.CheckStatus(program.ExitUsage)
+		if text := strings.Join(p.Stderr.All(), "\n"); !strings.Contains(text, test.want) {
 			t.Errorf("%s %s: standard error has %q", test.flag, test.value, text)
 		}
 	}
@@ -167,12 +168,12 @@ func TestBadModuleFlags(t *testing.T) {
 func TestStandaloneBadFiles(t *testing.T) {
 	dir, _ := badDirectory(t)
 	p := serve(t, "client", "-state", stateDir, "-modules", dir, "-socks", "127.0.0.1:0", "good", "127.0.0.1:9")
-	p.line(`^SOCKS5 proxy at (\S+)$`)
+	p.Line(`^SOCKS5 proxy at (\S+)$`)
 	p = serve(t, "server", "-state", stateDir, "-modules", dir, "-transport", "good", "-listen", "127.0.0.1:0", "-forward", "127.0.0.1:9")
-	p.line(`good 127`)
+	p.Line(`good 127`)
 	p = run(t, nil, "client", "-state", stateDir, "-modules", dir, "-socks", "127.0.0.1:0", "fifo", "127.0.0.1:9")
-	p.checkStatus(program.ExitFailure)
-	if text := strings.Join(p.stderr.get(), "\n"); !strings.Contains(text, badFiles["fifo"].want) {
+	p.CheckStatus(program.ExitFailure)
+	if text := strings.Join(p.Stderr.All(), "\n"); !strings.Contains(text, badFiles["fifo"].want) {
 		t.Errorf("standard error has %q", text)
 	}
 }
@@ -181,8 +182,8 @@ func TestStandaloneBadFiles(t *testing.T) {
 func TestCheckBadFiles(t *testing.T) {
 	dir, names := badDirectory(t)
 	p := run(t, nil, "check", dir)
-	p.checkStatus(program.ExitFailure)
-	said := strings.Join(p.stderr.get(), "\n")
+	p.CheckStatus(program.ExitFailure)
+	said := strings.Join(p.Stderr.All(), "\n")
 	for _, name := range names {
 		if !strings.Contains(said, badFiles[name].want) {
 			t.Errorf("%s: %q is missing", name, badFiles[name].want)
@@ -196,7 +197,7 @@ func TestCheckBadFiles(t *testing.T) {
 	if strings.Contains(said, ".#") || strings.Contains(said, "hidden") {
 		t.Error("it tells of files that are nobody's")
 	}
-	if out := strings.Join(p.stdout.get(), "\n"); out != filepath.Join(dir, "good")+": good, as client and server" {
+	if out := strings.Join(p.Stdout.All(), "\n"); out != filepath.Join(dir, "good")+": good, as client and server" {
 		t.Errorf("good are %q", out)
 	}
 	if t.Failed() {
@@ -208,8 +209,8 @@ func TestCheckBadFiles(t *testing.T) {
 		{"inspect", "device.wasm", "is a device"}, {"inspect", "folder.wasm", "is a directory"},
 	} {
 		p := run(t, nil, test.command, filepath.Join(dir, test.file))
-		p.checkStatus(program.ExitFailure)
-		if text := strings.Join(p.stderr.get(), "\n"); !strings.Contains(text, test.want) {
+		p.CheckStatus(program.ExitFailure)
+		if text := strings.Join(p.Stderr.All(), "\n"); !strings.Contains(text, test.want) {
 			t.Errorf("%s %s: %q", test.command, test.file, text)
 		}
 	}

@@ -1,11 +1,10 @@
 //go:build unix
 
-package main
+package self
 
 import (
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"waterproxy/internal/program"
+	"waterproxy/internal/ptproc"
+	"waterproxy/internal/pttest"
 	"waterproxy/transport/testmodules"
 )
 
@@ -87,46 +88,22 @@ func (o *ordinary) mkdir(t *testing.T, mode fs.FileMode, names ...string) string
 
 // start starts the program. limit, if not empty, is a command of the shell's that comes
 // before.
-func (o *ordinary) start(t *testing.T, env variables, limit string, args ...string) *process {
+func (o *ordinary) start(t *testing.T, env ptproc.Variables, limit string, args ...string) *process {
 	t.Helper()
 	script := `exec "$0" "$@"`
 	if limit != "" {
 		script = limit + "; " + script
 	}
-	p := &process{t: t, cmd: exec.Command("/bin/sh", append([]string{"-c", script, o.exe}, args...)...), exited: make(chan struct{})}
-	p.cmd.Dir, p.cmd.SysProcAttr = o.dir, o.cred
-	p.cmd.Env = []string{childMarker + "=1", "GORACE=atexit_sleep_ms=0"}
-	for key, value := range env {
-		p.cmd.Env = append(p.cmd.Env, key+"="+value)
-	}
-	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		p.cmd.Wait() // its error is in the state
-		close(p.exited)
-	}()
-	t.Cleanup(func() {
-		p.cmd.Process.Kill()
-		<-p.exited
-		if t.Failed() {
-			t.Logf("%q wrote to standard output:\n\t%s\nand to standard error:\n\t%s", args,
-				strings.Join(p.stdout.get(), "\n\t"), strings.Join(p.stderr.get(), "\n\t"))
-		}
-	})
+	p := &process{pttest.New(t, env, append([]string{"/bin/sh", "-c", script, o.exe}, args...)...)}
+	p.Cmd.Dir, p.Cmd.SysProcAttr = o.dir, o.cred
+	p.Cmd.Env = env.AddTo([]string{pttest.ProgramVariable + "=1", "GORACE=atexit_sleep_ms=0"})
+	p.Begin()
 	return p
 }
 
-// kill ends a process, after which all that it wrote has been read.
-func (p *process) kill() {
-	p.cmd.Process.Kill()
-	<-p.exited
-}
-
 // lasting is the environment for a process that does not end with its standard input.
-func lasting(env variables, state string) variables {
-	return env.with(variables{"TOR_PT_STATE_LOCATION": state}).without("TOR_PT_EXIT_ON_STDIN_CLOSE")
+func lasting(env ptproc.Variables, state string) ptproc.Variables {
+	return env.With(ptproc.Variables{"TOR_PT_STATE_LOCATION": state}).Without("TOR_PT_EXIT_ON_STDIN_CLOSE")
 }
 
 var warning = regexp.MustCompile(`^LOG SEVERITY=warning|level=WARN`)
@@ -166,15 +143,15 @@ func TestStateUnusable(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			client := o.start(t, lasting(clientVariables("t"), dir), "", o.flags()...)
-			client.address("t")
-			client.kill()
-			checkWarnings(t, client.stdout.get(), dir, "nothing is cached", "TOR_PT_STATE_LOCATION")
+			client.Address("t")
+			client.End()
+			checkWarnings(t, client.Stdout.All(), dir, "nothing is cached", "TOR_PT_STATE_LOCATION")
 
 			server := o.start(t, lasting(serverVariables("t,kept", "127.0.0.1:1"), dir), "", append(o.flags(), "-module-state", "kept")...)
-			server.address("t")
-			server.line(`^SMETHOD-ERROR kept .*` + regexp.QuoteMeta(dir) + `.*TOR_PT_STATE_LOCATION`)
-			server.kill()
-			checkWarnings(t, server.stdout.get(), dir)
+			server.Address("t")
+			server.Line(`^SMETHOD-ERROR kept .*` + regexp.QuoteMeta(dir) + `.*TOR_PT_STATE_LOCATION`)
+			server.End()
+			checkWarnings(t, server.Stdout.All(), dir)
 		})
 	}
 }
@@ -192,9 +169,9 @@ func TestStateNotPrivate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := o.start(t, lasting(clientVariables("t"), dir), "", o.flags()...)
-			p.address("t")
-			p.kill()
-			checkWarnings(t, p.stdout.get(), "can be written by other users", dir)
+			p.Address("t")
+			p.End()
+			checkWarnings(t, p.Stdout.All(), "can be written by other users", dir)
 			for file := range files(t, dir) {
 				t.Errorf("there is %s", file)
 			}
@@ -202,7 +179,7 @@ func TestStateNotPrivate(t *testing.T) {
 	}
 	dir := filepath.Join(o.dir, "2775")
 	p := o.start(t, lasting(serverVariables("kept", "127.0.0.1:1"), dir), "", append(o.flags(), "-module-state", "kept")...)
-	published := p.line(`^SMETHOD kept 127\.0\.0\.1:\d+ ARGS:key=([0-9a-f]{16})$`)[1]
+	published := p.Line(`^SMETHOD kept 127\.0\.0\.1:\d+ ARGS:key=([0-9a-f]{16})$`)[1]
 	if key, err := os.ReadFile(filepath.Join(dir, "modules", "kept", "key")); string(key) != published {
 		t.Errorf("the key %q, %v is kept, and %q was published", key, err, published)
 	}
@@ -213,7 +190,7 @@ func TestStateNotPrivate(t *testing.T) {
 func TestStateWithoutHome(t *testing.T) {
 	o := asOrdinary(t)
 	readOnly := o.mkdir(t, 0o500, "home")
-	for name, env := range map[string]variables{
+	for name, env := range map[string]ptproc.Variables{
 		"the root":      {"HOME": "/"},
 		"missing":       {"HOME": filepath.Join(o.dir, "nonexistent")},
 		"unset":         {},
@@ -225,15 +202,15 @@ func TestStateWithoutHome(t *testing.T) {
 		keyless := name == "not writable" // one will do: the module takes long to compile
 		t.Run(name, func(t *testing.T) {
 			client := o.start(t, env, "", append([]string{"client", "-socks", "127.0.0.1:0"}, append(o.flags(), "t", "127.0.0.1:1")...)...)
-			client.line(`^SOCKS5 proxy at `)
-			client.kill()
-			checkWarnings(t, client.stderr.get(), "-state DIR")
+			client.Line(`^SOCKS5 proxy at `)
+			client.End()
+			checkWarnings(t, client.Stderr.All(), "-state DIR")
 
 			serve := append([]string{"server", "-listen", "127.0.0.1:0", "-forward", "127.0.0.1:1"}, o.flags()...)
 			server := o.start(t, env, "", append(serve, "-transport", "t")...)
-			server.line(`^Bridge t `)
-			server.kill()
-			checkWarnings(t, server.stderr.get(), "-state DIR")
+			server.Line(`^Bridge t `)
+			server.End()
+			checkWarnings(t, server.Stderr.All(), "-state DIR")
 			if _, err := os.Stat(filepath.Join(o.dir, "nonexistent")); err == nil {
 				t.Error("a home was made")
 			}
@@ -241,9 +218,9 @@ func TestStateWithoutHome(t *testing.T) {
 				return
 			}
 			refused := o.start(t, env, "", append(serve, "-transport", "kept")...)
-			refused.wait(patience)
-			refused.checkStatus(program.ExitFailure)
-			said := refused.stderr.get()
+			refused.Wait(pttest.Patience)
+			refused.CheckStatus(program.ExitFailure)
+			said := refused.Stderr.All()
 			if last := said[len(said)-1]; !strings.Contains(last, "-state DIR") {
 				t.Errorf("it says %q", last)
 			}
@@ -255,8 +232,8 @@ func TestStateWithoutHome(t *testing.T) {
 func TestStateDirectoryList(t *testing.T) {
 	o := asOrdinary(t)
 	first, second := filepath.Join(o.dir, "first"), filepath.Join(o.dir, "second")
-	p := o.start(t, variables{"STATE_DIRECTORY": first + ":" + second}, "", append([]string{"client", "-socks", "127.0.0.1:0"}, append(o.flags(), "t", "127.0.0.1:1")...)...)
-	p.line(`^SOCKS5 proxy at `)
+	p := o.start(t, ptproc.Variables{"STATE_DIRECTORY": first + ":" + second}, "", append([]string{"client", "-socks", "127.0.0.1:0"}, append(o.flags(), "t", "127.0.0.1:1")...)...)
+	p.Line(`^SOCKS5 proxy at `)
 	if _, err := os.Stat(filepath.Join(first, "compiled")); err != nil {
 		t.Error(err)
 	}
@@ -274,16 +251,16 @@ func TestStateFull(t *testing.T) {
 	const limit = "ulimit -f 4" // blocks of 512 or 1024 bytes
 	for range 2 {               // nothing that a first start leaves hinders the second
 		client := o.start(t, lasting(clientVariables("t"), dir), limit, o.flags()...)
-		client.address("t")
-		client.kill()
-		checkWarnings(t, client.stdout.get(), "compiled modules cannot be kept", filepath.Join(dir, "compiled"), "file too large")
+		client.Address("t")
+		client.End()
+		checkWarnings(t, client.Stdout.All(), "compiled modules cannot be kept", filepath.Join(dir, "compiled"), "file too large")
 		if err := os.RemoveAll(filepath.Join(dir, "started")); err != nil {
 			t.Fatal(err)
 		}
 	}
 	server := o.start(t, lasting(serverVariables("t,kept", "127.0.0.1:1"), dir), "ulimit -f 0", append(o.flags(), "-module-state", "kept")...)
-	server.address("t")
-	server.line(`^SMETHOD-ERROR kept .*` + regexp.QuoteMeta(dir) + `.*file too large.*TOR_PT_STATE_LOCATION`)
+	server.Address("t")
+	server.Line(`^SMETHOD-ERROR kept .*` + regexp.QuoteMeta(dir) + `.*file too large.*TOR_PT_STATE_LOCATION`)
 }
 
 // The log goes where it can.
@@ -291,11 +268,11 @@ func TestStateLog(t *testing.T) {
 	o := asOrdinary(t)
 	dir := o.mkdir(t, 0o500, "state")
 	p := o.start(t, lasting(clientVariables("t"), dir), "", append(o.flags(), "-log", "log")...)
-	p.address("t")
-	p.line(`^LOG SEVERITY=warning MESSAGE=".*the log goes to tor alone.*` + regexp.QuoteMeta(dir))
+	p.Address("t")
+	p.Line(`^LOG SEVERITY=warning MESSAGE=".*the log goes to tor alone.*` + regexp.QuoteMeta(dir))
 	p = o.start(t, nil, "", append([]string{"client", "-state", dir, "-log", "log", "-socks", "127.0.0.1:0"}, append(o.flags(), "t", "127.0.0.1:1")...)...)
-	p.line(`^SOCKS5 proxy at `)
-	p.stderr.await(t, `level=WARN msg="the log goes to standard error".*`+regexp.QuoteMeta(dir), p.exited)
+	p.Line(`^SOCKS5 proxy at `)
+	p.ErrorLine(`level=WARN msg="the log goes to standard error".*` + regexp.QuoteMeta(dir))
 }
 
 // What is damaged in the caches is reported once, and mended: at a start that loads the
@@ -304,14 +281,14 @@ func TestCacheDamaged(t *testing.T) {
 	for _, what := range []string{"compiled", "started"} {
 		t.Run(what, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "state")
-			env := clientVariables("t").with(variables{"TOR_PT_STATE_LOCATION": dir})
+			env := clientVariables("t").With(ptproc.Variables{"TOR_PT_STATE_LOCATION": dir})
 			flags := module("t", "posix_v1")
 			use := func() *process {
 				t.Helper()
 				p := launch(t, env, flags...)
-				echoThrough(t, p.address("t"))
-				p.stdin.Close()
-				p.wait(endTimeout)
+				echoThrough(t, p.Address("t"))
+				p.CloseStdin()
+				p.Wait(pttest.EndLimit)
 				return p
 			}
 			use()
@@ -320,8 +297,8 @@ func TestCacheDamaged(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			checkWarnings(t, use().stdout.get(), "damaged", "transport=t", filepath.Join(dir, what))
-			for _, line := range use().stdout.get() {
+			checkWarnings(t, use().Stdout.All(), "damaged", "transport=t", filepath.Join(dir, what))
+			for _, line := range use().Stdout.All() {
 				if warning.MatchString(line) {
 					t.Errorf("it was not mended: %s", line)
 				}
@@ -333,19 +310,19 @@ func TestCacheDamaged(t *testing.T) {
 // Processes that share a state directory, and are killed at any moment, do no harm.
 func TestCacheShared(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
-	env := clientVariables("kept").with(variables{"TOR_PT_STATE_LOCATION": dir})
+	env := clientVariables("kept").With(ptproc.Variables{"TOR_PT_STATE_LOCATION": dir})
 	flags := module("kept", argtest)
 	begin := func() *process { return start(t, env, flags...) }
 	two := []*process{begin(), begin()}
 	// One dies while it compiles.
-	awaitFile(t, filepath.Join(dir, "compiled", "scratch-*"), two[0].exited)
-	two[0].kill()
-	two[1].address("kept")
+	awaitFile(t, filepath.Join(dir, "compiled", "scratch-*"), two[0].Exited())
+	two[0].End()
+	two[1].Address("kept")
 	// The next one removes what the first has left.
 	third := begin()
-	third.address("kept")
+	third.Address("kept")
 	for _, p := range []*process{two[1], third} {
-		for _, line := range p.stdout.get() {
+		for _, line := range p.Stdout.All() {
 			if warning.MatchString(line) {
 				t.Error(line)
 			}
@@ -360,7 +337,7 @@ func TestCacheShared(t *testing.T) {
 // awaitFile waits for a file, or for the end of the process that is to make it.
 func awaitFile(t *testing.T, pattern string, exited <-chan struct{}) {
 	t.Helper()
-	timeout := time.After(patience)
+	timeout := time.After(pttest.Patience)
 	for {
 		if found, err := filepath.Glob(pattern); err != nil || len(found) > 0 {
 			return
@@ -393,8 +370,8 @@ func TestStateCrashFile(t *testing.T) {
 			if err := place(file); err != nil {
 				t.Fatal(err)
 			}
-			p := launch(t, clientVariables("t").with(variables{"TOR_PT_STATE_LOCATION": dir}), module("t", "plain_v1")...)
-			p.address("t")
+			p := launch(t, clientVariables("t").With(ptproc.Variables{"TOR_PT_STATE_LOCATION": dir}), module("t", "plain_v1")...)
+			p.Address("t")
 			if info, err := os.Lstat(file); err != nil || !info.Mode().IsRegular() || info.Size() > 0 {
 				t.Errorf("there is %v, %v", info, err)
 			}

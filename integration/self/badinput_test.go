@@ -1,4 +1,4 @@
-package main
+package self
 
 import (
 	"encoding/base64"
@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"waterproxy/internal/program"
+	"waterproxy/internal/ptproc"
+	"waterproxy/internal/pttest"
 )
 
 // goodCert is one that no bridge has.
@@ -36,11 +38,11 @@ func TestBadBridgeLine(t *testing.T) {
 		"obfs4 127.0.0.1:9 " + good + "\nobfs4 127.0.0.1:9 " + good: "more than one line",
 	} {
 		p := run(t, nil, "client", "-state", stateDir, "-socks", "127.0.0.1:0", line)
-		p.checkStatus(program.ExitUsage)
-		if text := strings.Join(p.stderr.get(), "\n"); !strings.Contains(text, want) {
+		p.CheckStatus(program.ExitUsage)
+		if text := strings.Join(p.Stderr.All(), "\n"); !strings.Contains(text, want) {
 			t.Errorf("%q: standard error has %q, want %q", line, text, want)
 		}
-		if said := p.stdout.get(); len(said) > 0 {
+		if said := p.Stdout.All(); len(said) > 0 {
 			t.Errorf("%q: it says %q", line, said)
 		}
 	}
@@ -56,7 +58,7 @@ func TestGoodBridgeLine(t *testing.T) {
 		"plain 127.0.0.1:9 unknown=1", "reverse 127.0.0.1:9", "mux 127.0.0.1:9 unknown=",
 	} {
 		p := serve(t, "client", "-state", stateDir, "-socks", "127.0.0.1:0", line)
-		p.line(`^SOCKS5 proxy at (\S+)$`)
+		p.Line(`^SOCKS5 proxy at (\S+)$`)
 	}
 }
 
@@ -68,9 +70,9 @@ func TestBadOptions(t *testing.T) {
 	} {
 		name, option, _ := strings.Cut(option, " ")
 		p := run(t, nil, "server", "-state", stateDir, "-transport", name, "-listen", "127.0.0.1:0", "-forward", "127.0.0.1:9", "-option", option)
-		p.checkStatus(program.ExitFailure)
-		if text := strings.Join(p.stderr.get(), "\n"); !strings.Contains(text, want) || len(p.stdout.get()) > 0 {
-			t.Errorf("%s: it says %q and %q, want %q", option, text, p.stdout.get(), want)
+		p.CheckStatus(program.ExitFailure)
+		if text := strings.Join(p.Stderr.All(), "\n"); !strings.Contains(text, want) || len(p.Stdout.All()) > 0 {
+			t.Errorf("%s: it says %q and %q, want %q", option, text, p.Stdout.All(), want)
 		}
 	}
 }
@@ -96,21 +98,21 @@ func TestBadFlags(t *testing.T) {
 		{[]string{"check", "-modules", ".", "nowhere"}, "\"nowhere\" is no bridge line"},
 	} {
 		p := run(t, nil, test.args...)
-		p.checkStatus(program.ExitUsage)
-		if text := strings.Join(p.stderr.get(), "\n"); !strings.Contains(text, test.want) {
+		p.CheckStatus(program.ExitUsage)
+		if text := strings.Join(p.Stderr.All(), "\n"); !strings.Contains(text, test.want) {
 			t.Errorf("%q: standard error has %q, want %q", test.args, text, test.want)
 		}
 	}
 	p := start(t, clientVariables("plain"), "-drain", "-1s")
-	p.line(`^ENV-ERROR the plugin's command line: -drain: -1s is no time to wait; it is 0 or more, as 30s$`)
-	p.wait(patience)
-	p.checkStatus(program.ExitUsage)
+	p.Line(`^ENV-ERROR the plugin's command line: -drain: -1s is no time to wait; it is 0 or more, as 30s$`)
+	p.Wait(pttest.Patience)
+	p.CheckStatus(program.ExitUsage)
 }
 
 // `waterproxy check` says in words why a bridge cannot be used.
 func TestCheckLine(t *testing.T) {
 	obfs4 := " cert=" + goodCert + " iat-mode=0"
-	silent, closing := listen(t), listen(t)
+	silent, closing := pttest.Listen(t), pttest.Listen(t)
 	go func() {
 		for {
 			c, err := closing.Accept()
@@ -128,15 +130,15 @@ func TestCheckLine(t *testing.T) {
 		{[]string{"obfs4 127.0.0.1:9"}, "obfs4: the argument cert is missing"},
 		{[]string{"unknown", "127.0.0.1:9"}, "no such transport: unknown; there are mux, obfs4, plain, reverse, shadowsocks"},
 		{[]string{"ob-fs 127.0.0.1:9"}, "no transport's name"},
-		{[]string{"Bridge", "plain", deadAddress(t)}, "refuses the connection"},
+		{[]string{"Bridge", "plain", pttest.DeadAddress(t)}, "refuses the connection"},
 		{[]string{"plain no..host:9"}, "cannot resolve no..host"},
 		{[]string{"obfs4 " + closing.Addr().String() + obfs4}, "closed the connection during the handshake"},
 		{append([]string{"-timeout", "1s", "obfs4", silent.Addr().String()}, strings.Fields(obfs4)...), "the handshake was not answered within 1s"},
 		{append(module("t", "evil_trap_dial_v1"), "t", silent.Addr().String()), "but this side failed: "},
 	} {
 		p := run(t, nil, append([]string{"check"}, test.args...)...)
-		p.checkStatus(program.ExitFailure)
-		if text := strings.Join(p.stderr.get(), "\n"); !strings.Contains(text, test.want) {
+		p.CheckStatus(program.ExitFailure)
+		if text := strings.Join(p.Stderr.All(), "\n"); !strings.Contains(text, test.want) {
 			t.Errorf("%q: standard error has %q, want %q", test.args, text, test.want)
 		}
 	}
@@ -147,10 +149,10 @@ func TestCheckLineConnects(t *testing.T) {
 	for name, want := range map[string]string{
 		"obfs4": "with the key that the line names", "plain": "proves only that something accepts TCP", "mux": "proves only", "shadowsocks": "proves only",
 	} {
-		_, line := bridge(t, "-transport", name, "-forward", deadAddress(t))
+		_, line := bridge(t, "-transport", name, "-forward", pttest.DeadAddress(t))
 		p := run(t, nil, "check", line)
-		p.checkStatus(0)
-		if text := strings.Join(p.stdout.get(), "\n"); !strings.HasPrefix(text, name+": connected in ") || !strings.Contains(text, want) {
+		p.CheckStatus(0)
+		if text := strings.Join(p.Stdout.All(), "\n"); !strings.HasPrefix(text, name+": connected in ") || !strings.Contains(text, want) {
 			t.Errorf("%s: %q, want %q", name, text, want)
 		}
 	}
@@ -160,18 +162,18 @@ func TestCheckLineConnects(t *testing.T) {
 // and the log says what came, once, and then how often.
 func TestSOCKSPortGetsHTTP(t *testing.T) {
 	managed := launch(t, clientVariables("plain"))
-	standalone := serve(t, "client", "-state", stateDir, "-socks", "127.0.0.1:0", "plain", deadAddress(t))
+	standalone := serve(t, "client", "-state", stateDir, "-socks", "127.0.0.1:0", "plain", pttest.DeadAddress(t))
 	for _, test := range []struct {
 		p    *process
 		at   string
-		log  *lines
+		log  *ptproc.Lines
 		line string
 	}{
-		{managed, managed.address("plain"), &managed.stdout, `LOG SEVERITY=warning MESSAGE=.*SOCKS port.*kind=.*HTTP request instead of SOCKS5`},
-		{standalone, standalone.line(`^SOCKS5 proxy at (\S+)$`)[1], &standalone.stderr, `level=WARN msg="the SOCKS port.* kind="HTTP request instead of SOCKS5"`},
+		{managed, managed.Address("plain"), managed.Stdout, `LOG SEVERITY=warning MESSAGE=.*SOCKS port.*kind=.*HTTP request instead of SOCKS5`},
+		{standalone, standalone.Line(`^SOCKS5 proxy at (\S+)$`)[1], standalone.Stderr, `level=WARN msg="the SOCKS port.* kind="HTTP request instead of SOCKS5"`},
 	} {
 		for range 3 {
-			c := dial(t, test.at)
+			c := pttest.Dial(t, test.at)
 			if _, err := io.WriteString(c, "GET http://secret.example/ HTTP/1.1\r\n\r\n"); err != nil {
 				t.Fatal(err)
 			}
@@ -183,11 +185,11 @@ func TestSOCKSPortGetsHTTP(t *testing.T) {
 				t.Errorf("the answer is %q, %v", answer, err)
 			}
 		}
-		test.log.await(t, test.line, test.p.exited)
-		test.p.cmd.Process.Signal(syscall.SIGTERM)
-		test.log.await(t, `2 more connections failed: HTTP request instead of SOCKS5 \(2\)`, test.p.exited)
-		test.p.wait(patience)
-		if text := strings.Join(test.log.get(), "\n"); strings.Contains(text, "secret") || strings.Count(text, "HTTP request") != 2 {
+		test.p.Await(test.log, test.line)
+		test.p.Signal(syscall.SIGTERM)
+		test.p.Await(test.log, `2 more connections failed: HTTP request instead of SOCKS5 \(2\)`)
+		test.p.Wait(pttest.Patience)
+		if text := strings.Join(test.log.All(), "\n"); strings.Contains(text, "secret") || strings.Count(text, "HTTP request") != 2 {
 			t.Errorf("the log is %s", text)
 		}
 	}
@@ -195,18 +197,18 @@ func TestSOCKSPortGetsHTTP(t *testing.T) {
 
 // A backend that is down is a warning, and a client that is none of ours is not.
 func TestServerLogsOwnFaults(t *testing.T) {
-	p, line := bridge(t, "-transport", "plain", "-forward", deadAddress(t))
+	p, line := bridge(t, "-transport", "plain", "-forward", pttest.DeadAddress(t))
 	for range 2 {
-		c := dial(t, strings.Fields(line)[2])
-		awaitClose(t, c)
+		c := pttest.Dial(t, strings.Fields(line)[2])
+		pttest.AwaitClose(t, c)
 	}
-	p.stderr.await(t, `level=WARN msg="cannot connect to the address to forward to" transport=plain kind="the address to forward to: connection refused"`, p.exited)
+	p.ErrorLine(`level=WARN msg="cannot connect to the address to forward to" transport=plain kind="the address to forward to: connection refused"`)
 
-	q, line := bridge(t, "-transport", "argtest", "-forward", deadAddress(t), "-option", "key=x", "-module", module("argtest", "go/argtest")[1])
-	c := dial(t, strings.Fields(line)[2])
+	q, line := bridge(t, "-transport", "argtest", "-forward", pttest.DeadAddress(t), "-option", "key=x", "-module", module("argtest", "go/argtest")[1])
+	c := pttest.Dial(t, strings.Fields(line)[2])
 	if _, err := io.WriteString(c, "\x00\x05key=y"); err != nil {
 		t.Fatal(err)
 	}
-	awaitClose(t, c)
-	q.stderr.await(t, `level=INFO msg="an inbound connection was not set up" transport=argtest kind="given up by the module"`, q.exited)
+	pttest.AwaitClose(t, c)
+	q.ErrorLine(`level=INFO msg="an inbound connection was not set up" transport=argtest kind="given up by the module"`)
 }

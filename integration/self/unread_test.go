@@ -1,6 +1,6 @@
 //go:build linux
 
-package main
+package self
 
 import (
 	"errors"
@@ -18,6 +18,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"waterproxy/internal/ptproc"
+	"waterproxy/internal/pttest"
 )
 
 // manyConnections log more, at debug, than pipe and queue hold.
@@ -33,11 +36,11 @@ type unread struct {
 // leaveUnread makes a pipe an output of a process, and passes on to the lines what
 // comes up to the one that matches, if there is a pattern. The rest stays in the pipe
 // until read is called, or the test ends.
-func (p *process) leaveUnread(output *io.Writer, to *lines, upTo string) *unread {
-	p.t.Helper()
+func (p *process) leaveUnread(output *io.Writer, to *ptproc.Lines, upTo string) *unread {
+	p.T.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
-		p.t.Fatal(err)
+		p.T.Fatal(err)
 	}
 	*output = w
 	release := make(chan struct{})
@@ -45,7 +48,7 @@ func (p *process) leaveUnread(output *io.Writer, to *lines, upTo string) *unread
 	go func() {
 		defer close(u.ended)
 		if upTo != "" {
-			for buf := make([]byte, 4096); !matches(to.get(), upTo); {
+			for buf := make([]byte, 4096); !matches(to.All(), upTo); {
 				n, err := r.Read(buf)
 				if err != nil {
 					return
@@ -56,7 +59,7 @@ func (p *process) leaveUnread(output *io.Writer, to *lines, upTo string) *unread
 		<-release
 		io.Copy(to, r) // its error is that the test closes it
 	}()
-	p.t.Cleanup(func() { u.read(); r.Close(); <-u.ended })
+	p.T.Cleanup(func() { u.read(); r.Close(); <-u.ended })
 	return u
 }
 
@@ -99,7 +102,7 @@ const filler = `LOG SEVERITY=debug MESSAGE="filler"`
 // echoServer sends back what comes, and returns where.
 func echoServer(t *testing.T) string {
 	t.Helper()
-	l := listen(t)
+	l := pttest.Listen(t)
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -120,7 +123,7 @@ func carry(t *testing.T, n int, open func() net.Conn) {
 	t.Helper()
 	for i := range n {
 		c := open()
-		if err := exchange(c, []byte("text"), []byte("text")); err != nil {
+		if err := pttest.Exchange(c, []byte("text"), []byte("text")); err != nil {
 			t.Fatalf("connection %d of %d: %v", i+1, n, err)
 		}
 		c.Close()
@@ -139,25 +142,25 @@ type begun struct {
 var services = map[string]func(t *testing.T, flags ...string) begun{
 	"client": func(t *testing.T, flags ...string) begun {
 		p := prepare(t, clientVariables("t"), append(module("t", "plain_v1"), flags...)...)
-		u := p.leaveUnread(&p.cmd.Stdout, &p.stdout, "^CMETHODS DONE$")
-		p.begin()
-		at, target := p.address("t"), echoServer(t)
-		return begun{p, u, func() net.Conn { return connect(t, at, target) }}
+		u := p.leaveUnread(&p.Cmd.Stdout, p.Stdout, "^CMETHODS DONE$")
+		p.Begin()
+		at, target := p.Address("t"), echoServer(t)
+		return begun{p, u, func() net.Conn { return pttest.Connect(t, at, target) }}
 	},
 	"server": func(t *testing.T, flags ...string) begun {
 		p := prepare(t, serverVariables("t", echoServer(t)), append(module("t", "plain_v1"), flags...)...)
-		u := p.leaveUnread(&p.cmd.Stdout, &p.stdout, "^SMETHODS DONE$")
-		p.begin()
-		at := p.address("t")
-		return begun{p, u, func() net.Conn { return dial(t, at) }}
+		u := p.leaveUnread(&p.Cmd.Stdout, p.Stdout, "^SMETHODS DONE$")
+		p.Begin()
+		at := p.Address("t")
+		return begun{p, u, func() net.Conn { return pttest.Dial(t, at) }}
 	},
 	"standalone": func(t *testing.T, flags ...string) begun {
 		args := append([]string{"client", "-state", stateDir, "-forward", "127.0.0.1:0"}, module("t", "plain_v1")...)
 		p := prepare(t, nil, append(append(args, flags...), "t", echoServer(t))...)
-		u := p.leaveUnread(&p.cmd.Stderr, &p.stderr, "")
-		p.begin()
-		at := p.line(`^TCP forward at (\S+)$`)[1]
-		return begun{p, u, func() net.Conn { return dial(t, at) }}
+		u := p.leaveUnread(&p.Cmd.Stderr, p.Stderr, "")
+		p.Begin()
+		at := p.Line(`^TCP forward at (\S+)$`)[1]
+		return begun{p, u, func() net.Conn { return pttest.Dial(t, at) }}
 	},
 }
 
@@ -167,26 +170,26 @@ func TestUnreadOutput(t *testing.T) {
 	for name, service := range services {
 		t.Run(name, func(t *testing.T) {
 			p := service(t, "-log-level", "debug")
-			output := &p.stdout
+			output := p.Stdout
 			if name == "standalone" {
-				output = &p.stderr
+				output = p.Stderr
 			}
 			carry(t, manyConnections, p.open)
 			p.hangUp()
 			carry(t, 1, p.open)
 			p.read()
-			output.await(t, `[1-9]\d* lines were dropped because standard output was not read|level=WARN msg="lines of the log were dropped because standard error was not read" lines=[1-9]`, p.exited)
+			p.Await(output, `[1-9]\d* lines were dropped because standard output was not read|level=WARN msg="lines of the log were dropped because standard error was not read" lines=[1-9]`)
 			p.hangUp()
-			output.await(t, "there is nothing new to load", p.exited)
-			p.cmd.Process.Signal(syscall.SIGTERM)
-			p.wait(patience)
+			p.Await(output, "there is nothing new to load")
+			p.Signal(syscall.SIGTERM)
+			p.Wait(pttest.Patience)
 			<-p.ended
-			output.await(t, "ending when the connections have", p.exited)
+			p.Await(output, "ending when the connections have")
 			if name != "standalone" {
 				p.checkOutput()
 				return
 			}
-			for _, line := range output.get() {
+			for _, line := range output.All() {
 				if !strings.HasPrefix(line, "time=") {
 					t.Errorf("standard error has %q", line)
 				}
@@ -201,15 +204,15 @@ func TestUnreadEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := service(t, "-drain", "1ms")
 			p.fill(t, filler)
-			if err := exchange(p.open(), []byte("text"), []byte("text")); err != nil {
+			if err := pttest.Exchange(p.open(), []byte("text"), []byte("text")); err != nil {
 				t.Fatal(err)
 			}
 			p.hangUp()
-			if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			if err := p.Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
-			p.wait(patience)
-			p.checkStatus(0)
+			p.Wait(pttest.Patience)
+			p.CheckStatus(0)
 		})
 	}
 }
@@ -220,17 +223,17 @@ func TestUnreadNegotiation(t *testing.T) {
 	for name, end := range map[string]bool{"ends": true, "goes on": false} {
 		t.Run(name, func(t *testing.T) {
 			p := prepare(t, clientVariables("t"), module("t", "plain_v1")...)
-			u := p.leaveUnread(&p.cmd.Stdout, &p.stdout, "")
+			u := p.leaveUnread(&p.Cmd.Stdout, p.Stdout, "")
 			u.fill(t, filler)
-			p.begin()
+			p.Begin()
 			if end {
-				p.stdin.Close()
-				p.wait(patience)
-				p.checkStatus(0)
+				p.CloseStdin()
+				p.Wait(pttest.Patience)
+				p.CheckStatus(0)
 				return
 			}
 			u.read()
-			echoThrough(t, p.address("t"))
+			echoThrough(t, p.Address("t"))
 		})
 	}
 }
@@ -245,12 +248,12 @@ func TestOutputClosed(t *testing.T) {
 			carry(t, 50, p.open)
 			p.hangUp()
 			carry(t, 1, p.open)
-			if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			if err := p.Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
-			p.wait(patience)
-			p.checkStatus(0)
-			if said := p.stderr.get(); len(said) > 0 {
+			p.Wait(pttest.Patience)
+			p.CheckStatus(0)
+			if said := p.Stderr.All(); len(said) > 0 {
 				t.Errorf("standard error has %q", said)
 			}
 		})
@@ -260,26 +263,26 @@ func TestOutputClosed(t *testing.T) {
 // onSmallDisk has a process run where a directory is a disk of a megabyte, and returns
 // under what name the test sees it once the process has begun.
 func (p *process) onSmallDisk(dir string) (seen func() string) {
-	p.t.Helper()
+	p.T.Helper()
 	unshare, err := exec.LookPath("unshare")
 	if err != nil {
-		p.t.Skip("there is no unshare: ", err)
+		p.T.Skip("there is no unshare: ", err)
 	}
 	try := exec.Command(unshare, "--mount", "mount", "-t", "tmpfs", "none", dir)
 	if text, err := try.CombinedOutput(); err != nil {
-		p.t.Skipf("a disk cannot be made: %v, %s", err, text)
+		p.T.Skipf("a disk cannot be made: %v, %s", err, text)
 	}
 	const script = `mount -t tmpfs -o size=1m none "$1" && shift && exec "$0" "$@"`
-	p.cmd.Path = unshare
-	p.cmd.Args = append([]string{unshare, "--mount", "sh", "-c", script, p.cmd.Args[0], dir}, p.cmd.Args[1:]...)
-	return func() string { return filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "root", dir) }
+	p.Cmd.Path = unshare
+	p.Cmd.Args = append([]string{unshare, "--mount", "sh", "-c", script, p.Cmd.Args[0], dir}, p.Cmd.Args[1:]...)
+	return func() string { return filepath.Join("/proc", strconv.Itoa(p.Cmd.Process.Pid), "root", dir) }
 }
 
 // The log on a full disk holds up nothing, tears no line, and is heard of once where
 // people look.
 func TestLogOnFullDisk(t *testing.T) {
 	for name, test := range map[string]struct {
-		env  variables
+		env  ptproc.Variables
 		args []string
 		line string // that the process prints when it is up
 	}{
@@ -297,11 +300,11 @@ func TestLogOnFullDisk(t *testing.T) {
 			}
 			p := prepare(t, test.env, test.args...)
 			seen := p.onSmallDisk(dir)
-			p.begin()
-			at := p.line(test.line)[1]
-			open, heard := func() net.Conn { return dial(t, at) }, &p.stderr
+			p.Begin()
+			at := p.Line(test.line)[1]
+			open, heard := func() net.Conn { return pttest.Dial(t, at) }, p.Stderr
 			if test.env != nil {
-				open, heard = func() net.Conn { return connect(t, at, target) }, &p.stdout
+				open, heard = func() net.Conn { return pttest.Connect(t, at, target) }, p.Stdout
 			}
 			full := time.Now()
 			rest := filepath.Join(seen(), "rest")
@@ -312,9 +315,9 @@ func TestLogOnFullDisk(t *testing.T) {
 			if err := os.Remove(rest); err != nil {
 				t.Fatal(err)
 			}
-			heard.await(t, "lines of the log were dropped because the log file could not be written", p.exited)
+			p.Await(heard, "lines of the log were dropped because the log file could not be written")
 			count := 0
-			for _, line := range heard.get() {
+			for _, line := range heard.All() {
 				if strings.Contains(line, "cannot write the log file") {
 					count++
 				}
@@ -327,11 +330,11 @@ func TestLogOnFullDisk(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer log.Close()
-			if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			if err := p.Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
-			p.wait(patience)
-			p.checkStatus(0)
+			p.Wait(pttest.Patience)
+			p.CheckStatus(0)
 			checkLog(t, log)
 		})
 	}
@@ -363,8 +366,8 @@ func TestLogIsFIFO(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := serve(t, "client", "-state", dir, "-log", "log", "-socks", "127.0.0.1:0", "plain", "127.0.0.1:1")
-	p.stderr.await(t, "level=WARN msg=\"the log goes to standard error\" error=\"-log: .*log is not a regular file\"", p.exited)
-	p = launch(t, clientVariables("t").with(variables{"TOR_PT_STATE_LOCATION": dir}), append(module("t", "plain_v1"), "-log", "log")...)
-	p.line("^LOG SEVERITY=warning .*log is not a regular file")
+	p.ErrorLine("level=WARN msg=\"the log goes to standard error\" error=\"-log: .*log is not a regular file\"")
+	p = launch(t, clientVariables("t").With(ptproc.Variables{"TOR_PT_STATE_LOCATION": dir}), append(module("t", "plain_v1"), "-log", "log")...)
+	p.Line("^LOG SEVERITY=warning .*log is not a regular file")
 	p.ready()
 }

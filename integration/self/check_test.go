@@ -1,4 +1,4 @@
-package main
+package self
 
 import (
 	"os"
@@ -23,8 +23,8 @@ func TestCheck(t *testing.T) {
 	good := write("good.wasm", wasm)
 	settings := write("good.toml", []byte("state = true"))
 	p := run(t, nil, "check", dir, good, settings)
-	p.checkStatus(0)
-	text := strings.Join(p.stdout.get(), "\n")
+	p.CheckStatus(0)
+	text := strings.Join(p.Stdout.All(), "\n")
 	for _, want := range []string{dir + "/good: good, as client and server", good + ": a good module", settings + ": good settings"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q lacks %q", text, want)
@@ -38,11 +38,11 @@ func TestCheck(t *testing.T) {
 	write("missing.toml", []byte("config = 'nowhere.cfg'"))
 	write("orphan.toml", nil)
 	p = run(t, nil, "check", dir)
-	p.checkStatus(1)
-	if said := p.stdout.get(); len(said) != 1 {
+	p.CheckStatus(1)
+	if said := p.Stdout.All(); len(said) != 1 {
 		t.Errorf("what is good: %q", said)
 	}
-	text = strings.Join(p.stderr.get(), "\n")
+	text = strings.Join(p.Stderr.All(), "\n")
 	for _, want := range []string{
 		dir + "/bad.wasm: compile module", dir + "/trap: ", dir + "/wrong.toml:2: limits.memory: ", dir + "/missing: read the module's configuration",
 		dir + "/orphan.toml is not used: there is no transport orphan",

@@ -1,4 +1,4 @@
-package main
+package self
 
 import (
 	"crypto/sha256"
@@ -9,6 +9,8 @@ import (
 	"net"
 	"syscall"
 	"testing"
+
+	"waterproxy/internal/pttest"
 )
 
 // pair is both sides of a transport, with the test in tor's place at both ends.
@@ -20,7 +22,7 @@ type pair struct {
 
 func startPair(t *testing.T, name string, flags ...string) *pair {
 	t.Helper()
-	orPort := listen(t)
+	orPort := pttest.Listen(t)
 	client := launch(t, clientVariables(name), flags...)
 	client.ready() // and has compiled the module, so that the other side need not
 	server := launch(t, serverVariables(name, orPort.Addr().String()), flags...)
@@ -30,8 +32,8 @@ func startPair(t *testing.T, name string, flags ...string) *pair {
 // connect returns both ends of a new connection.
 func (p *pair) connect(t *testing.T) (near, far *net.TCPConn) {
 	t.Helper()
-	near = connect(t, p.client.address(p.name), p.server.address(p.name))
-	return near, accept(t, p.orPort)
+	near = pttest.Connect(t, p.client.Address(p.name), p.server.Address(p.name))
+	return near, pttest.Accept(t, p.orPort)
 }
 
 func random(n int) []byte {
@@ -131,10 +133,10 @@ func TestPlain(t *testing.T) {
 	t.Run("nothing", func(t *testing.T) {
 		near, far := p.connect(t)
 		near.Close()
-		awaitClose(t, far)
+		pttest.AwaitClose(t, far)
 		near, far = p.connect(t)
 		far.Close()
-		awaitClose(t, near)
+		pttest.AwaitClose(t, near)
 	})
 
 	// A reset at one end reaches the other as some end, in time.
@@ -144,12 +146,12 @@ func TestPlain(t *testing.T) {
 			if first == "far" {
 				near, far = far, near
 			}
-			echo(t, near, far)
+			pttest.Echo(t, near, far)
 			if err := near.SetLinger(0); err != nil {
 				t.Fatal(err)
 			}
 			near.Close()
-			awaitClose(t, far)
+			pttest.AwaitClose(t, far)
 		}
 	})
 
@@ -179,17 +181,17 @@ func TestPlain(t *testing.T) {
 	// When the peer's process dies, the ends here learn it and the proxy lives.
 	t.Run("server killed", func(t *testing.T) {
 		near, far := p.connect(t)
-		echo(t, near, far)
-		if err := p.server.cmd.Process.Kill(); err != nil {
+		pttest.Echo(t, near, far)
+		if err := p.server.Cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		awaitClose(t, near)
-		awaitClose(t, far)
-		p.server.wait(endTimeout) // a listener may outlive the connections by a moment
-		if _, code := ask(t, p.client.address("plain"), p.server.address("plain"), ""); code != replyRefused {
-			t.Errorf("reply %d for a bridge that is gone, want %d", code, replyRefused)
+		pttest.AwaitClose(t, near)
+		pttest.AwaitClose(t, far)
+		p.server.Wait(pttest.EndLimit) // a listener may outlive the connections by a moment
+		if _, code := pttest.Ask(t, p.client.Address("plain"), p.server.Address("plain"), ""); code != pttest.ReplyRefused {
+			t.Errorf("reply %d for a bridge that is gone, want %d", code, pttest.ReplyRefused)
 		}
-		echoThrough(t, p.client.address("plain"))
+		echoThrough(t, p.client.Address("plain"))
 	})
 }
 

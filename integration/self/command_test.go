@@ -1,4 +1,4 @@
-package main
+package self
 
 import (
 	"fmt"
@@ -15,11 +15,11 @@ import (
 // By hand it says what it is, in two lines, and where to go from there.
 func TestByHand(t *testing.T) {
 	p := run(t, nil)
-	p.checkStatus(2)
-	if said := p.stdout.get(); len(said) > 0 {
+	p.CheckStatus(2)
+	if said := p.Stdout.All(); len(said) > 0 {
 		t.Errorf("standard output has %q", said)
 	}
-	said := p.stderr.get()
+	said := p.Stderr.All()
 	if len(said) != 2 || !strings.Contains(strings.Join(said, " "), "waterproxy demo") {
 		t.Errorf("standard error has %q, want two lines that mention waterproxy demo", said)
 	}
@@ -48,11 +48,11 @@ func TestCommandLine(t *testing.T) {
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
 			p := run(t, nil, test.args...)
-			p.checkStatus(test.status)
+			p.CheckStatus(test.status)
 			for _, out := range []struct {
 				name, want string
 				lines      []string
-			}{{"output", test.stdout, p.stdout.get()}, {"error", test.stderr, p.stderr.get()}} {
+			}{{"output", test.stdout, p.Stdout.All()}, {"error", test.stderr, p.Stderr.All()}} {
 				text := strings.Join(out.lines, "\n")
 				if out.want == "" && text != "" || !strings.Contains(text, out.want) {
 					t.Errorf("standard %s has %q, want %q", out.name, text, out.want)
@@ -64,7 +64,7 @@ func TestCommandLine(t *testing.T) {
 
 // A report names what others need to see the same: the built-in modules.
 func TestVersionNamesModules(t *testing.T) {
-	text := strings.Join(run(t, nil, "version").stdout.get(), "\n")
+	text := strings.Join(run(t, nil, "version").Stdout.All(), "\n")
 	names := modules.Names()
 	if len(names) == 0 {
 		t.Error("there is no built-in module")
@@ -92,8 +92,8 @@ func TestInspect(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := run(t, nil, "inspect", testmodules.Path(name))
-			p.checkStatus(0)
-			text := strings.Join(p.stdout.get(), "\n")
+			p.CheckStatus(0)
+			text := strings.Join(p.Stdout.All(), "\n")
 			wasm, err := os.ReadFile(testmodules.Path(name))
 			if err != nil {
 				t.Fatal(err)

@@ -1,6 +1,6 @@
 //go:build linux
 
-package main
+package self
 
 import (
 	"os"
@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"waterproxy/internal/program"
+	"waterproxy/internal/ptproc"
 )
 
 // noOwnCode has the program run as MemoryDenyWriteExecute= of systemd has it: a filter of
@@ -56,12 +57,12 @@ func denyOwnCode() error {
 func TestNoOwnCode(t *testing.T) {
 	const want = "MemoryDenyWriteExecute= of the systemd unit"
 	state := t.TempDir() // without records of earlier starts the module is loaded at once
-	p := start(t, clientVariables("plain").with(variables{noOwnCode: "1", "TOR_PT_STATE_LOCATION": state}))
-	p.line(`^CMETHOD-ERROR plain .*` + want)
-	p.line(`^CMETHODS DONE$`)
-	p = run(t, variables{noOwnCode: "1"}, "client", "-state", state, "-socks", "127.0.0.1:0", "plain", "127.0.0.1:9")
-	p.checkStatus(program.ExitFailure)
-	if text := strings.Join(p.stderr.get(), "\n"); !strings.Contains(text, want) || strings.Contains(text, "goroutine") {
+	p := start(t, clientVariables("plain").With(ptproc.Variables{noOwnCode: "1", "TOR_PT_STATE_LOCATION": state}))
+	p.Line(`^CMETHOD-ERROR plain .*` + want)
+	p.Line(`^CMETHODS DONE$`)
+	p = run(t, ptproc.Variables{noOwnCode: "1"}, "client", "-state", state, "-socks", "127.0.0.1:0", "plain", "127.0.0.1:9")
+	p.CheckStatus(program.ExitFailure)
+	if text := strings.Join(p.Stderr.All(), "\n"); !strings.Contains(text, want) || strings.Contains(text, "goroutine") {
 		t.Errorf("standard error has %q", text)
 	}
 }

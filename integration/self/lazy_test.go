@@ -1,4 +1,4 @@
-package main
+package self
 
 import (
 	"os"
@@ -7,19 +7,21 @@ import (
 	"testing"
 	"time"
 
+	"waterproxy/internal/ptproc"
+	"waterproxy/internal/pttest"
 	"waterproxy/transport/testmodules"
 )
 
 // started lets a process start its transports once and returns a directory that has the
 // records of that, but no compiled code.
-func started(t *testing.T, env variables, flags []string) variables {
+func started(t *testing.T, env ptproc.Variables, flags []string) ptproc.Variables {
 	t.Helper()
 	dir := t.TempDir()
-	env = env.with(variables{"TOR_PT_STATE_LOCATION": dir})
+	env = env.With(ptproc.Variables{"TOR_PT_STATE_LOCATION": dir})
 	p := launch(t, env, flags...)
 	p.ready()
-	p.stdin.Close()
-	p.wait(endTimeout)
+	p.CloseStdin()
+	p.Wait(pttest.EndLimit)
 	if err := os.RemoveAll(filepath.Join(dir, "compiled")); err != nil {
 		t.Fatal(err)
 	}
@@ -27,15 +29,15 @@ func started(t *testing.T, env variables, flags []string) variables {
 }
 
 // isLoaded reports whether a process has loaded a module since started.
-func isLoaded(env variables) bool {
+func isLoaded(env ptproc.Variables) bool {
 	_, err := os.Stat(filepath.Join(env["TOR_PT_STATE_LOCATION"], "compiled"))
 	return err == nil
 }
 
 // A transport that has started once is loaded when it is used, and works then.
 func TestLoadedWhenUsed(t *testing.T) {
-	orPort := listen(t)
-	for name, env := range map[string]variables{
+	orPort := pttest.Listen(t)
+	for name, env := range map[string]ptproc.Variables{
 		"client": clientVariables("t"),
 		"server": serverVariables("t", orPort.Addr().String()),
 	} {
@@ -43,7 +45,7 @@ func TestLoadedWhenUsed(t *testing.T) {
 			flags := module("t", "posix_v1")
 			env := started(t, env, flags)
 			p := launch(t, env, flags...)
-			address := p.address("t")
+			address := p.Address("t")
 			if isLoaded(env) {
 				t.Error("it was loaded before anybody used it")
 			}
@@ -51,7 +53,7 @@ func TestLoadedWhenUsed(t *testing.T) {
 				if name == "client" {
 					echoThrough(t, address)
 				} else {
-					echo(t, dial(t, address), accept(t, orPort))
+					pttest.Echo(t, pttest.Dial(t, address), pttest.Accept(t, orPort))
 				}
 			}
 			if !isLoaded(env) {
@@ -64,16 +66,16 @@ func TestLoadedWhenUsed(t *testing.T) {
 // A client that comes while the module is being loaded waits, and one that tor gives up
 // meanwhile hinders nobody.
 func TestLoadedForMany(t *testing.T) {
-	orPort := listen(t)
+	orPort := pttest.Listen(t)
 	flags := modulesFlags("t", "plain_v1")
 	env := started(t, serverVariables("t", orPort.Addr().String()), flags)
 	p := launch(t, env, flags...)
-	dial(t, p.address("t")).Close()
+	pttest.Dial(t, p.Address("t")).Close()
 	for range 20 {
-		dial(t, p.address("t"))
+		pttest.Dial(t, p.Address("t"))
 	}
 	for range 20 {
-		accept(t, orPort)
+		pttest.Accept(t, orPort)
 	}
 }
 
@@ -84,9 +86,9 @@ func TestFailsWhenUsed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, env := range map[string]variables{
+	for name, env := range map[string]ptproc.Variables{
 		"client": clientVariables("t"),
-		"server": serverVariables("t", deadAddress(t)),
+		"server": serverVariables("t", pttest.DeadAddress(t)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "t.wasm")
@@ -106,21 +108,21 @@ func TestFailsWhenUsed(t *testing.T) {
 			write([]byte(strings.Repeat("x", len(good))))
 			p := launch(t, env, flags...)
 			if name == "client" {
-				if _, code := ask(t, p.address("t"), "127.0.0.1:1", ""); code != replyFailure {
+				if _, code := pttest.Ask(t, p.Address("t"), "127.0.0.1:1", ""); code != pttest.ReplyFailure {
 					t.Errorf("reply %d", code)
 				}
-				p.line(`^STATUS TRANSPORT=t CONNECT=Failed ERRSTR=".*/t\.wasm: compile module`)
-				p.line(`^LOG SEVERITY=warning MESSAGE=".*no valid WebAssembly`)
+				p.Line(`^STATUS TRANSPORT=t CONNECT=Failed ERRSTR=".*/t\.wasm: compile module`)
+				p.Line(`^LOG SEVERITY=warning MESSAGE=".*no valid WebAssembly`)
 			} else {
-				awaitClose(t, dial(t, p.address("t")))
-				p.line(`^LOG SEVERITY=error MESSAGE=".*started before does not any more.*no valid WebAssembly`)
+				pttest.AwaitClose(t, pttest.Dial(t, p.Address("t")))
+				p.Line(`^LOG SEVERITY=error MESSAGE=".*started before does not any more.*no valid WebAssembly`)
 			}
 			write(good) // and the next connection is served again
 			if name == "client" {
-				echoThrough(t, p.address("t"))
+				echoThrough(t, p.Address("t"))
 			} else {
-				awaitClose(t, dial(t, p.address("t"))) // tor is not there
-				p.line(`^LOG SEVERITY=warning MESSAGE=".*ORPort`)
+				pttest.AwaitClose(t, pttest.Dial(t, p.Address("t"))) // tor is not there
+				p.Line(`^LOG SEVERITY=warning MESSAGE=".*ORPort`)
 			}
 		})
 	}
@@ -129,14 +131,14 @@ func TestFailsWhenUsed(t *testing.T) {
 // The end may come before a transport was used.
 func TestEndUnused(t *testing.T) {
 	flags := module("t", "plain_v1")
-	for _, env := range []variables{clientVariables("t"), serverVariables("t", deadAddress(t))} {
+	for _, env := range []ptproc.Variables{clientVariables("t"), serverVariables("t", pttest.DeadAddress(t))} {
 		env = started(t, env, flags)
 		p := launch(t, env, flags...)
 		p.ready()
-		if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		if err := p.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
 		}
-		p.wait(endTimeout)
-		p.checkStatus(0)
+		p.Wait(pttest.EndLimit)
+		p.CheckStatus(0)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package self
 
 import (
 	"bufio"
@@ -12,29 +12,31 @@ import (
 	"testing"
 	"time"
 
+	"waterproxy/internal/ptproc"
+	"waterproxy/internal/pttest"
 	"waterproxy/transport/testmodules"
 )
 
 // live starts both sides with connections that are busy, idle and half set up.
 func live(t *testing.T) (client, server *process) {
 	t.Helper()
-	orPort := listen(t)
+	orPort := pttest.Listen(t)
 	flags := modulesFlags("t", "plain_v1", "stall", "evil_dial_poll_v1", "framed", "framed_v1", "ignore", "evil_ignore_control_v1")
 	client = launch(t, clientVariables("t,stall,framed,ignore"), flags...)
 	server = launch(t, serverVariables("t,stall,framed,ignore", orPort.Addr().String()), flags...)
 
-	near := connect(t, client.address("t"), server.address("t"))
-	far := accept(t, orPort)
-	echo(t, near, far)
-	busy := connect(t, client.address("t"), server.address("t"))
-	accept(t, orPort)                   // and nobody reads there
+	near := pttest.Connect(t, client.Address("t"), server.Address("t"))
+	far := pttest.Accept(t, orPort)
+	pttest.Echo(t, near, far)
+	busy := pttest.Connect(t, client.Address("t"), server.Address("t"))
+	pttest.Accept(t, orPort)            // and nobody reads there
 	go busy.Write(make([]byte, 32<<20)) // which the end of the process ends
-	connect(t, client.address("ignore"), server.address("ignore"))
-	dial(t, client.address("t")) // says nothing
+	pttest.Connect(t, client.Address("ignore"), server.Address("ignore"))
+	pttest.Dial(t, client.Address("t")) // says nothing
 	for _, name := range []string{"stall", "framed"} {
-		c := dial(t, client.address(name))
-		go negotiate(c, server.address(name), "") // likewise
-		dial(t, server.address(name))
+		c := pttest.Dial(t, client.Address(name))
+		go pttest.Negotiate(c, server.Address(name), "") // likewise
+		pttest.Dial(t, server.Address(name))
 	}
 	return client, server
 }
@@ -43,37 +45,37 @@ func live(t *testing.T) (client, server *process) {
 func TestPTSpec_3_4_Stdin(t *testing.T) {
 	client, server := live(t)
 	for _, p := range []*process{client, server} {
-		if err := p.stdin.Close(); err != nil {
+		if err := p.CloseStdin(); err != nil {
 			t.Fatal(err)
 		}
-		p.wait(endTimeout)
-		p.checkStatus(0)
+		p.Wait(pttest.EndLimit)
+		p.CheckStatus(0)
 	}
 }
 
 // After a signal nothing new is begun, and what is up may end in its own time.
 func TestPTSpec_3_4_Signals(t *testing.T) {
-	orPort := listen(t)
+	orPort := pttest.Listen(t)
 	client := launch(t, clientVariables("t"), module("t", "plain_v1")...)
 	server := launch(t, serverVariables("t", orPort.Addr().String()), module("t", "plain_v1")...)
-	near := connect(t, client.address("t"), server.address("t"))
-	far := accept(t, orPort)
+	near := pttest.Connect(t, client.Address("t"), server.Address("t"))
+	far := pttest.Accept(t, orPort)
 	for p, signal := range map[*process]os.Signal{client: syscall.SIGTERM, server: os.Interrupt} {
-		if err := p.cmd.Process.Signal(signal); err != nil {
+		if err := p.Signal(signal); err != nil {
 			t.Fatal(err)
 		}
-		p.line(`^LOG SEVERITY=info MESSAGE=".*ending when the connections have`)
-		awaitDeaf(t, p.address("t"))
+		p.Line(`^LOG SEVERITY=info MESSAGE=".*ending when the connections have`)
+		awaitDeaf(t, p.Address("t"))
 	}
-	echo(t, near, far)
+	pttest.Echo(t, near, far)
 	if err := near.Close(); err != nil {
 		t.Fatal(err)
 	}
-	awaitClose(t, far)
+	pttest.AwaitClose(t, far)
 	far.Close()
 	for _, p := range []*process{client, server} {
-		p.wait(endTimeout)
-		p.checkStatus(0)
+		p.Wait(pttest.EndLimit)
+		p.CheckStatus(0)
 	}
 }
 
@@ -82,7 +84,7 @@ func TestPTSpec_3_4_Signals(t *testing.T) {
 // and wait for its end.
 func awaitDeaf(t *testing.T, address string) {
 	t.Helper()
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(pttest.Patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		l, err := net.Listen("tcp", address)
 		if err == nil {
 			l.Close()
@@ -92,7 +94,7 @@ func awaitDeaf(t *testing.T, address string) {
 			t.Fatal(err)
 		}
 	}
-	t.Errorf("%s is in use after %v", address, patience)
+	t.Errorf("%s is in use after %v", address, pttest.Patience)
 }
 
 // A second signal ends what a first one left, as do the limit and tor itself.
@@ -102,24 +104,24 @@ func TestDrainEnds(t *testing.T) {
 		end   func(*process) error
 		why   string
 	}{
-		"second signal": {nil, func(p *process) error { return p.cmd.Process.Signal(syscall.SIGTERM) }, "a second signal came"},
+		"second signal": {nil, func(p *process) error { return p.Signal(syscall.SIGTERM) }, "a second signal came"},
 		"limit":         {[]string{"-drain", "10ms"}, func(*process) error { return nil }, "ending with connections left"},
-		"stdin":         {nil, func(p *process) error { return p.stdin.Close() }, "standard input was closed"},
+		"stdin":         {nil, func(p *process) error { return p.CloseStdin() }, "standard input was closed"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			target := listen(t)
+			target := pttest.Listen(t)
 			p := launch(t, clientVariables("t"), append(module("t", "plain_v1"), test.flags...)...)
-			connect(t, p.address("t"), target.Addr().String())
-			if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+			pttest.Connect(t, p.Address("t"), target.Addr().String())
+			if err := p.Signal(os.Interrupt); err != nil {
 				t.Fatal(err)
 			}
-			p.line(`ending when the connections have`)
+			p.Line(`ending when the connections have`)
 			if err := test.end(p); err != nil {
 				t.Fatal(err)
 			}
-			p.line(test.why)
-			p.wait(endTimeout)
-			p.checkStatus(0)
+			p.Line(test.why)
+			p.Wait(pttest.EndLimit)
+			p.CheckStatus(0)
 		})
 	}
 }
@@ -140,8 +142,8 @@ func TestPTSpec_3_4_Parent(t *testing.T) {
 	parent := exec.Command("sh", "-c", `"$0" "$@" <&3 & wait`, os.Args[0], "-module", "t="+testmodules.Path("plain_v1"))
 	parent.ExtraFiles = []*os.File{stdin}
 	parent.Stdout = in
-	parent.Env = append(os.Environ(), childMarker+"=1")
-	for key, value := range clientVariables("t").without("TOR_PT_STATE_LOCATION") {
+	parent.Env = append(os.Environ(), pttest.ProgramVariable+"=1")
+	for key, value := range clientVariables("t").Without("TOR_PT_STATE_LOCATION") {
 		parent.Env = append(parent.Env, key+"="+value)
 	}
 	if err := parent.Start(); err != nil {
@@ -149,7 +151,7 @@ func TestPTSpec_3_4_Parent(t *testing.T) {
 	}
 	stdin.Close()
 	in.Close()
-	if err := out.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := out.SetReadDeadline(time.Now().Add(pttest.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	said := bufio.NewScanner(out)
@@ -172,63 +174,63 @@ func TestPTSpec_3_4_Parent(t *testing.T) {
 // one, which tor starts at once, says the rest; so does one that a user starts.
 func TestCrashIsReported(t *testing.T) {
 	dir := t.TempDir()
-	env := clientVariables("t").with(variables{"TOR_PT_STATE_LOCATION": dir})
+	env := clientVariables("t").With(ptproc.Variables{"TOR_PT_STATE_LOCATION": dir})
 	crash := func(p *process) {
-		if err := p.cmd.Process.Signal(syscall.SIGQUIT); err != nil { // Go ends as after a panic
+		if err := p.Signal(syscall.SIGQUIT); err != nil { // Go ends as after a panic
 			t.Fatal(err)
 		}
-		p.wait(patience)
-		if p.status() != 2 {
-			t.Errorf("exit status %d", p.status())
+		p.Wait(pttest.Patience)
+		if p.Status() != 2 {
+			t.Errorf("exit status %d", p.Status())
 		}
 	}
 	const report = "crashed before this start.*SIGQUIT"
 	crashing := start(t, env, module("t", "plain_v1")...)
-	crashing.address("t")
+	crashing.Address("t")
 	crash(crashing)
 	p := launch(t, env, module("t", "plain_v1")...)
-	p.address("t")
-	p.line(`^LOG SEVERITY=error MESSAGE=".*` + report)
+	p.Address("t")
+	p.Line(`^LOG SEVERITY=error MESSAGE=".*` + report)
 	last := filepath.Join(dir, "crash-last.txt")
 	if text, err := os.ReadFile(last); err != nil || !strings.Contains(string(text), "goroutine") {
 		t.Errorf("the details are %d bytes, %v", len(text), err)
 	}
 	again := launch(t, env, module("t", "plain_v1")...)
-	again.address("t")
-	for _, line := range again.stdout.get() {
+	again.Address("t")
+	for _, line := range again.Stdout.All() {
 		if strings.Contains(line, "crashed") {
 			t.Errorf("it is said a second time: %s", line)
 		}
 	}
 	byHand := append([]string{"client", "-state", dir, "-socks", "127.0.0.1:0"}, append(module("t", "plain_v1"), "t", "127.0.0.1:9")...)
 	crashing = start(t, nil, byHand...)
-	crashing.line(`^SOCKS5 proxy at`)
+	crashing.Line(`^SOCKS5 proxy at`)
 	crash(crashing)
 	p = serve(t, byHand...)
-	p.stderr.await(t, report, p.exited)
+	p.ErrorLine(report)
 }
 
 // Unless tor says that it will, closing standard input means nothing.
 func TestPTSpec_3_2_1_StdinIgnored(t *testing.T) {
-	for name, env := range map[string]variables{
-		"unset": clientVariables("t").without("TOR_PT_EXIT_ON_STDIN_CLOSE"),
-		"0":     clientVariables("t").with(variables{"TOR_PT_EXIT_ON_STDIN_CLOSE": "0"}),
+	for name, env := range map[string]ptproc.Variables{
+		"unset": clientVariables("t").Without("TOR_PT_EXIT_ON_STDIN_CLOSE"),
+		"0":     clientVariables("t").With(ptproc.Variables{"TOR_PT_EXIT_ON_STDIN_CLOSE": "0"}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := start(t, env, append(module("t", "plain_v1"), "-drain", "0")...)
-			p.address("t")
-			if err := p.stdin.Close(); err != nil {
+			p.Address("t")
+			if err := p.CloseStdin(); err != nil {
 				t.Fatal(err)
 			}
-			echoThrough(t, p.address("t"))
-			if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			echoThrough(t, p.Address("t"))
+			if err := p.Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
-			p.wait(endTimeout)
-			p.checkStatus(0)
+			p.Wait(pttest.EndLimit)
+			p.CheckStatus(0)
 			p.checkOutput()
 			if p.said("standard input") > 0 || p.said("ending when the connections have") != 1 {
-				t.Errorf("it ended for another reason than the signal: %q", p.stdout.get())
+				t.Errorf("it ended for another reason than the signal: %q", p.Stdout.All())
 			}
 		})
 	}
@@ -237,17 +239,17 @@ func TestPTSpec_3_2_1_StdinIgnored(t *testing.T) {
 // Tor may want the end while a module is being started that never returns.
 func TestEndDuringStart(t *testing.T) {
 	for name, end := range map[string]func(*process) error{
-		"stdin":  func(p *process) error { return p.stdin.Close() },
-		"signal": func(p *process) error { return p.cmd.Process.Signal(syscall.SIGTERM) },
+		"stdin":  func(p *process) error { return p.CloseStdin() },
+		"signal": func(p *process) error { return p.Signal(syscall.SIGTERM) },
 	} {
 		p := launch(t, clientVariables("first,spin"), modulesFlags("first", "plain_v1", "spin", "evil_init_spin_v1")...)
-		p.line(`^CMETHOD first `)
+		p.Line(`^CMETHOD first `)
 		if err := end(p); err != nil {
 			t.Fatal(err)
 		}
 		t.Run(name, func(*testing.T) {
-			p.wait(endTimeout)
-			p.checkStatus(0)
+			p.Wait(pttest.EndLimit)
+			p.CheckStatus(0)
 		})
 	}
 }

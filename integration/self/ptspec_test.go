@@ -1,4 +1,4 @@
-package main
+package self
 
 import (
 	"encoding/base64"
@@ -14,6 +14,8 @@ import (
 	"golang.org/x/net/nettest"
 
 	"waterproxy/internal/program"
+	"waterproxy/internal/ptproc"
+	"waterproxy/internal/pttest"
 )
 
 // Tests of rules of the pluggable transport specification, version 1, that no other
@@ -30,17 +32,17 @@ func TestPTSpec_3_1_Names(t *testing.T) {
 		p := start(t, clientVariables(name), flags...)
 		switch {
 		case ok:
-			p.line(`^CMETHOD ` + name + ` socks5 `)
+			p.Line(`^CMETHOD ` + name + ` socks5 `)
 		case name != "":
-			p.line(`^LOG SEVERITY=warning .*is no transport name`)
+			p.Line(`^LOG SEVERITY=warning .*is no transport name`)
 			if said := p.ready(); len(said) != 2 { // VERSION, CMETHODS DONE
 				t.Errorf("%q: it said %q", name, said)
 			}
 		default:
-			p.line(`^ENV-ERROR the plugin's command line: `)
+			p.Line(`^ENV-ERROR the plugin's command line: `)
 		}
-		p.stdin.Close()
-		p.wait(endTimeout)
+		p.CloseStdin()
+		p.Wait(pttest.EndLimit)
 		p.checkOutput()
 	}
 	p := launch(t, clientVariables("a-b,a/b,../t,t,é"), module("t", "plain_v1")...)
@@ -53,15 +55,15 @@ func TestPTSpec_3_1_Names(t *testing.T) {
 // HOME, nor where temporary files go.
 func TestPTSpec_3_2_1_NothingElsewhere(t *testing.T) {
 	home, temp := t.TempDir(), t.TempDir()
-	env := serverVariables("kept,t", "127.0.0.1:1").with(variables{
+	env := serverVariables("kept,t", "127.0.0.1:1").With(ptproc.Variables{
 		"HOME": home, "TMPDIR": temp, "XDG_CACHE_HOME": filepath.Join(home, "cache"),
 	})
 	p := launch(t, env, append(modulesFlags("kept", argtest, "t", "plain_v1"), "-module-state", "kept")...)
-	awaitClose(t, dial(t, p.address("t")))
-	p.address("kept")
-	p.stdin.Close()
-	p.wait(endTimeout)
-	for _, dir := range []string{p.cmd.Dir, home, temp} {
+	pttest.AwaitClose(t, pttest.Dial(t, p.Address("t")))
+	p.Address("kept")
+	p.CloseStdin()
+	p.Wait(pttest.EndLimit)
+	for _, dir := range []string{p.Cmd.Dir, home, temp} {
 		if left := files(t, dir); len(left) > 0 {
 			t.Errorf("files were made elsewhere: %q", left)
 		}
@@ -75,7 +77,7 @@ func TestPTSpec_3_2_1_NothingElsewhere(t *testing.T) {
 
 // Names that are not known are ignored, without an error, on both sides.
 func TestPTSpec_3_2_2_UnknownNames(t *testing.T) {
-	for _, env := range []variables{clientVariables("nosuch,*"), serverVariables("nosuch,other", "127.0.0.1:1")} {
+	for _, env := range []ptproc.Variables{clientVariables("nosuch,*"), serverVariables("nosuch,other", "127.0.0.1:1")} {
 		p := launch(t, env)
 		said := p.ready()
 		if len(said) != 2 || said[0] != "VERSION 1" {
@@ -88,7 +90,7 @@ func TestPTSpec_3_2_2_UnknownNames(t *testing.T) {
 func upstream(t *testing.T, password string) (address string, tunnels chan string) {
 	t.Helper()
 	tunnels = make(chan string, 100)
-	l := listen(t)
+	l := pttest.Listen(t)
 	want := "Basic " + base64.StdEncoding.EncodeToString([]byte(password))
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodConnect || r.Header.Get("Proxy-Authorization") != want {
@@ -125,7 +127,7 @@ func upstream(t *testing.T, password string) (address string, tunnels chan strin
 func TestPTSpec_3_2_2_Proxy(t *testing.T) {
 	const password = "us%er:p@ss/w:rd"
 	proxy, tunnels := upstream(t, password)
-	target := listen(t)
+	target := pttest.Listen(t)
 	_, port, err := net.SplitHostPort(target.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -137,21 +139,21 @@ func TestPTSpec_3_2_2_Proxy(t *testing.T) {
 	flags := append(modulesFlags("t", "plain_v1", "own", "plain_fixedonly_v1"),
 		"-module-config", "own="+config, "-module-allow", "own=localhost:"+port)
 	env := clientVariables("t,own,plain")
-	p := launch(t, env.with(variables{"TOR_PT_PROXY": "http://" + password + "@" + proxy}), flags...)
+	p := launch(t, env.With(ptproc.Variables{"TOR_PT_PROXY": "http://" + password + "@" + proxy}), flags...)
 	for name, host := range map[string]string{"t": "127.0.0.1", "plain": "127.0.0.1", "own": "localhost"} {
-		echo(t, connect(t, p.address(name), target.Addr().String()), accept(t, target))
+		pttest.Echo(t, pttest.Connect(t, p.Address(name), target.Addr().String()), pttest.Accept(t, target))
 		if got, want := <-tunnels, net.JoinHostPort(host, port); got != want {
 			t.Errorf("%s: the proxy was asked for %s, want %s", name, got, want)
 		}
 	}
-	wrong := launch(t, env.with(variables{"TOR_PT_PROXY": "http://us%er:wrong@" + proxy}), flags...)
+	wrong := launch(t, env.With(ptproc.Variables{"TOR_PT_PROXY": "http://us%er:wrong@" + proxy}), flags...)
 	for _, name := range []string{"t", "plain", "own"} {
-		if _, code := ask(t, wrong.address(name), target.Addr().String(), ""); code != replyFailure {
+		if _, code := pttest.Ask(t, wrong.Address(name), target.Addr().String(), ""); code != pttest.ReplyFailure {
 			t.Errorf("%s: reply %d", name, code)
 		}
 	}
-	wrong.line(`^LOG SEVERITY=warning MESSAGE=".*upstream http proxy: .*407 Proxy Authentication Required`)
-	for _, line := range wrong.stdout.get() {
+	wrong.Line(`^LOG SEVERITY=warning MESSAGE=".*upstream http proxy: .*407 Proxy Authentication Required`)
+	for _, line := range wrong.Stdout.All() {
 		if strings.Contains(line, "wrong") || strings.Contains(line, "us%er") {
 			t.Errorf("credentials were told: %s", line)
 		}
@@ -164,7 +166,7 @@ func TestPTSpec_3_2_2_Proxy(t *testing.T) {
 // The proxy is answered for before any transport, and after the version.
 func TestPTSpec_3_3_2_ProxyFirst(t *testing.T) {
 	for _, kind := range []string{"http", "https", "socks4a", "socks5"} {
-		p := launch(t, clientVariables("a").with(variables{"TOR_PT_PROXY": kind + "://127.0.0.1:1080"}), module("a", "plain_v1")...)
+		p := launch(t, clientVariables("a").With(ptproc.Variables{"TOR_PT_PROXY": kind + "://127.0.0.1:1080"}), module("a", "plain_v1")...)
 		said := strings.Join(p.ready(), "; ")
 		if !regexp.MustCompile(`^VERSION 1; PROXY DONE; CMETHOD a socks5 \S+; CMETHODS DONE$`).MatchString(said) {
 			t.Errorf("it said %q", said)
@@ -182,7 +184,7 @@ func TestPTSpec_3_3_2_ProxyFirst(t *testing.T) {
 func TestPTSpec_3_3_Lines(t *testing.T) {
 	odd := filepath.Join(t.TempDir(), "é\nCMETHODS DONE\x01\x7f\"\\")
 	p := launch(t, clientVariables("odd"), "-module", "odd="+odd) // and launch checks each line
-	p.line(`^CMETHOD-ERROR odd read the module: `)
+	p.Line(`^CMETHOD-ERROR odd read the module: `)
 	if said := p.ready(); len(said) != 3 {
 		t.Errorf("it said %q", said)
 	}
@@ -191,7 +193,7 @@ func TestPTSpec_3_3_Lines(t *testing.T) {
 // The list of transports ends with a line of its own, which is the last that counts.
 func TestPTSpec_3_3_2_Done(t *testing.T) {
 	bad := modulesFlags("good", "plain_v1", "bad", "bad_text")
-	for keyword, env := range map[string]variables{
+	for keyword, env := range map[string]ptproc.Variables{
 		"CMETHODS DONE": clientVariables("bad,good"),
 		"SMETHODS DONE": serverVariables("bad,good", "127.0.0.1:1"),
 	} {
@@ -206,11 +208,11 @@ func TestPTSpec_3_3_2_Done(t *testing.T) {
 // Log lines are at a severity that tor knows, and have no address in them.
 func TestPTSpec_3_3_4_Log(t *testing.T) {
 	p := launch(t, clientVariables("t"), append(module("t", "plain_v1"), "-log-level", "debug")...)
-	dead := deadAddress(t)
-	ask(t, p.address("t"), dead, "")
-	p.line(`^LOG SEVERITY=warning MESSAGE="\\042cannot connect\\042 transport=t kind=\\042connection refused\\042 bridge=\[scrubbed\] error=\\042.*refused\\042"$`)
-	echoThrough(t, p.address("t"))
-	for _, line := range p.stdout.get() {
+	dead := pttest.DeadAddress(t)
+	pttest.Ask(t, p.Address("t"), dead, "")
+	p.Line(`^LOG SEVERITY=warning MESSAGE="\\042cannot connect\\042 transport=t kind=\\042connection refused\\042 bridge=\[scrubbed\] error=\\042.*refused\\042"$`)
+	echoThrough(t, p.Address("t"))
+	for _, line := range p.Stdout.All() {
 		if strings.HasPrefix(line, "LOG ") && strings.Contains(line, "127.0.0.1") {
 			t.Errorf("an address was logged: %s", line)
 		}
@@ -220,12 +222,12 @@ func TestPTSpec_3_3_4_Log(t *testing.T) {
 // Status lines tell the version, and the fate of each connection without its address.
 func TestPTSpec_3_3_5_Status(t *testing.T) {
 	p := launch(t, clientVariables("t"), module("t", "plain_v1")...)
-	p.line(`^STATUS TYPE=version IMPLEMENTATION="waterproxy" VERSION="` + regexp.QuoteMeta(program.Version) + `"$`)
-	echoThrough(t, p.address("t"))
-	p.line(`^STATUS TRANSPORT=t CONNECT=Success$`)
-	ask(t, p.address("t"), deadAddress(t), "")
-	p.line(`^STATUS TRANSPORT=t CONNECT=Failed ERRSTR="[^"]*connection refused"$`)
-	for _, line := range p.stdout.get() {
+	p.Line(`^STATUS TYPE=version IMPLEMENTATION="waterproxy" VERSION="` + regexp.QuoteMeta(program.Version) + `"$`)
+	echoThrough(t, p.Address("t"))
+	p.Line(`^STATUS TRANSPORT=t CONNECT=Success$`)
+	pttest.Ask(t, p.Address("t"), pttest.DeadAddress(t), "")
+	p.Line(`^STATUS TRANSPORT=t CONNECT=Failed ERRSTR="[^"]*connection refused"$`)
+	for _, line := range p.Stdout.All() {
 		if strings.HasPrefix(line, "STATUS ") && strings.Contains(line, "127.0.0.1") {
 			t.Errorf("an address was told: %s", line)
 		}
@@ -237,29 +239,29 @@ func TestPTSpec_3_3_5_Status(t *testing.T) {
 func TestPTSpec_3_2_3_BindAddress(t *testing.T) {
 	flags := modulesFlags("a", "plain_v1", "b", "plain_v1")
 	server := serverVariables("a,b", "127.0.0.1:1")
-	p := launch(t, server.without("TOR_PT_SERVER_BINDADDR"), flags...)
-	p.line(`^SMETHOD a 0\.0\.0\.0:[1-9]\d*$`)
-	p.line(`^SMETHOD b 0\.0\.0\.0:[1-9]\d*$`)
-	p = launch(t, server.with(variables{"TOR_PT_SERVER_BINDADDR": "a-127.0.0.1:0"}), flags...)
-	p.line(`^SMETHOD a 127\.0\.0\.1:[1-9]\d*$`)
-	p.line(`^SMETHOD b 0\.0\.0\.0:[1-9]\d*$`)
+	p := launch(t, server.Without("TOR_PT_SERVER_BINDADDR"), flags...)
+	p.Line(`^SMETHOD a 0\.0\.0\.0:[1-9]\d*$`)
+	p.Line(`^SMETHOD b 0\.0\.0\.0:[1-9]\d*$`)
+	p = launch(t, server.With(ptproc.Variables{"TOR_PT_SERVER_BINDADDR": "a-127.0.0.1:0"}), flags...)
+	p.Line(`^SMETHOD a 127\.0\.0\.1:[1-9]\d*$`)
+	p.Line(`^SMETHOD b 0\.0\.0\.0:[1-9]\d*$`)
 	if nettest.SupportsIPv6() {
-		p = launch(t, server.with(variables{"TOR_PT_SERVER_BINDADDR": "a-[::1]:0,b-[::]:0"}), flags...)
-		p.line(`^SMETHOD a \[::1\]:[1-9]\d*$`)
-		p.line(`^SMETHOD b \[::\]:[1-9]\d*$`)
+		p = launch(t, server.With(ptproc.Variables{"TOR_PT_SERVER_BINDADDR": "a-[::1]:0,b-[::]:0"}), flags...)
+		p.Line(`^SMETHOD a \[::1\]:[1-9]\d*$`)
+		p.Line(`^SMETHOD b \[::\]:[1-9]\d*$`)
 	}
 	for _, bind := range []string{"a-localhost:0", "a-127.0.0.1:0,a-127.0.0.2:0"} {
-		p := run(t, server.with(variables{"TOR_PT_SERVER_BINDADDR": bind}), flags...)
-		p.line(`^ENV-ERROR TOR_PT_SERVER_BINDADDR`)
+		p := run(t, server.With(ptproc.Variables{"TOR_PT_SERVER_BINDADDR": bind}), flags...)
+		p.Line(`^ENV-ERROR TOR_PT_SERVER_BINDADDR`)
 	}
 }
 
 // The ORPort gets what the client sent, and nothing before it.
 func TestPTSpec_3_2_3_ORPort(t *testing.T) {
-	orPort := listen(t)
+	orPort := pttest.Listen(t)
 	p := launch(t, serverVariables("t", orPort.Addr().String()), module("t", "plain_v1")...)
-	c := dial(t, p.address("t"))
-	far := accept(t, orPort)
+	c := pttest.Dial(t, p.Address("t"))
+	far := pttest.Accept(t, orPort)
 	if _, err := c.Write([]byte("payload")); err != nil {
 		t.Fatal(err)
 	}
@@ -273,8 +275,8 @@ func TestPTSpec_3_2_3_ORPort(t *testing.T) {
 
 // Equal signs and commas in what a server publishes are escaped.
 func TestPTSpec_3_3_3_Args(t *testing.T) {
-	env := serverVariables("t", "127.0.0.1:1").with(variables{"TOR_PT_SERVER_TRANSPORT_OPTIONS": `t:key=a\=b,c\\d`})
+	env := serverVariables("t", "127.0.0.1:1").With(ptproc.Variables{"TOR_PT_SERVER_TRANSPORT_OPTIONS": `t:key=a\=b,c\\d`})
 	p := launch(t, env, module("t", argtest)...)
 	p.ready()
-	p.line(`^SMETHOD t \S+ ARGS:key=a\\=b\\,c\\\\d$`)
+	p.Line(`^SMETHOD t \S+ ARGS:key=a\\=b\\,c\\\\d$`)
 }

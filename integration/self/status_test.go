@@ -1,4 +1,4 @@
-package main
+package self
 
 import (
 	"io"
@@ -6,17 +6,19 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"waterproxy/internal/pttest"
 )
 
 // The table of a process, as it is printed where there is no terminal.
 func TestStatus(t *testing.T) {
-	address := freeAddress(t)
+	address := pttest.FreeAddress(t)
 	p := launch(t, clientVariables("t"), append(module("t", "plain_v1"), "-metrics", address)...)
-	ask(t, p.address("t"), deadAddress(t), "")
+	pttest.Ask(t, p.Address("t"), pttest.DeadAddress(t), "")
 	s := run(t, nil, "status", address)
-	s.checkStatus(0)
+	s.CheckStatus(0)
 	var got [][]string
-	for _, line := range s.stdout.get() {
+	for _, line := range s.Stdout.All() {
 		got = append(got, strings.Fields(line))
 	}
 	if len(got) != 2 || strings.Join(got[1], " ") != "t 0 0 0 1 - 0 B 0 B 0 0 B 0 0" {
@@ -31,8 +33,8 @@ func TestStatusOfAStranger(t *testing.T) {
 	}))
 	defer srv.Close()
 	s := run(t, nil, "status", srv.Listener.Addr().String())
-	s.checkStatus(0)
-	got := s.stdout.get()
+	s.CheckStatus(0)
+	got := s.Stdout.All()
 	if len(got) != 2 || strings.Join(strings.Fields(got[1]), " ") != `"\x1b[31mred" - - - - - - - - - - -` {
 		t.Errorf("the table is %q", got)
 	}

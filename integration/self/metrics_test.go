@@ -1,4 +1,4 @@
-package main
+package self
 
 import (
 	"bufio"
@@ -12,12 +12,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"waterproxy/internal/pttest"
 )
 
 // figures asks for the metrics and returns those that are this program's.
 func figures(t *testing.T, network, address string) map[string]float64 {
 	t.Helper()
-	client := http.Client{Timeout: patience, Transport: &http.Transport{
+	client := http.Client{Timeout: pttest.Patience, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, address)
@@ -54,9 +56,9 @@ func TestMetrics(t *testing.T) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "metrics")
-	loopback := freeAddress(t)
+	loopback := pttest.FreeAddress(t)
 	flags := modulesFlags("t", "plain_v1", "idle", "plain_v1", "trap", "evil_trap_worker_v1")
-	orPort := listen(t)
+	orPort := pttest.Listen(t)
 	client := launch(t, clientVariables("t,idle,trap"), append(flags, "-metrics", "unix:"+socket)...)
 	server := launch(t, serverVariables("t,idle", orPort.Addr().String()), append(flags, "-metrics", loopback)...)
 	p := &pair{client: client, server: server, orPort: orPort, name: "t"}
@@ -81,17 +83,17 @@ func TestMetrics(t *testing.T) {
 	far.Close()
 	// One that stays open.
 	openNear, openFar := p.connect(t)
-	if err := exchange(crossed{openNear, openFar}, []byte("12345"), []byte("12345")); err != nil {
+	if err := pttest.Exchange(crossed{openNear, openFar}, []byte("12345"), []byte("12345")); err != nil {
 		t.Fatal(err)
 	}
 	// One that is refused, and one that its module fails.
-	ask(t, client.address("t"), deadAddress(t), "")
-	sink := listen(t)
-	failing := connect(t, client.address("trap"), sink.Addr().String())
-	sunk := accept(t, sink)
+	pttest.Ask(t, client.Address("t"), pttest.DeadAddress(t), "")
+	sink := pttest.Listen(t)
+	failing := pttest.Connect(t, client.Address("trap"), sink.Addr().String())
+	sunk := pttest.Accept(t, sink)
 	go failing.Write(make([]byte, 64<<10)) // an error is to be expected
-	awaitClose(t, failing)
-	awaitClose(t, sunk)
+	pttest.AwaitClose(t, failing)
+	pttest.AwaitClose(t, sunk)
 	sunk.Close()
 	failing.Close() // or the proxy would wait for it
 
@@ -119,7 +121,7 @@ func TestMetrics(t *testing.T) {
 		}},
 	} {
 		// A connection's end is counted a moment after its peers see it.
-		deadline := time.Now().Add(patience)
+		deadline := time.Now().Add(pttest.Patience)
 		for {
 			got := figures(t, test.network, test.address)
 			var wrong []string
@@ -139,8 +141,8 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 
-	client.stdin.Close()
-	client.wait(endTimeout)
+	client.CloseStdin()
+	client.Wait(pttest.EndLimit)
 	if _, err := os.Lstat(socket); !os.IsNotExist(err) {
 		t.Errorf("the socket is left behind: %v", err)
 	}
@@ -157,10 +159,10 @@ func TestMetricsStaleSocket(t *testing.T) {
 	flags := append(module("t", "plain_v1"), "-metrics", "unix:"+socket)
 	first := start(t, clientVariables("t"), flags...)
 	first.ready()
-	if err := first.cmd.Process.Kill(); err != nil {
+	if err := first.Cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	<-first.exited
+	<-first.Exited()
 	if _, err := os.Lstat(socket); err != nil {
 		t.Fatal(err) // or this test shows nothing
 	}
@@ -170,7 +172,7 @@ func TestMetricsStaleSocket(t *testing.T) {
 
 // Other paths and methods are not served.
 func TestMetricsOnly(t *testing.T) {
-	address := freeAddress(t)
+	address := pttest.FreeAddress(t)
 	launch(t, clientVariables("t"), append(module("t", "plain_v1"), "-metrics", address)...).ready()
 	for method, path := range map[string]string{"GET": "/debug/pprof/", "POST": "/metrics"} {
 		req, err := http.NewRequest(method, "http://"+address+path, nil)

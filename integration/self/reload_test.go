@@ -1,4 +1,4 @@
-package main
+package self
 
 import (
 	"bytes"
@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"waterproxy/internal/ptproc"
+	"waterproxy/internal/pttest"
 	"waterproxy/transport/testmodules"
 )
 
@@ -38,7 +40,7 @@ func install(t *testing.T, file string, content []byte) {
 
 // said returns how many lines of standard output have a text.
 func (p *process) said(text string) (n int) {
-	for _, line := range p.stdout.get() {
+	for _, line := range p.Stdout.All() {
 		if strings.Contains(line, text) {
 			n++
 		}
@@ -48,18 +50,18 @@ func (p *process) said(text string) (n int) {
 
 // await waits until so many lines of standard output have a text.
 func (p *process) await(text string, n int) {
-	p.t.Helper()
-	for end := time.Now().Add(patience); p.said(text) < n; time.Sleep(time.Millisecond) {
+	p.T.Helper()
+	for end := time.Now().Add(pttest.Patience); p.said(text) < n; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			p.t.Fatalf("%q is said %d times, want %d", text, p.said(text), n)
+			p.T.Fatalf("%q is said %d times, want %d", text, p.said(text), n)
 		}
 	}
 }
 
 func (p *process) hangUp() {
-	p.t.Helper()
-	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
-		p.t.Fatal(err)
+	p.T.Helper()
+	if err := p.Signal(syscall.SIGHUP); err != nil {
+		p.T.Fatal(err)
 	}
 }
 
@@ -114,7 +116,7 @@ func (b *busy) awaitRound() error {
 	select {
 	case <-b.round:
 		return nil
-	case <-time.After(patience):
+	case <-time.After(pttest.Patience):
 		return errors.New("it stands still")
 	}
 }
@@ -154,7 +156,7 @@ func hotReload(t *testing.T, instances string) {
 	var all []*busy
 	connect := func() {
 		near, far := p.connect(t)
-		if err := exchange(crossed{near, far}, []byte("x"), []byte("x")); err != nil {
+		if err := pttest.Exchange(crossed{near, far}, []byte("x"), []byte("x")); err != nil {
 			t.Fatal(err)
 		}
 		all = append(all, keepBusy(near, far))
@@ -205,12 +207,12 @@ func TestWatch(t *testing.T) {
 	use := func() {
 		t.Helper()
 		near, far := p.connect(t)
-		if err := exchange(crossed{near, far}, []byte("x"), []byte("x")); err != nil {
+		if err := pttest.Exchange(crossed{near, far}, []byte("x"), []byte("x")); err != nil {
 			t.Error(err)
 		}
 	}
 	use()
-	p.server.address("t")
+	p.server.Address("t")
 	install(t, file, moduleVersion(wasm, 1))
 	p.client.await(loaded, 1)
 	p.server.await(loaded, 1)
@@ -232,19 +234,19 @@ func TestWatch(t *testing.T) {
 // is loaded when it is used.
 func TestReloadKeepsProxy(t *testing.T) {
 	proxy, tunnels := upstream(t, "user:password")
-	target := listen(t)
+	target := pttest.Listen(t)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "t.wasm")
 	wasm := testmodules.Load(t, "plain_v1")
 	install(t, file, wasm)
-	env := clientVariables("t").with(variables{
+	env := clientVariables("t").With(ptproc.Variables{
 		"TOR_PT_PROXY": "http://user:password@" + proxy, "TOR_PT_OUTBOUND_BIND_ADDRESS_V4": "127.0.0.1",
 	})
 	env = started(t, env, []string{"-modules", dir})
 	p := launch(t, env, "-modules", dir)
 	use := func() {
 		t.Helper()
-		echo(t, connect(t, p.address("t"), target.Addr().String()), accept(t, target))
+		pttest.Echo(t, pttest.Connect(t, p.Address("t"), target.Addr().String()), pttest.Accept(t, target))
 		select {
 		case <-tunnels:
 		default:
@@ -272,15 +274,15 @@ func TestReloadBeforeUse(t *testing.T) {
 	install(t, file, []byte("this is no module"))
 	p.hangUp()
 	p.await(unchanged, 1)
-	if _, code := ask(t, p.address("t"), deadAddress(t), ""); code != replyFailure {
+	if _, code := pttest.Ask(t, p.Address("t"), pttest.DeadAddress(t), ""); code != pttest.ReplyFailure {
 		t.Errorf("reply %d, of a module that is none any more", code)
 	}
 	install(t, file, moduleVersion(wasm, 1))
-	echoThrough(t, p.address("t"))
+	echoThrough(t, p.Address("t"))
 	install(t, file, moduleVersion(wasm, 2))
 	p.hangUp()
 	p.await(loaded, 1)
-	echoThrough(t, p.address("t"))
+	echoThrough(t, p.Address("t"))
 }
 
 // What is wrong with settings is told at the start, whether or not the transport has
@@ -291,7 +293,7 @@ func TestSettingsAreRead(t *testing.T) {
 	env := started(t, clientVariables("t"), []string{"-modules", dir})
 	install(t, filepath.Join(dir, "t.toml"), []byte("instances = 0"))
 	p := launch(t, env, "-modules", dir)
-	p.line(`^CMETHOD-ERROR t .*t\.toml:1: instances`)
+	p.Line(`^CMETHOD-ERROR t .*t\.toml:1: instances`)
 }
 
 // SIGHUP without a change changes nothing, and ends nothing.
@@ -303,12 +305,12 @@ func TestHangUp(t *testing.T) {
 	p.await(said, 1)
 	// tor is told first.
 	file := filepath.Join(stateDir, "hangup.log")
-	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(pttest.Patience); ; time.Sleep(time.Millisecond) {
 		if text, err := os.ReadFile(file); strings.Contains(string(text), `"msg":"`+said) {
 			break
 		} else if time.Now().After(end) {
 			t.Fatalf("the log in the state directory is %q, %v", text, err)
 		}
 	}
-	ask(t, p.address("t"), deadAddress(t), "")
+	pttest.Ask(t, p.Address("t"), pttest.DeadAddress(t), "")
 }

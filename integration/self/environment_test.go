@@ -1,4 +1,4 @@
-package main
+package self
 
 import (
 	"os"
@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"waterproxy/internal/program"
+	"waterproxy/internal/ptproc"
+	"waterproxy/internal/pttest"
 )
 
 // What tor or its operator got wrong is told to tor in one line, after which tor
@@ -20,37 +22,37 @@ func TestPTSpec_3_3_1_Errors(t *testing.T) {
 	client := clientVariables("plain")
 	server := serverVariables("plain", "127.0.0.1:9001")
 	for name, test := range map[string]struct {
-		env  variables
+		env  ptproc.Variables
 		args []string
 		want string // how the line starts
 	}{
-		"no version":             {env: client.without("TOR_PT_MANAGED_TRANSPORT_VER"), want: "ENV-ERROR no TOR_PT_MANAGED_TRANSPORT_VER"},
-		"empty version":          {env: client.with(variables{"TOR_PT_MANAGED_TRANSPORT_VER": ""}), want: "ENV-ERROR no TOR_PT_MANAGED_TRANSPORT_VER"},
-		"other versions":         {env: client.with(variables{"TOR_PT_MANAGED_TRANSPORT_VER": "2,11"}), want: "VERSION-ERROR no-version"},
-		"server, other version":  {env: server.with(variables{"TOR_PT_MANAGED_TRANSPORT_VER": "0"}), want: "VERSION-ERROR no-version"},
-		"no role":                {env: client.without("TOR_PT_CLIENT_TRANSPORTS"), want: "ENV-ERROR no TOR_PT_SERVER_BINDADDR"},
-		"empty client":           {env: client.with(variables{"TOR_PT_CLIENT_TRANSPORTS": ""}), want: "ENV-ERROR no TOR_PT_CLIENT_TRANSPORTS"},
-		"no server transports":   {env: server.without("TOR_PT_SERVER_TRANSPORTS"), want: "ENV-ERROR no TOR_PT_SERVER_TRANSPORTS"},
-		"bind address, no name":  {env: server.with(variables{"TOR_PT_SERVER_BINDADDR": "127.0.0.1:0"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
-		"bind address, no port":  {env: server.with(variables{"TOR_PT_SERVER_BINDADDR": "plain-127.0.0.1"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
-		"bind address, host":     {env: server.with(variables{"TOR_PT_SERVER_BINDADDR": "plain-localhost:0"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
-		"bind address, big port": {env: server.with(variables{"TOR_PT_SERVER_BINDADDR": "plain-127.0.0.1:65536"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
-		"bind address twice":     {env: server.with(variables{"TOR_PT_SERVER_BINDADDR": "plain-127.0.0.1:0,plain-127.0.0.2:0"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
-		"bind address not ASCII": {env: server.with(variables{"TOR_PT_SERVER_BINDADDR": "plain-é"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
-		"bind address, lines":    {env: server.with(variables{"TOR_PT_SERVER_BINDADDR": "plain-1\nSMETHODS DONE"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
-		"options":                {env: server.with(variables{"TOR_PT_SERVER_TRANSPORT_OPTIONS": "plain:key"}), want: "ENV-ERROR TOR_PT_SERVER_TRANSPORT_OPTIONS"},
-		"no ORPort":              {env: server.without("TOR_PT_ORPORT"), want: "ENV-ERROR need TOR_PT_ORPORT"},
-		"ORPort":                 {env: server.with(variables{"TOR_PT_ORPORT": "9001"}), want: "ENV-ERROR cannot resolve TOR_PT_ORPORT"},
-		"ORPort not ASCII":       {env: server.with(variables{"TOR_PT_ORPORT": "127.0.0.1:９００１"}), want: "ENV-ERROR TOR_PT_ORPORT"},
-		"ExtORPort, no cookie":   {env: server.with(variables{"TOR_PT_EXTENDED_SERVER_PORT": "127.0.0.1:9002"}), want: "ENV-ERROR need TOR_PT_AUTH_COOKIE_FILE"},
+		"no version":             {env: client.Without("TOR_PT_MANAGED_TRANSPORT_VER"), want: "ENV-ERROR no TOR_PT_MANAGED_TRANSPORT_VER"},
+		"empty version":          {env: client.With(ptproc.Variables{"TOR_PT_MANAGED_TRANSPORT_VER": ""}), want: "ENV-ERROR no TOR_PT_MANAGED_TRANSPORT_VER"},
+		"other versions":         {env: client.With(ptproc.Variables{"TOR_PT_MANAGED_TRANSPORT_VER": "2,11"}), want: "VERSION-ERROR no-version"},
+		"server, other version":  {env: server.With(ptproc.Variables{"TOR_PT_MANAGED_TRANSPORT_VER": "0"}), want: "VERSION-ERROR no-version"},
+		"no role":                {env: client.Without("TOR_PT_CLIENT_TRANSPORTS"), want: "ENV-ERROR no TOR_PT_SERVER_BINDADDR"},
+		"empty client":           {env: client.With(ptproc.Variables{"TOR_PT_CLIENT_TRANSPORTS": ""}), want: "ENV-ERROR no TOR_PT_CLIENT_TRANSPORTS"},
+		"no server transports":   {env: server.Without("TOR_PT_SERVER_TRANSPORTS"), want: "ENV-ERROR no TOR_PT_SERVER_TRANSPORTS"},
+		"bind address, no name":  {env: server.With(ptproc.Variables{"TOR_PT_SERVER_BINDADDR": "127.0.0.1:0"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
+		"bind address, no port":  {env: server.With(ptproc.Variables{"TOR_PT_SERVER_BINDADDR": "plain-127.0.0.1"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
+		"bind address, host":     {env: server.With(ptproc.Variables{"TOR_PT_SERVER_BINDADDR": "plain-localhost:0"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
+		"bind address, big port": {env: server.With(ptproc.Variables{"TOR_PT_SERVER_BINDADDR": "plain-127.0.0.1:65536"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
+		"bind address twice":     {env: server.With(ptproc.Variables{"TOR_PT_SERVER_BINDADDR": "plain-127.0.0.1:0,plain-127.0.0.2:0"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
+		"bind address not ASCII": {env: server.With(ptproc.Variables{"TOR_PT_SERVER_BINDADDR": "plain-é"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
+		"bind address, lines":    {env: server.With(ptproc.Variables{"TOR_PT_SERVER_BINDADDR": "plain-1\nSMETHODS DONE"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
+		"options":                {env: server.With(ptproc.Variables{"TOR_PT_SERVER_TRANSPORT_OPTIONS": "plain:key"}), want: "ENV-ERROR TOR_PT_SERVER_TRANSPORT_OPTIONS"},
+		"no ORPort":              {env: server.Without("TOR_PT_ORPORT"), want: "ENV-ERROR need TOR_PT_ORPORT"},
+		"ORPort":                 {env: server.With(ptproc.Variables{"TOR_PT_ORPORT": "9001"}), want: "ENV-ERROR cannot resolve TOR_PT_ORPORT"},
+		"ORPort not ASCII":       {env: server.With(ptproc.Variables{"TOR_PT_ORPORT": "127.0.0.1:９００１"}), want: "ENV-ERROR TOR_PT_ORPORT"},
+		"ExtORPort, no cookie":   {env: server.With(ptproc.Variables{"TOR_PT_EXTENDED_SERVER_PORT": "127.0.0.1:9002"}), want: "ENV-ERROR need TOR_PT_AUTH_COOKIE_FILE"},
 		"ExtORPort": {
-			env: server.with(variables{"TOR_PT_EXTENDED_SERVER_PORT": "x", "TOR_PT_AUTH_COOKIE_FILE": file}), want: "ENV-ERROR cannot resolve TOR_PT_EXTENDED_SERVER_PORT",
+			env: server.With(ptproc.Variables{"TOR_PT_EXTENDED_SERVER_PORT": "x", "TOR_PT_AUTH_COOKIE_FILE": file}), want: "ENV-ERROR cannot resolve TOR_PT_EXTENDED_SERVER_PORT",
 		},
-		"proxy, no URL":          {env: client.with(variables{"TOR_PT_PROXY": "127.0.0.1:1080"}), want: "PROXY-ERROR TOR_PT_PROXY: "},
-		"proxy, unknown kind":    {env: client.with(variables{"TOR_PT_PROXY": "socks4://127.0.0.1:1080"}), want: "PROXY-ERROR TOR_PT_PROXY: "},
-		"proxy, no port":         {env: client.with(variables{"TOR_PT_PROXY": "http://é@127.0.0.1"}), want: "PROXY-ERROR TOR_PT_PROXY: "},
-		"source address":         {env: client.with(variables{"TOR_PT_OUTBOUND_BIND_ADDRESS_V4": "::1"}), want: "ENV-ERROR TOR_PT_OUTBOUND_BIND_ADDRESS_V4: "},
-		"server, source address": {env: server.with(variables{"TOR_PT_OUTBOUND_BIND_ADDRESS_V6": "2001:db8::1"}), want: "ENV-ERROR TOR_PT_OUTBOUND_BIND_ADDRESS_V6: "},
+		"proxy, no URL":          {env: client.With(ptproc.Variables{"TOR_PT_PROXY": "127.0.0.1:1080"}), want: "PROXY-ERROR TOR_PT_PROXY: "},
+		"proxy, unknown kind":    {env: client.With(ptproc.Variables{"TOR_PT_PROXY": "socks4://127.0.0.1:1080"}), want: "PROXY-ERROR TOR_PT_PROXY: "},
+		"proxy, no port":         {env: client.With(ptproc.Variables{"TOR_PT_PROXY": "http://é@127.0.0.1"}), want: "PROXY-ERROR TOR_PT_PROXY: "},
+		"source address":         {env: client.With(ptproc.Variables{"TOR_PT_OUTBOUND_BIND_ADDRESS_V4": "::1"}), want: "ENV-ERROR TOR_PT_OUTBOUND_BIND_ADDRESS_V4: "},
+		"server, source address": {env: server.With(ptproc.Variables{"TOR_PT_OUTBOUND_BIND_ADDRESS_V6": "2001:db8::1"}), want: "ENV-ERROR TOR_PT_OUTBOUND_BIND_ADDRESS_V6: "},
 		"unknown flag":           {env: client, args: []string{"-colour"}, want: "ENV-ERROR the plugin's command line: "},
 		"help":                   {env: client, args: []string{"-h"}, want: "ENV-ERROR the plugin's command line: "},
 		"flag in several lines":  {env: client, args: []string{"-a\nCMETHODS DONE"}, want: "ENV-ERROR the plugin's command line: "},
@@ -63,11 +65,11 @@ func TestPTSpec_3_3_1_Errors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := run(t, test.env, test.args...)
 			p.checkOutput()
-			if p.status() <= 0 {
-				t.Errorf("it ended with %v, want an exit status that is not 0", p.cmd.ProcessState)
+			if p.Status() <= 0 {
+				t.Errorf("it ended with %v, want an exit status that is not 0", p.Cmd.ProcessState)
 			}
 			var errors []string
-			for _, line := range p.stdout.get() {
+			for _, line := range p.Stdout.All() {
 				if strings.Contains(line, "-ERROR") {
 					errors = append(errors, line)
 				}
@@ -89,26 +91,26 @@ func TestPTSpec_3_3_1_Errors(t *testing.T) {
 // what the specification lets a proxy say at any time.
 func TestPTSpec_3_2_1_Versions(t *testing.T) {
 	for _, list := range []string{"1", "3,1,2", "1,1a,2b,this_is_a_valid_ver", "!,~,1", "1,1"} {
-		p := launch(t, clientVariables("unknown").with(variables{"TOR_PT_MANAGED_TRANSPORT_VER": list}))
+		p := launch(t, clientVariables("unknown").With(ptproc.Variables{"TOR_PT_MANAGED_TRANSPORT_VER": list}))
 		if said := strings.Join(p.ready(), "; "); said != "VERSION 1; CMETHODS DONE" {
 			t.Errorf("offered %s it said %q", list, said)
 		}
-		p.line(`^STATUS TYPE=version IMPLEMENTATION="waterproxy" VERSION="` + program.Version + `"$`)
+		p.Line(`^STATUS TYPE=version IMPLEMENTATION="waterproxy" VERSION="` + program.Version + `"$`)
 	}
 }
 
 // The state directory is made if it is missing, for its user alone, and compiled
 // modules go in there and nowhere else.
 func TestPTSpec_3_2_1_State(t *testing.T) {
-	for name, env := range map[string]variables{
+	for name, env := range map[string]ptproc.Variables{
 		"client": clientVariables("t"),
 		"server": serverVariables("t", "127.0.0.1:1"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "deep", "é state")
-			env := env.with(variables{"TOR_PT_STATE_LOCATION": dir + "/"})
+			env := env.With(ptproc.Variables{"TOR_PT_STATE_LOCATION": dir + "/"})
 			p := launch(t, env, module("t", "posix_v1")...)
-			p.address("t")
+			p.Address("t")
 			for _, path := range []string{dir, filepath.Join(dir, "compiled")} {
 				info, err := os.Stat(path)
 				if err != nil {
@@ -122,11 +124,11 @@ func TestPTSpec_3_2_1_State(t *testing.T) {
 			if len(before) == 0 {
 				t.Error("no compiled module was kept")
 			}
-			if left := files(t, p.cmd.Dir); len(left) > 0 {
+			if left := files(t, p.Cmd.Dir); len(left) > 0 {
 				t.Errorf("files were made in the working directory: %q", left)
 			}
 			// A second process finds what the first one made.
-			launch(t, env, module("t", "posix_v1")...).address("t")
+			launch(t, env, module("t", "posix_v1")...).Address("t")
 			for file, made := range files(t, dir) {
 				if !before[file].Equal(made) {
 					t.Errorf("%s was compiled a second time", file)
@@ -143,7 +145,7 @@ func TestModuleState(t *testing.T) {
 	flags := append(module("kept", argtest), "-module-state", "kept")
 	published := func() string {
 		p := launch(t, env, flags...)
-		return p.line(`^SMETHOD kept 127\.0\.0\.1:\d+ ARGS:key=([0-9a-f]{16})$`)[1]
+		return p.Line(`^SMETHOD kept 127\.0\.0\.1:\d+ ARGS:key=([0-9a-f]{16})$`)[1]
 	}
 	first := published()
 	if again := published(); again != first {
@@ -163,13 +165,13 @@ func TestModuleState(t *testing.T) {
 
 	// Without a place for it, it is an error for that transport alone.
 	flags = append(flags, module("other", "plain_v1")...)
-	for keyword, env := range map[string]variables{
+	for keyword, env := range map[string]ptproc.Variables{
 		"CMETHOD": clientVariables("kept,other"),
 		"SMETHOD": serverVariables("kept,other", "127.0.0.1:1"),
 	} {
-		p := launch(t, env.without("TOR_PT_STATE_LOCATION"), flags...)
-		p.address("other")
-		p.line(`^` + keyword + `-ERROR kept .*TOR_PT_STATE_LOCATION`)
+		p := launch(t, env.Without("TOR_PT_STATE_LOCATION"), flags...)
+		p.Address("other")
+		p.Line(`^` + keyword + `-ERROR kept .*TOR_PT_STATE_LOCATION`)
 	}
 }
 
@@ -197,9 +199,9 @@ func files(t *testing.T, dir string) map[string]time.Time {
 
 // Without a state directory everything works but that nothing is kept.
 func TestNoState(t *testing.T) {
-	p := launch(t, clientVariables("t").without("TOR_PT_STATE_LOCATION"), module("t", "plain_v1")...)
-	echoThrough(t, p.address("t"))
-	if left := files(t, p.cmd.Dir); len(left) > 0 {
+	p := launch(t, clientVariables("t").Without("TOR_PT_STATE_LOCATION"), module("t", "plain_v1")...)
+	echoThrough(t, p.Address("t"))
+	if left := files(t, p.Cmd.Dir); len(left) > 0 {
 		t.Errorf("files were made in the working directory: %q", left)
 	}
 }
@@ -208,6 +210,6 @@ func TestNoState(t *testing.T) {
 // a passthrough.
 func echoThrough(t *testing.T, proxy string) {
 	t.Helper()
-	l := listen(t)
-	echo(t, connect(t, proxy, l.Addr().String()), accept(t, l))
+	l := pttest.Listen(t)
+	pttest.Echo(t, pttest.Connect(t, proxy, l.Addr().String()), pttest.Accept(t, l))
 }

@@ -1,4 +1,4 @@
-package main
+package self
 
 import (
 	"maps"
@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"waterproxy/internal/ptproc"
+	"waterproxy/internal/pttest"
 	"waterproxy/transport/testmodules"
 )
 
@@ -64,10 +66,10 @@ func TestMethodErrors(t *testing.T) {
 	}
 	names := slices.Concat([]string{"first", "unknown", "*"}, slices.Sorted(maps.Keys(reasons)), []string{"not_there", "last"})
 
-	orPort := listen(t)
+	orPort := pttest.Listen(t)
 	client := clientVariables(strings.Join(names, ","))
 	server := serverVariables(strings.Join(names, ","), orPort.Addr().String())
-	for keyword, env := range map[string]variables{"CMETHOD": client, "SMETHOD": server} {
+	for keyword, env := range map[string]ptproc.Variables{"CMETHOD": client, "SMETHOD": server} {
 		t.Run(keyword, func(t *testing.T) {
 			p := launch(t, env, flags...)
 			var good []string
@@ -98,9 +100,9 @@ func TestMethodErrors(t *testing.T) {
 			}
 			for _, name := range good {
 				if keyword == "CMETHOD" {
-					echoThrough(t, p.address(name))
+					echoThrough(t, p.Address(name))
 				} else {
-					echo(t, dial(t, p.address(name)), accept(t, orPort))
+					pttest.Echo(t, pttest.Dial(t, p.Address(name)), pttest.Accept(t, orPort))
 				}
 			}
 		})
@@ -109,13 +111,13 @@ func TestMethodErrors(t *testing.T) {
 
 // A port that is taken is an error for its transport alone.
 func TestPortTaken(t *testing.T) {
-	taken := listen(t)
-	orPort := listen(t)
-	p := launch(t, serverVariables("a,b", orPort.Addr().String()).with(variables{
+	taken := pttest.Listen(t)
+	orPort := pttest.Listen(t)
+	p := launch(t, serverVariables("a,b", orPort.Addr().String()).With(ptproc.Variables{
 		"TOR_PT_SERVER_BINDADDR": "a-" + taken.Addr().String() + ",b-127.0.0.1:0",
 	}), modulesFlags("a", "plain_v1", "b", "plain_v1")...)
-	echo(t, dial(t, p.address("b")), accept(t, orPort))
-	p.line(`^SMETHOD-ERROR a .*address already in use`)
+	pttest.Echo(t, pttest.Dial(t, p.Address("b")), pttest.Accept(t, orPort))
+	p.Line(`^SMETHOD-ERROR a .*address already in use`)
 }
 
 // What a module prints is a matter for the log, whatever it looks like and
@@ -127,8 +129,8 @@ func TestModulePrints(t *testing.T) {
 		"outlines", "evil_stdout_lines_v1", "outline", "evil_stdout_line_v1",
 		"errlines", "evil_stderr_lines_v1", "errline", "evil_stderr_line_v1", "good", "posix_v1",
 	), "-log-level", "debug")
-	orPort := listen(t)
-	for keyword, env := range map[string]variables{
+	orPort := pttest.Listen(t)
+	for keyword, env := range map[string]ptproc.Variables{
 		"CMETHOD": clientVariables(names),
 		"SMETHOD": serverVariables(names, orPort.Addr().String()),
 	} {
@@ -146,25 +148,25 @@ func TestModulePrints(t *testing.T) {
 			}
 			// A connection of each module, all at once, and one that works beside
 			// them.
-			target := listen(t)
+			target := pttest.Listen(t)
 			for _, name := range offered[:len(offered)-1] {
 				if keyword == "CMETHOD" {
-					go negotiate(dial(t, p.address(name)), target.Addr().String(), "") // its outcome is its module's affair
+					go pttest.Negotiate(pttest.Dial(t, p.Address(name)), target.Addr().String(), "") // its outcome is its module's affair
 				} else {
-					dial(t, p.address(name))
+					pttest.Dial(t, p.Address(name))
 				}
 			}
-			p.line(`^LOG SEVERITY=debug MESSAGE=".*transport=outlines stream=stdout`)
-			p.line(`^LOG SEVERITY=debug MESSAGE=".*transport=errlines stream=stderr`)
-			p.line(`^LOG SEVERITY=debug MESSAGE=".*transport=pt1 stream=stdout line=.042CMETHOD evil socks5 \[scrubbed\]`)
+			p.Line(`^LOG SEVERITY=debug MESSAGE=".*transport=outlines stream=stdout`)
+			p.Line(`^LOG SEVERITY=debug MESSAGE=".*transport=errlines stream=stderr`)
+			p.Line(`^LOG SEVERITY=debug MESSAGE=".*transport=pt1 stream=stdout line=.042CMETHOD evil socks5 \[scrubbed\]`)
 			if keyword == "CMETHOD" {
-				own := listen(t)
-				c := connect(t, p.address("good"), own.Addr().String())
-				echo(t, c, accept(t, own))
+				own := pttest.Listen(t)
+				c := pttest.Connect(t, p.Address("good"), own.Addr().String())
+				pttest.Echo(t, c, pttest.Accept(t, own))
 			}
-			p.stdin.Close()
-			p.wait(endTimeout)
-			for _, line := range p.stdout.get() {
+			p.CloseStdin()
+			p.Wait(pttest.EndLimit)
+			for _, line := range p.Stdout.All() {
 				if len(line) > 16<<10 {
 					t.Errorf("a line of %d bytes was written", len(line))
 				}
@@ -179,8 +181,8 @@ func TestModulePrints(t *testing.T) {
 // By default what modules print is not even logged.
 func TestModulePrintsQuietly(t *testing.T) {
 	p := launch(t, clientVariables("pt1"), module("pt1", "evil_stdio_pt_v1")...)
-	echoThrough(t, p.address("pt1"))
-	for _, line := range p.stdout.get() {
+	echoThrough(t, p.Address("pt1"))
+	for _, line := range p.Stdout.All() {
 		if strings.Contains(line, "evil") {
 			t.Errorf("standard output has %q", line)
 		}
@@ -191,7 +193,7 @@ func TestModulePrintsQuietly(t *testing.T) {
 func TestBuiltInReplaced(t *testing.T) {
 	p := launch(t, clientVariables("plain"), "-module", "plain="+testmodules.Path("evil_trap_init_v1"))
 	p.ready()
-	p.line(`^CMETHOD-ERROR plain `)
+	p.Line(`^CMETHOD-ERROR plain `)
 }
 
 // A module gets the configuration that the user gave for it.
@@ -203,10 +205,10 @@ func TestModuleConfig(t *testing.T) {
 	for _, abi := range []string{"v0", "v1"} {
 		flags := append(module("x", "xor_"+abi), "-module-config", "x="+file)
 		p := launch(t, clientVariables("x"), flags...)
-		l := listen(t)
-		near := connect(t, p.address("x"), l.Addr().String())
-		far := accept(t, l)
-		if err := exchange(crossed{near, far}, []byte("abc"), []byte("`cb")); err != nil {
+		l := pttest.Listen(t)
+		near := pttest.Connect(t, p.Address("x"), l.Addr().String())
+		far := pttest.Accept(t, l)
+		if err := pttest.Exchange(crossed{near, far}, []byte("abc"), []byte("`cb")); err != nil {
 			t.Errorf("%s: %v", abi, err)
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package self
 
 import (
 	"io"
@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"waterproxy/internal/pttest"
 )
 
 // crossed is written to at one end of a connection and read at the other.
@@ -18,7 +20,7 @@ func (c crossed) Read(p []byte) (int, error) { return c.far.Read(p) }
 
 // A request that fails gets the reply code that says why: tor shows it by name.
 func TestReplies(t *testing.T) {
-	alive := listen(t).Addr().String()
+	alive := pttest.Listen(t).Addr().String()
 	names := []string{"plain_v0", "plain_v1", "posix_v1", "evil_trap_dial_v0", "evil_trap_dial_v1", "evil_dial_badfd_v1", "evil_dial_enotconn_v1", "evil_dial_stdout_v1"}
 	var flags []string
 	for _, name := range names {
@@ -29,35 +31,35 @@ func TestReplies(t *testing.T) {
 		transport, target string
 		want              byte
 	}{
-		{"plain", alive, replyGranted},
-		{"plain", deadAddress(t), replyRefused},
-		{"plain", "no..host:443", replyHostUnreachable},
-		{"plain", "255.255.255.255:443", replyNetUnreachable},
-		{"plain_v0", deadAddress(t), replyRefused},
-		{"plain_v0", "no..host:443", replyHostUnreachable},
-		{"plain_v1", deadAddress(t), replyRefused},
-		{"plain_v1", "[::1]:1", replyRefused},
-		{"plain_v1", "localhost:1", replyRefused},
-		{"plain_v1", "no..host:443", replyHostUnreachable},
-		{"posix_v1", deadAddress(t), replyRefused},
-		{"evil_trap_dial_v0", alive, replyFailure},
-		{"evil_trap_dial_v1", alive, replyFailure},
-		{"evil_dial_badfd_v1", alive, replyFailure},
-		{"evil_dial_enotconn_v1", alive, replyFailure},
-		{"evil_dial_stdout_v1", alive, replyFailure},
-		{"plain_v1", alive, replyGranted}, // still
+		{"plain", alive, pttest.ReplyGranted},
+		{"plain", pttest.DeadAddress(t), pttest.ReplyRefused},
+		{"plain", "no..host:443", pttest.ReplyHostUnreachable},
+		{"plain", "255.255.255.255:443", pttest.ReplyNetUnreachable},
+		{"plain_v0", pttest.DeadAddress(t), pttest.ReplyRefused},
+		{"plain_v0", "no..host:443", pttest.ReplyHostUnreachable},
+		{"plain_v1", pttest.DeadAddress(t), pttest.ReplyRefused},
+		{"plain_v1", "[::1]:1", pttest.ReplyRefused},
+		{"plain_v1", "localhost:1", pttest.ReplyRefused},
+		{"plain_v1", "no..host:443", pttest.ReplyHostUnreachable},
+		{"posix_v1", pttest.DeadAddress(t), pttest.ReplyRefused},
+		{"evil_trap_dial_v0", alive, pttest.ReplyFailure},
+		{"evil_trap_dial_v1", alive, pttest.ReplyFailure},
+		{"evil_dial_badfd_v1", alive, pttest.ReplyFailure},
+		{"evil_dial_enotconn_v1", alive, pttest.ReplyFailure},
+		{"evil_dial_stdout_v1", alive, pttest.ReplyFailure},
+		{"plain_v1", alive, pttest.ReplyGranted}, // still
 	} {
-		c, code := ask(t, p.address(test.transport), test.target, "")
+		c, code := pttest.Ask(t, p.Address(test.transport), test.target, "")
 		if code != test.want {
 			t.Errorf("%s: reply %d for %s, want %d", test.transport, code, test.target, test.want)
 		}
-		if code != replyGranted {
+		if code != pttest.ReplyGranted {
 			if n, err := io.Copy(io.Discard, c); n > 0 || err != nil {
 				t.Errorf("%s: after the refusal came %d bytes and %v", test.transport, n, err)
 			}
 		}
 	}
-	for _, line := range p.stdout.get() {
+	for _, line := range p.Stdout.All() {
 		if strings.HasPrefix(line, "LOG ") && (strings.Contains(line, "127.0.0.1") || strings.Contains(line, "255.255")) {
 			t.Errorf("an address was logged: %s", line)
 		}
@@ -67,7 +69,7 @@ func TestReplies(t *testing.T) {
 // Arguments of a bridge line come as user name and password.
 func TestPTSpec_3_5_Length(t *testing.T) {
 	p := launch(t, clientVariables("t"), module("t", "plain_v1")...)
-	l := listen(t)
+	l := pttest.Listen(t)
 	for _, args := range []string{
 		"k=v",
 		`cert=a\;b\=c\\;iat-mode=0`,
@@ -75,12 +77,12 @@ func TestPTSpec_3_5_Length(t *testing.T) {
 		"k=" + strings.Repeat("x", 254),
 		"k=" + strings.Repeat("x", 508),
 	} {
-		c, code := ask(t, p.address("t"), l.Addr().String(), args)
-		if code != replyGranted {
+		c, code := pttest.Ask(t, p.Address("t"), l.Addr().String(), args)
+		if code != pttest.ReplyGranted {
 			t.Errorf("%d bytes of arguments: reply %d", len(args), code)
 			continue
 		}
-		echo(t, c, accept(t, l))
+		pttest.Echo(t, c, pttest.Accept(t, l))
 	}
 }
 
@@ -97,25 +99,25 @@ func TestMalformedRequests(t *testing.T) {
 		"\x05\x01\x00\x05\x02\x00\x01\x7f\x00\x00\x01\x00\x50", // pushy, and BIND
 		"\xff\xff\xff\xff\xff",
 	} {
-		c := dial(t, p.address("t"))
+		c := pttest.Dial(t, p.Address("t"))
 		if _, err := c.Write([]byte(text)); err != nil {
 			t.Fatal(err)
 		}
-		awaitClose(t, c)
+		pttest.AwaitClose(t, c)
 	}
 	for request, want := range map[string]byte{
 		"\x05\x02\x00\x01\x7f\x00\x00\x01\x00\x50": 7, // BIND: command not supported
 		"\x05\x01\x00\x09\x00\x00":                 8, // address type not supported
 	} {
-		c := dial(t, p.address("t"))
-		if err := exchange(c, []byte{5, 1, 0}, []byte{5, 0}); err != nil {
+		c := pttest.Dial(t, p.Address("t"))
+		if err := pttest.Exchange(c, []byte{5, 1, 0}, []byte{5, 0}); err != nil {
 			t.Fatal(err)
 		}
-		if err := exchange(c, []byte(request), []byte{5, want}); err != nil {
+		if err := pttest.Exchange(c, []byte(request), []byte{5, want}); err != nil {
 			t.Errorf("reply to %q: %v", request, err)
 		}
 	}
-	echoThrough(t, p.address("t"))
+	echoThrough(t, p.Address("t"))
 }
 
 // Clients that stall in the negotiation, or whose module does in its handshake,
@@ -123,33 +125,33 @@ func TestMalformedRequests(t *testing.T) {
 func TestStalledClients(t *testing.T) {
 	flags := modulesFlags("t", "plain_v1", "framed", "framed_v1")
 	p := launch(t, clientVariables("t,framed"), flags...)
-	silent := listen(t) // never says framed's hello
+	silent := pttest.Listen(t) // never says framed's hello
 	for _, text := range []string{"", "\x05", "\x05\x01\x00", "\x05\x02\x00\x02", "\x05\x01\x02"} {
 		for range 20 {
-			c := dial(t, p.address("t"))
+			c := pttest.Dial(t, p.Address("t"))
 			if _, err := c.Write([]byte(text)); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	for range 5 {
-		c := dial(t, p.address("framed"))
-		if err := exchange(c, []byte{5, 1, 0}, []byte{5, 0}); err != nil {
+		c := pttest.Dial(t, p.Address("framed"))
+		if err := pttest.Exchange(c, []byte{5, 1, 0}, []byte{5, 0}); err != nil {
 			t.Fatal(err)
 		}
-		r, err := request(silent.Addr().String())
+		r, err := pttest.Request(silent.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		if _, err := c.Write(r); err != nil {
 			t.Fatal(err)
 		}
-		accept(t, silent)
+		pttest.Accept(t, silent)
 	}
 	// One after the other, the clients above would take minutes: goptlib gives each of
 	// the hundred 5 s, and a handshake has 30 s. No connection has so long.
 	for range 10 {
-		echoThrough(t, p.address("t"))
+		echoThrough(t, p.Address("t"))
 	}
 }
 
@@ -162,13 +164,13 @@ func TestFailingConnections(t *testing.T) {
 		flags = append(flags, module(name, name)...)
 	}
 	p := launch(t, clientVariables(strings.Join(append(slices.Clone(bad), "t"), ",")), append(flags, module("t", "plain_blocking_v1")...)...)
-	l := listen(t)
-	near := connect(t, p.address("t"), l.Addr().String())
-	far := accept(t, l)
+	l := pttest.Listen(t)
+	near := pttest.Connect(t, p.Address("t"), l.Addr().String())
+	far := pttest.Accept(t, l)
 	// A connection of a module that will trap, but not yet.
-	trapNear := connect(t, p.address("evil_trap_worker_v1"), l.Addr().String())
-	trapFar := accept(t, l)
-	echo(t, trapNear, trapFar)
+	trapNear := pttest.Connect(t, p.Address("evil_trap_worker_v1"), l.Addr().String())
+	trapFar := pttest.Accept(t, l)
+	pttest.Echo(t, trapNear, trapFar)
 
 	sum := make(chan string, 1)
 	const size = 8 << 20
@@ -188,14 +190,14 @@ func TestFailingConnections(t *testing.T) {
 		sent <- err
 	}()
 	for _, name := range bad {
-		c := connect(t, p.address(name), l.Addr().String())
-		peer := accept(t, l)
+		c := pttest.Connect(t, p.Address(name), l.Addr().String())
+		peer := pttest.Accept(t, l)
 		// Errors are to be expected here.
 		go c.Write(make([]byte, 64<<10))
-		awaitClose(t, peer)
-		awaitClose(t, c)
+		pttest.AwaitClose(t, peer)
+		pttest.AwaitClose(t, c)
 	}
-	echo(t, trapNear, trapFar)
+	pttest.Echo(t, trapNear, trapFar)
 	close(half)
 	if err := <-sent; err != nil {
 		t.Error(err)

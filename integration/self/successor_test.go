@@ -1,4 +1,4 @@
-package main
+package self
 
 import (
 	"net"
@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"waterproxy/internal/program"
+	"waterproxy/internal/ptproc"
+	"waterproxy/internal/pttest"
 )
 
 // shortDir returns a directory whose path leaves room for a socket's name.
@@ -34,11 +36,11 @@ func TestSuccessorsSocket(t *testing.T) {
 	newer := launch(t, clientVariables("t"), append(flags, modulesFlags("t2", "plain_v1")...)...)
 	newer.ready()
 	for _, p := range []*process{older, newer} {
-		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		if err := p.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		p.wait(patience)
-		p.checkStatus(0)
+		p.Wait(pttest.Patience)
+		p.CheckStatus(0)
 		if p == older {
 			figures(t, "unix", socket)
 		}
@@ -51,22 +53,22 @@ func TestSuccessorsSocket(t *testing.T) {
 // A successor carries connections while the process before it still has the address of
 // the metrics, and serves them after it.
 func TestMetricsInUse(t *testing.T) {
-	other := listen(t)
+	other := pttest.Listen(t)
 	address := other.Addr().String()
 	managed := launch(t, clientVariables("t"), append(module("t", "plain_v1"), "-metrics", address)...)
-	managed.line(`^LOG SEVERITY=warning MESSAGE=".*metrics cannot be served yet.*address already in use`)
-	echoThrough(t, managed.address("t"))
+	managed.Line(`^LOG SEVERITY=warning MESSAGE=".*metrics cannot be served yet.*address already in use`)
+	echoThrough(t, managed.Address("t"))
 	other.Close()
-	managed.line(`^LOG SEVERITY=info MESSAGE=".*metrics are served now`)
+	managed.Line(`^LOG SEVERITY=info MESSAGE=".*metrics are served now`)
 	figures(t, "tcp", address)
 
 	// The managed proxy is now the one before.
 	client := serve(t, append(append([]string{"client", "-state", stateDir, "-socks", "127.0.0.1:0", "-metrics", address},
-		module("t", "plain_v1")...), "t "+deadAddress(t))...)
-	client.stderr.await(t, "metrics cannot be served yet", client.exited)
-	client.line(`^SOCKS5 proxy at`)
-	managed.stdin.Close()
-	client.stderr.await(t, "metrics are served now", client.exited)
+		module("t", "plain_v1")...), "t "+pttest.DeadAddress(t))...)
+	client.ErrorLine("metrics cannot be served yet")
+	client.Line(`^SOCKS5 proxy at`)
+	managed.CloseStdin()
+	client.ErrorLine("metrics are served now")
 	figures(t, "tcp", address)
 }
 
@@ -75,11 +77,11 @@ func TestMetricsInUse(t *testing.T) {
 func TestMetricsMalformed(t *testing.T) {
 	for _, address := range []string{"x", ":0", "0.0.0.0:0", "localhost:0", "192.0.2.7:9090", "unix:" + strings.Repeat("x", 200)} {
 		p := launch(t, clientVariables("t"), append(module("t", "plain_v1"), "-metrics", address)...)
-		p.address("t")
-		p.line(`^LOG SEVERITY=error MESSAGE=".*going on without metrics.*-metrics:`)
-		s := run(t, nil, append([]string{"client", "-metrics", address, "-socks", "127.0.0.1:0"}, append(module("t", "plain_v1"), "t "+deadAddress(t))...)...)
-		s.checkStatus(program.ExitUsage)
-		if said := strings.Join(s.stderr.get(), "\n"); !strings.HasPrefix(said, "waterproxy: -metrics: ") || len(s.stdout.get()) > 0 {
+		p.Address("t")
+		p.Line(`^LOG SEVERITY=error MESSAGE=".*going on without metrics.*-metrics:`)
+		s := run(t, nil, append([]string{"client", "-metrics", address, "-socks", "127.0.0.1:0"}, append(module("t", "plain_v1"), "t "+pttest.DeadAddress(t))...)...)
+		s.CheckStatus(program.ExitUsage)
+		if said := strings.Join(s.Stderr.All(), "\n"); !strings.HasPrefix(said, "waterproxy: -metrics: ") || len(s.Stdout.All()) > 0 {
 			t.Errorf("%s: %s", address, said)
 		}
 	}
@@ -87,7 +89,7 @@ func TestMetricsMalformed(t *testing.T) {
 
 // A name that stands for a loopback address is not answered.
 func TestMetricsRebinding(t *testing.T) {
-	address := freeAddress(t)
+	address := pttest.FreeAddress(t)
 	launch(t, clientVariables("t"), append(module("t", "plain_v1"), "-metrics", address)...).ready()
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -112,30 +114,30 @@ func TestMetricsRebinding(t *testing.T) {
 
 // The crash of a process that its successor has outlived is reported at the next start.
 func TestCrashWhileDraining(t *testing.T) {
-	env := clientVariables("t").with(variables{"TOR_PT_STATE_LOCATION": t.TempDir()})
+	env := clientVariables("t").With(ptproc.Variables{"TOR_PT_STATE_LOCATION": t.TempDir()})
 	older := start(t, env, module("t", "plain_v1")...)
-	older.address("t")
+	older.Address("t")
 	newer := launch(t, env, module("t", "plain_v1")...)
-	newer.address("t")
-	if err := older.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
+	newer.Address("t")
+	if err := older.Signal(syscall.SIGQUIT); err != nil {
 		t.Fatal(err)
 	}
-	older.wait(patience)
-	newer.stdin.Close()
-	newer.wait(patience)
-	newer.checkStatus(0)
+	older.Wait(pttest.Patience)
+	newer.CloseStdin()
+	newer.Wait(pttest.Patience)
+	newer.CheckStatus(0)
 	next := launch(t, env, module("t", "plain_v1")...)
-	next.line(`^LOG SEVERITY=error MESSAGE=".*crashed before this start.*SIGQUIT`)
+	next.Line(`^LOG SEVERITY=error MESSAGE=".*crashed before this start.*SIGQUIT`)
 }
 
 // The warning names the directory that a socket cannot be made in.
 func TestMetricsDirectoryMissing(t *testing.T) {
 	dir := filepath.Join(shortDir(t), "run")
 	p := launch(t, clientVariables("t"), append(module("t", "plain_v1"), "-metrics", "unix:"+filepath.Join(dir, "metrics"))...)
-	p.line(`^LOG SEVERITY=warning MESSAGE=".*metrics cannot be served yet.*make a socket in ` + dir + `: no such file`)
+	p.Line(`^LOG SEVERITY=warning MESSAGE=".*metrics cannot be served yet.*make a socket in ` + dir + `: no such file`)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	p.line(`^LOG SEVERITY=info MESSAGE=".*metrics are served now`)
+	p.Line(`^LOG SEVERITY=info MESSAGE=".*metrics are served now`)
 	figures(t, "unix", filepath.Join(dir, "metrics"))
 }

@@ -1,4 +1,4 @@
-package main
+package self
 
 import (
 	"encoding/binary"
@@ -6,6 +6,9 @@ import (
 	"net"
 	"strings"
 	"testing"
+
+	"waterproxy/internal/ptproc"
+	"waterproxy/internal/pttest"
 )
 
 // argtest is the test module that shows which arguments it has.
@@ -48,7 +51,7 @@ func bothWays(t *testing.T, test func(t *testing.T, flags []string, shared bool)
 func TestPTSpec_3_5_Arguments(t *testing.T) {
 	bothWays(t, func(t *testing.T, flags []string, _ bool) {
 		p := launch(t, clientVariables("t"), flags...)
-		l := listen(t)
+		l := pttest.Listen(t)
 		type connection struct{ near, far net.Conn }
 		var up []connection
 		for args, want := range map[string]string{
@@ -60,32 +63,32 @@ func TestPTSpec_3_5_Arguments(t *testing.T) {
 			"key=" + strings.Repeat("x", 251): "key=" + strings.Repeat("x", 251),
 			"key=" + strings.Repeat("x", 506): "key=" + strings.Repeat("x", 506),
 		} {
-			near, code := ask(t, p.address("t"), l.Addr().String(), args)
-			if code != replyGranted {
+			near, code := pttest.Ask(t, p.Address("t"), l.Addr().String(), args)
+			if code != pttest.ReplyGranted {
 				t.Fatalf("%q: reply %d", args, code)
 			}
-			far := accept(t, l)
+			far := pttest.Accept(t, l)
 			if got := arguments(t, far); got != want {
 				t.Errorf("%q arrived as %q, want %q", args, got, want)
 			}
 			up = append(up, connection{near, far})
 		}
 		for _, args := range []string{"other=1", ""} {
-			if _, code := ask(t, p.address("t"), l.Addr().String(), args); code != replyFailure {
-				t.Errorf("reply %d to %q, which the module refuses; want %d", code, args, replyFailure)
+			if _, code := pttest.Ask(t, p.Address("t"), l.Addr().String(), args); code != pttest.ReplyFailure {
+				t.Errorf("reply %d to %q, which the module refuses; want %d", code, args, pttest.ReplyFailure)
 			}
-			awaitClose(t, accept(t, l))
+			pttest.AwaitClose(t, pttest.Accept(t, l))
 		}
-		p.line(`^LOG SEVERITY=warning MESSAGE=".*cannot connect.*the module says: the bridge line has no key`)
+		p.Line(`^LOG SEVERITY=warning MESSAGE=".*cannot connect.*the module says: the bridge line has no key`)
 		for _, c := range up {
-			echo(t, c.near, c.far)
+			pttest.Echo(t, c.near, c.far)
 		}
 	})
 }
 
 // withOptions is serverVariables for a transport t with ServerTransportOptions.
-func withOptions(orPort, options string) variables {
-	return serverVariables("t", orPort).with(variables{"TOR_PT_SERVER_TRANSPORT_OPTIONS": options})
+func withOptions(orPort, options string) ptproc.Variables {
+	return serverVariables("t", orPort).With(ptproc.Variables{"TOR_PT_SERVER_TRANSPORT_OPTIONS": options})
 }
 
 // A module knows the options that the bridge's operator has set, and what it
@@ -98,21 +101,21 @@ func TestPTSpec_3_2_3_Options(t *testing.T) {
 			{`other:key=no;t:key=a\:b\;c\=d\\e,f;t:mode=0`, `key=a:b;c\=d\\e\,f,mode=0`, `key=a:b\;c=d\\e,f`},
 			{`t:key=1;t:x\=y=2;t:key=3`, `key=1,key=3,x\=y=2`, `key=1`},
 		} {
-			orPort := listen(t)
+			orPort := pttest.Listen(t)
 			server := launch(t, withOptions(orPort.Addr().String(), test.options), flags...)
-			if got := server.line(`^SMETHOD t 127\.0\.0\.1:\d+ ARGS:(.*)$`)[1]; got != test.published {
+			if got := server.Line(`^SMETHOD t 127\.0\.0\.1:\d+ ARGS:(.*)$`)[1]; got != test.published {
 				t.Errorf("options %s are published as %s, want %s", test.options, got, test.published)
 			}
-			near, code := ask(t, client.address("t"), server.address("t"), test.client)
-			if code != replyGranted {
+			near, code := pttest.Ask(t, client.Address("t"), server.Address("t"), test.client)
+			if code != pttest.ReplyGranted {
 				t.Fatalf("reply %d", code)
 			}
-			echo(t, near, accept(t, orPort))
+			pttest.Echo(t, near, pttest.Accept(t, orPort))
 			// Nobody gets to tor without what was published.
-			probe := dial(t, server.address("t"))
+			probe := pttest.Dial(t, server.Address("t"))
 			sendArguments(t, probe, "key=guessed")
-			awaitClose(t, probe)
-			server.line(`^LOG SEVERITY=info MESSAGE=".*the module says: the client has another key`)
+			pttest.AwaitClose(t, probe)
+			server.Line(`^LOG SEVERITY=info MESSAGE=".*the module says: the client has another key`)
 		}
 	})
 }
@@ -128,13 +131,13 @@ func TestServerArgumentsRefused(t *testing.T) {
 			{"t:key=a\nSMETHODS DONE", `not printable ASCII`},
 			{`t:key=é`, `not printable ASCII`},
 		} {
-			orPort := listen(t)
-			p := launch(t, withOptions(orPort.Addr().String(), test.options).with(variables{
+			orPort := pttest.Listen(t)
+			p := launch(t, withOptions(orPort.Addr().String(), test.options).With(ptproc.Variables{
 				"TOR_PT_SERVER_TRANSPORTS": "t,other",
 				"TOR_PT_SERVER_BINDADDR":   "t-127.0.0.1:0,other-127.0.0.1:0",
 			}), flags...)
-			echo(t, dial(t, p.address("other")), accept(t, orPort))
-			p.line(`^SMETHOD-ERROR t .*` + test.reason)
+			pttest.Echo(t, pttest.Dial(t, p.Address("other")), pttest.Accept(t, orPort))
+			p.Line(`^SMETHOD-ERROR t .*` + test.reason)
 		}
 	})
 }
@@ -143,31 +146,31 @@ func TestServerArgumentsRefused(t *testing.T) {
 // In both cases the next connection works.
 func TestCrash(t *testing.T) {
 	bothWays(t, func(t *testing.T, flags []string, shared bool) {
-		orPort := listen(t)
+		orPort := pttest.Listen(t)
 		server := launch(t, withOptions(orPort.Addr().String(), "t:key=1"), flags...)
 		client := launch(t, clientVariables("t"), flags...)
 		connect := func() (near, far net.Conn) {
-			near, code := ask(t, client.address("t"), server.address("t"), "key=1")
-			if code != replyGranted {
+			near, code := pttest.Ask(t, client.Address("t"), server.Address("t"), "key=1")
+			if code != pttest.ReplyGranted {
 				t.Fatalf("reply %d", code)
 			}
-			far = accept(t, orPort)
-			echo(t, near, far)
+			far = pttest.Accept(t, orPort)
+			pttest.Echo(t, near, far)
 			return near, far
 		}
 		// The client's part of the set-up is done when the server crashes.
-		for who, reply := range map[string]byte{"1": replyFailure, "server": replyGranted} {
+		for who, reply := range map[string]byte{"1": pttest.ReplyFailure, "server": pttest.ReplyGranted} {
 			near, far := connect()
-			c, code := ask(t, client.address("t"), server.address("t"), "key=1;crash="+who)
+			c, code := pttest.Ask(t, client.Address("t"), server.Address("t"), "key=1;crash="+who)
 			if code != reply {
 				t.Errorf("crash=%s: reply %d, want %d", who, code, reply)
 			}
-			awaitClose(t, c)
+			pttest.AwaitClose(t, c)
 			if shared {
-				awaitClose(t, near)
-				awaitClose(t, far)
+				pttest.AwaitClose(t, near)
+				pttest.AwaitClose(t, far)
 			} else {
-				echo(t, near, far)
+				pttest.Echo(t, near, far)
 			}
 			connect()
 		}

@@ -1,4 +1,4 @@
-package main
+package self
 
 import (
 	"io"
@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/net/proxy"
 
+	"waterproxy/internal/pttest"
 	"waterproxy/transport/testmodules"
 )
 
@@ -21,7 +22,7 @@ import (
 func serve(t *testing.T, args ...string) *process {
 	t.Helper()
 	p := start(t, nil, args...)
-	t.Cleanup(func() { p.cmd.Process.Signal(syscall.SIGTERM); p.wait(endTimeout) })
+	t.Cleanup(func() { p.Signal(syscall.SIGTERM); p.Wait(pttest.EndLimit) })
 	return p
 }
 
@@ -37,13 +38,13 @@ func behind(t *testing.T, page string) string {
 func bridge(t *testing.T, args ...string) (p *process, line string) {
 	t.Helper()
 	p = serve(t, append([]string{"server", "-state", stateDir, "-listen", "127.0.0.1:0"}, args...)...)
-	return p, p.line(`^Bridge \S+ \S+:\d+.*$`)[0]
+	return p, p.Line(`^Bridge \S+ \S+:\d+.*$`)[0]
 }
 
 func fetch(t *testing.T, tr *http.Transport, at string) string {
 	t.Helper()
 	tr.DisableKeepAlives = true
-	client := http.Client{Transport: tr, Timeout: patience}
+	client := http.Client{Transport: tr, Timeout: pttest.Patience}
 	resp, err := client.Get("http://" + at + "/")
 	if err != nil {
 		t.Fatal(err)
@@ -64,13 +65,13 @@ func TestStandalone(t *testing.T) {
 	_, line := bridge(t, append(module, "-transport", "t", "-forward", behind(t, page))...)
 	client := append([]string{"client", "-state", stateDir}, module...)
 	forward := serve(t, append(client, "-forward", "127.0.0.1:0", line)...)
-	at := forward.line(`^TCP forward at (\S+)$`)[1]
+	at := forward.Line(`^TCP forward at (\S+)$`)[1]
 	if got := fetch(t, &http.Transport{}, at); got != page {
 		t.Errorf("through the forward: %q", got)
 	}
 	// The line need not be quoted.
 	socks := serve(t, append(append(client, "-socks", "127.0.0.1:0"), strings.Fields(line)...)...)
-	at = socks.line(`^SOCKS5 proxy at (\S+)$`)[1]
+	at = socks.Line(`^SOCKS5 proxy at (\S+)$`)[1]
 	for _, user := range []*url.Userinfo{nil, url.UserPassword("name", "password")} {
 		via := &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "socks5", Host: at, User: user})}
 		for _, target := range []string{"anything.example", "192.0.2.1:81", "[2001:db8::1]"} {
@@ -88,9 +89,9 @@ func TestStandaloneServerKeys(t *testing.T) {
 	line := func(args ...string) string {
 		t.Helper()
 		p, line := bridge(t, append([]string{"-state", state, "-transport", "shadowsocks", "-forward", "127.0.0.1:9"}, args...)...)
-		p.cmd.Process.Signal(syscall.SIGTERM)
-		p.wait(endTimeout)
-		p.checkStatus(0)
+		p.Signal(syscall.SIGTERM)
+		p.Wait(pttest.EndLimit)
+		p.CheckStatus(0)
 		return line
 	}
 	first := line("-public", "bridge.example:443")
@@ -104,8 +105,8 @@ func TestStandaloneServerKeys(t *testing.T) {
 
 // The client answers with what became of a request.
 func TestStandaloneRefused(t *testing.T) {
-	p := serve(t, "client", "-state", stateDir, "-socks", "127.0.0.1:0", "-log-addresses", "plain", deadAddress(t))
-	at := p.line(`^SOCKS5 proxy at (\S+)$`)[1]
+	p := serve(t, "client", "-state", stateDir, "-socks", "127.0.0.1:0", "-log-addresses", "plain", pttest.DeadAddress(t))
+	at := p.Line(`^SOCKS5 proxy at (\S+)$`)[1]
 	d, err := proxy.SOCKS5("tcp", at, nil, proxy.Direct)
 	if err != nil {
 		t.Fatal(err)
@@ -116,39 +117,39 @@ func TestStandaloneRefused(t *testing.T) {
 	} else if !strings.Contains(err.Error(), "refused") {
 		t.Errorf("the error is %v", err)
 	}
-	p.stderr.await(t, `cannot connect.*bridge=127\.0\.0\.1:.*connection refused`, p.exited)
+	p.ErrorLine(`cannot connect.*bridge=127\.0\.0\.1:.*connection refused`)
 }
 
 // The first signal lets connections end, the second and the limit do not.
 func TestStandaloneSignals(t *testing.T) {
-	backend := listen(t)
+	backend := pttest.Listen(t)
 	_, line := bridge(t, "-transport", "plain", "-forward", backend.Addr().String())
 	for name, limit := range map[string]string{"one": "1h", "two": "1h", "limit": "1s"} {
 		t.Run(name, func(t *testing.T) {
 			p := serve(t, "client", "-state", stateDir, "-forward", "127.0.0.1:0", "-drain", limit, line)
-			at := p.line(`^TCP forward at (\S+)$`)[1]
-			near := dial(t, at)
-			far := accept(t, backend)
-			if err := exchange(crossed{near, far}, []byte("x"), []byte("x")); err != nil {
+			at := p.Line(`^TCP forward at (\S+)$`)[1]
+			near := pttest.Dial(t, at)
+			far := pttest.Accept(t, backend)
+			if err := pttest.Exchange(crossed{near, far}, []byte("x"), []byte("x")); err != nil {
 				t.Fatal(err) // it is up on both sides
 			}
-			p.cmd.Process.Signal(syscall.SIGINT)
-			p.stderr.await(t, "ending when the connections have", p.exited)
+			p.Signal(syscall.SIGINT)
+			p.ErrorLine("ending when the connections have")
 			awaitDeaf(t, at)
 			switch name {
 			case "one":
-				if err := exchange(crossed{near, far}, []byte("x"), []byte("x")); err != nil {
+				if err := pttest.Exchange(crossed{near, far}, []byte("x"), []byte("x")); err != nil {
 					t.Error(err)
 				}
 				near.Close()
 				far.Close()
 			case "two":
-				p.cmd.Process.Signal(syscall.SIGINT)
+				p.Signal(syscall.SIGINT)
 			case "limit":
-				p.stderr.await(t, "ending with connections left", p.exited)
+				p.ErrorLine("ending with connections left")
 			}
-			p.wait(endTimeout)
-			p.checkStatus(0)
+			p.Wait(pttest.EndLimit)
+			p.CheckStatus(0)
 		})
 	}
 }
@@ -158,12 +159,12 @@ func TestStandaloneReload(t *testing.T) {
 	dir := t.TempDir()
 	wasm := testmodules.Load(t, "plain_v1")
 	install(t, filepath.Join(dir, "t.wasm"), wasm)
-	p := serve(t, "client", "-state", t.TempDir(), "-modules", dir, "-forward", "127.0.0.1:0", "-log", "file", "t", deadAddress(t))
-	p.line(`^TCP forward`)
+	p := serve(t, "client", "-state", t.TempDir(), "-modules", dir, "-forward", "127.0.0.1:0", "-log", "file", "t", pttest.DeadAddress(t))
+	p.Line(`^TCP forward`)
 	install(t, filepath.Join(dir, "t.wasm"), moduleVersion(wasm, 1))
 	p.hangUp()
 	file := filepath.Join(p.args("-state"), "file")
-	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(pttest.Patience); ; time.Sleep(time.Millisecond) {
 		text, err := os.ReadFile(file)
 		if strings.Contains(string(text), loaded) {
 			break
@@ -172,19 +173,19 @@ func TestStandaloneReload(t *testing.T) {
 			t.Fatalf("the log is %q, %v", text, err)
 		}
 	}
-	if said := p.stderr.get(); len(said) > 0 {
+	if said := p.Stderr.All(); len(said) > 0 {
 		t.Errorf("standard error has %q", said)
 	}
 }
 
 // args returns the value of a flag that the process was given.
 func (p *process) args(name string) string {
-	for i, arg := range p.cmd.Args {
+	for i, arg := range p.Cmd.Args {
 		if arg == name {
-			return p.cmd.Args[i+1]
+			return p.Cmd.Args[i+1]
 		}
 	}
-	p.t.Fatalf("there is no %s", name)
+	p.T.Fatalf("there is no %s", name)
 	return ""
 }
 
@@ -214,8 +215,8 @@ func TestStandaloneUsage(t *testing.T) {
 			test.args = append([]string{test.args[0], "-state", stateDir}, test.args[1:]...)
 		}
 		p := run(t, nil, test.args...)
-		p.checkStatus(test.status)
-		if text := strings.Join(p.stderr.get(), "\n"); !strings.Contains(text, test.want) {
+		p.CheckStatus(test.status)
+		if text := strings.Join(p.Stderr.All(), "\n"); !strings.Contains(text, test.want) {
 			t.Errorf("%q: standard error has %q, want %q", test.args, text, test.want)
 		}
 	}

@@ -1,0 +1,55 @@
+// Package pttest is for tests in which pluggable transports run as tor runs them. It is
+// part of no program.
+package pttest
+
+import (
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// Patience is how long to wait for what must happen. Compiling a module takes more than
+// a minute with the race detector on a machine with other work.
+const Patience = 4 * time.Minute
+
+// ProgramVariable makes a test binary be the program; see BeProgram.
+const ProgramVariable = "WATERPROXY_TEST_IS_PROGRAM"
+
+// BeProgram makes a test binary the program that it tests, if ProgramVariable is set:
+// then it calls its main function and does not return. TestMain calls it first.
+func BeProgram(program func(args []string) int) {
+	if os.Getenv(ProgramVariable) == "" {
+		return
+	}
+	if err := os.Unsetenv(ProgramVariable); err != nil {
+		panic(err)
+	}
+	os.Exit(program(os.Args[1:]))
+}
+
+// Run runs the tests of a package and fails if goroutines are left, except the one for
+// all sockets of the process. It returns the exit status.
+func Run(m *testing.M) int {
+	status := m.Run()
+	if status != 0 {
+		return status
+	}
+	if err := Leaks(); err != nil {
+		_, _ = os.Stderr.WriteString(err.Error() + "\n")
+		return 1
+	}
+	return 0
+}
+
+// Leaks returns an error if goroutines are left, except the one for all sockets of the
+// process.
+func Leaks() error {
+	err := goleak.Find(goleak.IgnoreAnyFunction("waterproxy/transport/internal/stream.(*epoll).run"))
+	if err != nil {
+		return errors.Join(errors.New("goroutines are left after the tests"), err)
+	}
+	return nil
+}
