@@ -1,25 +1,22 @@
 package integration
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/net/proxy"
 
+	"waterproxy/internal/ptargs"
 	"waterproxy/internal/ptproc"
+	"waterproxy/internal/pttest"
 )
 
 // The tests of obfs4 that need no tor run the transport's two processes by
@@ -55,7 +52,7 @@ func newObfs4Lab(t *testing.T) *obfs4Lab {
 	t.Helper()
 	lab := &obfs4Lab{program: map[string]string{ours: waterproxy(t), theirs: program(t, theirs)}}
 	state := t.TempDir()
-	lab.launch(t, ours, state, clientVariables()).address()
+	lab.launch(t, ours, state, ptproc.Client("", "obfs4")).Address("obfs4")
 	lab.compiled = filepath.Join(state, "compiled")
 	return lab
 }
@@ -70,130 +67,43 @@ func (lab *obfs4Lab) state(t *testing.T) string {
 	return dir
 }
 
-func clientVariables() []string { return []string{"TOR_PT_CLIENT_TRANSPORTS=obfs4"} }
-
-func serverVariables(orPort net.Listener, options string) (variables []string) {
-	if options != "" {
-		options = "obfs4:" + strings.ReplaceAll(options, ";", ";obfs4:")
-		variables = append(variables, "TOR_PT_SERVER_TRANSPORT_OPTIONS="+options)
-	}
-	return append(variables, "TOR_PT_SERVER_TRANSPORTS=obfs4", "TOR_PT_SERVER_BINDADDR=obfs4-127.0.0.1:0",
-		"TOR_PT_EXTENDED_SERVER_PORT=", "TOR_PT_ORPORT="+orPort.Addr().String())
-}
-
-// ptProcess is the process of a pluggable transport.
-type ptProcess struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	stdin  io.Closer
-	exited chan struct{}
-
-	mu    sync.Mutex
-	lines []string
-	more  chan struct{} // closed when there are more lines, or none will come
-}
-
-// launch starts one, which ends with the test.
-func (lab *obfs4Lab) launch(t *testing.T, program, state string, variables []string) *ptProcess {
+// obfs4Variables are those for a server with options as in a bridge line.
+func obfs4Variables(t *testing.T, orPort net.Listener, options string) ptproc.Variables {
 	t.Helper()
-	cmd := exec.Command(lab.program[program])
-	cmd.Env = append(variables, "TOR_PT_MANAGED_TRANSPORT_VER=1", "TOR_PT_STATE_LOCATION="+state,
-		"TOR_PT_EXIT_ON_STDIN_CLOSE=1", "PATH="+os.Getenv("PATH"))
-	p := startPT(t, cmd)
-	t.Cleanup(p.stop)
-	return p
-}
-
-// startPT starts a process whose standard output is to be read.
-func startPT(t *testing.T, cmd *exec.Cmd) *ptProcess {
-	t.Helper()
-	p := &ptProcess{t: t, cmd: cmd, exited: make(chan struct{}), more: make(chan struct{})}
-	cmd.Stderr = t.Output()
-	stdin, err := cmd.StdinPipe()
+	args, err := ptargs.Parse(options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := ptproc.StartTied(cmd); err != nil {
-		t.Fatal(err)
-	}
-	p.stdin = stdin
-	go func() {
-		defer close(p.exited)
-		for scan := bufio.NewScanner(stdout); scan.Scan(); {
-			p.add(scan.Text())
-		}
-		_ = cmd.Wait() // what matters is what it said
-		p.add("")
-	}()
+	return ptproc.Server("", orPort.Addr().String(), "obfs4").WithOptions("obfs4", args)
+}
+
+// launch starts a process of one of the programs, which ends with the test as tor ends it.
+func (lab *obfs4Lab) launch(t *testing.T, program, state string, variables ptproc.Variables) *pttest.Process {
+	t.Helper()
+	p := pttest.New(t, variables.With(ptproc.Variables{"TOR_PT_STATE_LOCATION": state}), lab.program[program])
+	p.Begin()
+	t.Cleanup(func() { end(t, p) })
 	return p
 }
 
-func (p *ptProcess) add(line string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.lines = append(p.lines, line)
-	close(p.more)
-	p.more = make(chan struct{})
-}
-
-// said returns the lines so far, and a channel that is closed when there are more.
-func (p *ptProcess) said() ([]string, <-chan struct{}) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Clone(p.lines), p.more
-}
-
-// stop ends the process as tor does.
-func (p *ptProcess) stop() {
-	_ = p.stdin.Close() // it may have ended by itself
-	select {
-	case <-p.exited:
-	case <-time.After(exitTime):
-		p.t.Errorf("%s does not end with its standard input", p.cmd.Path)
-		_ = p.cmd.Process.Kill() // it is waited for next
-		<-p.exited
+// end closes the standard input of a process, which has to end then.
+func end(t *testing.T, p *pttest.Process) {
+	t.Helper()
+	if err := p.CloseStdin(); err != nil {
+		t.Error(err)
 	}
-}
-
-// await waits for a line, and returns its submatches.
-func (p *ptProcess) await(pattern string) []string {
-	p.t.Helper()
-	expression, timeout := regexp.MustCompile(pattern), time.After(obfs4Patience)
-	for {
-		lines, more := p.said()
-		for _, line := range lines {
-			if match := expression.FindStringSubmatch(line); match != nil {
-				return match
-			}
-		}
-		if len(lines) > 0 && lines[len(lines)-1] == "" {
-			p.t.Fatalf("it ended without a line that matches %s:\n%s", pattern, strings.Join(lines, "\n"))
-		}
-		select {
-		case <-more:
-		case <-timeout:
-			p.t.Fatalf("no line matches %s:\n%s", pattern, strings.Join(lines, "\n"))
-		}
-	}
-}
-
-// address waits until the transport listens, and says where.
-func (p *ptProcess) address() string {
-	p.t.Helper()
-	return p.await(`^(?:CMETHOD obfs4 socks5|SMETHOD obfs4) ([0-9.:]+)`)[1]
+	p.Wait(exitTime)
 }
 
 // obfs4Client is a client of one of the programs.
-type obfs4Client struct{ *ptProcess }
+type obfs4Client struct{ *pttest.Process }
 
 func (lab *obfs4Lab) client(t *testing.T, program string) obfs4Client {
 	t.Helper()
-	return obfs4Client{lab.launch(t, program, lab.state(t), clientVariables())}
+	return obfs4Client{lab.launch(t, program, lab.state(t), ptproc.Client("", "obfs4"))}
 }
+
+func (c obfs4Client) address() string { return c.Address("obfs4") }
 
 // connect asks for a connection as tor does.
 func (c obfs4Client) connect(address, args string) (*net.TCPConn, error) {
@@ -210,20 +120,22 @@ func (c obfs4Client) connect(address, args string) (*net.TCPConn, error) {
 
 // obfs4Server is a server of one of the programs, with a listener as its ORPort.
 type obfs4Server struct {
-	*ptProcess
+	*pttest.Process
 	orPort *net.TCPListener
 }
+
+func (s obfs4Server) address() string { return s.Address("obfs4") }
 
 func (lab *obfs4Lab) server(t *testing.T, program, state, options string) obfs4Server {
 	t.Helper()
 	orPort := listenLoopback(t).(*net.TCPListener)
-	return obfs4Server{lab.launch(t, program, state, serverVariables(orPort, options)), orPort}
+	return obfs4Server{lab.launch(t, program, state, obfs4Variables(t, orPort, options)), orPort}
 }
 
 // bridgeArgs returns the arguments of the server's bridge line, as a client gets them.
 func (s obfs4Server) bridgeArgs() string {
-	s.t.Helper()
-	return strings.ReplaceAll(s.await(`^SMETHOD obfs4 \S+ ARGS:(\S+)`)[1], ",", ";")
+	s.T.Helper()
+	return strings.ReplaceAll(s.Line(`^SMETHOD obfs4 \S+ ARGS:(\S+)`)[1], ",", ";")
 }
 
 // accept returns the next connection to the ORPort.

@@ -92,7 +92,7 @@ func TestObfs4State(t *testing.T) {
 		for _, client := range clients {
 			obfs4Link{client: client, server: server, args: first}.exchange(t, 100_000)
 		}
-		server.stop()
+		end(t, server.Process)
 	}
 }
 
@@ -185,9 +185,9 @@ func TestObfs4BadBridgeLine(t *testing.T) {
 			conn.Close()
 			t.Errorf("%s: the connection was granted", test.args)
 		}
-		client.await(`^LOG SEVERITY=warning MESSAGE=.*the module says: ` + test.says)
+		client.Line(`^LOG SEVERITY=warning MESSAGE=.*the module says: ` + test.says)
 	}
-	lines, _ := client.said()
+	lines := client.Stdout.All()
 	for _, value := range []string{cert[:20], "=31", "31 "} {
 		if log := strings.Join(lines, "\n"); strings.Contains(log, value) {
 			t.Errorf("the log has %q in it:\n%s", value, log)
@@ -202,7 +202,7 @@ func TestObfs4BadServer(t *testing.T) {
 	lab := newObfs4Lab(t)
 	// refused returns what the server says.
 	refused := func(state, options string) string {
-		return lab.server(t, ours, state, options).await(`^SMETHOD-ERROR obfs4 (.*)`)[1]
+		return lab.server(t, ours, state, options).Line(`^SMETHOD-ERROR obfs4 (.*)`)[1]
 	}
 	for old, test := range map[string]struct{ new, says string }{
 		"node-id=01":      {"node-id=zz", "the argument node-id is not hexadecimal"},

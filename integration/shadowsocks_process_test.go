@@ -14,7 +14,9 @@ import (
 
 	"golang.org/x/net/proxy"
 
+	"waterproxy/internal/ptargs"
 	"waterproxy/internal/ptproc"
+	"waterproxy/internal/pttest"
 	"waterproxy/internal/tornet"
 )
 
@@ -32,31 +34,29 @@ type shadowsocksLab struct {
 }
 
 // shadowsocksProcess is a process of ours, as client or server.
-type shadowsocksProcess struct{ *ptProcess }
+type shadowsocksProcess struct{ *pttest.Process }
 
 func (p shadowsocksProcess) address(t *testing.T) string {
 	t.Helper()
-	return p.await(`^(?:CMETHOD shadowsocks socks5|SMETHOD shadowsocks) ([0-9.:]+)`)[1]
+	return p.Address("shadowsocks")
 }
 
 func newShadowsocksLab(t *testing.T) *shadowsocksLab {
 	t.Helper()
 	lab := &shadowsocksLab{obfs4Lab: &obfs4Lab{program: map[string]string{ours: waterproxy(t)}}, dir: t.TempDir()}
-	lab.client = shadowsocksProcess{lab.launch(t, ours, lab.dir, []string{"TOR_PT_CLIENT_TRANSPORTS=shadowsocks"})}
+	lab.client = shadowsocksProcess{lab.launch(t, ours, lab.dir, ptproc.Client("", "shadowsocks"))}
 	lab.client.address(t) // the module is compiled
 	return lab
 }
 
 // serverVariables are for a server with options as in a bridge line.
-func (lab *shadowsocksLab) serverVariables(orPort net.Listener, options string) []string {
-	if options != "" {
-		options = "shadowsocks:" + strings.ReplaceAll(options, ";", ";shadowsocks:")
+func (lab *shadowsocksLab) serverVariables(t *testing.T, orPort net.Listener, options string) ptproc.Variables {
+	t.Helper()
+	args, err := ptargs.Parse(options)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return []string{
-		"TOR_PT_SERVER_TRANSPORTS=shadowsocks", "TOR_PT_SERVER_BINDADDR=shadowsocks-127.0.0.1:0",
-		"TOR_PT_SERVER_TRANSPORT_OPTIONS=" + options,
-		"TOR_PT_EXTENDED_SERVER_PORT=", "TOR_PT_ORPORT=" + orPort.Addr().String(),
-	}
+	return ptproc.Server("", orPort.Addr().String(), "shadowsocks").WithOptions("shadowsocks", args)
 }
 
 // shadowsocksServer is a server of ours, with a listener as its ORPort.
@@ -69,7 +69,7 @@ func (lab *shadowsocksLab) server(t *testing.T, cipher string) shadowsocksServer
 	t.Helper()
 	orPort := listenLoopback(t).(*net.TCPListener)
 	options := "cipher=" + cipher + ";password=" + shadowsocksPassword
-	process := shadowsocksProcess{lab.launch(t, ours, lab.dir, lab.serverVariables(orPort, options))}
+	process := shadowsocksProcess{lab.launch(t, ours, lab.dir, lab.serverVariables(t, orPort, options))}
 	return shadowsocksServer{process.address(t), orPort}
 }
 

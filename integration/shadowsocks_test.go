@@ -241,10 +241,10 @@ func TestShadowsocksBadArguments(t *testing.T) {
 		"password=quite,secret":       "password",
 		"password=secret;cipher=none": "cipher",
 	} {
-		server := lab.launch(t, ours, lab.dir, lab.serverVariables(listenLoopback(t), options))
-		server.await(`^SMETHOD-ERROR shadowsocks .*the argument ` + named + ` `)
-		server.await(`^SMETHODS DONE$`)
-		if lines, _ := server.said(); strings.Contains(strings.Join(lines, "\n"), "secret") {
+		server := lab.launch(t, ours, lab.dir, lab.serverVariables(t, listenLoopback(t), options))
+		server.Line(`^SMETHOD-ERROR shadowsocks .*the argument ` + named + ` `)
+		server.Line(`^SMETHODS DONE$`)
+		if lines := server.Stdout.All(); strings.Contains(strings.Join(lines, "\n"), "secret") {
 			t.Errorf("with %q it said %q", options, lines)
 		}
 	}
@@ -258,9 +258,9 @@ func TestShadowsocksBadArguments(t *testing.T) {
 			conn.Close()
 			t.Errorf("with %q there is a connection", args)
 		}
-		lab.client.await(`the argument ` + named + ` `)
+		lab.client.Line(`the argument ` + named + ` `)
 	}
-	if lines, _ := lab.client.said(); strings.Contains(strings.Join(lines, "\n"), "secret") {
+	if lines := lab.client.Stdout.All(); strings.Contains(strings.Join(lines, "\n"), "secret") {
 		t.Errorf("the client said %q", lines)
 	}
 }

@@ -7,6 +7,9 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"waterproxy/internal/ptproc"
+	"waterproxy/internal/pttest"
 )
 
 // The tests in this file run our client and server without tor, with curl in front
@@ -24,13 +27,10 @@ func startPage(t *testing.T) (address string) {
 }
 
 // startCommand starts a subcommand of ours, which ends with the test.
-func startCommand(t *testing.T, args ...string) *ptProcess {
+func startCommand(t *testing.T, args ...string) *pttest.Process {
 	t.Helper()
-	p := startPT(t, exec.Command(waterproxy(t), args...))
-	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill() // it may have ended by itself
-		<-p.exited
-	})
+	p := pttest.New(t, nil, append([]string{waterproxy(t)}, args...)...)
+	p.Begin()
 	return p
 }
 
@@ -38,13 +38,13 @@ func startCommand(t *testing.T, args ...string) *ptProcess {
 func startStandaloneServer(t *testing.T, state, transport, forward string, more ...string) string {
 	t.Helper()
 	args := append([]string{"server", "-state", state, "-transport", transport, "-listen", "127.0.0.1:0", "-forward", forward}, more...)
-	return startCommand(t, args...).await(`^Bridge .*`)[0]
+	return startCommand(t, args...).Line(`^Bridge .*`)[0]
 }
 
 // startStandaloneClient returns the address of a SOCKS5 proxy.
 func startStandaloneClient(t *testing.T, state, line string) string {
 	t.Helper()
-	return startCommand(t, "client", "-state", state, "-socks", "127.0.0.1:0", line).await(`^SOCKS5 proxy at (\S+)`)[1]
+	return startCommand(t, "client", "-state", state, "-socks", "127.0.0.1:0", line).Line(`^SOCKS5 proxy at (\S+)`)[1]
 }
 
 // checkCurl has curl fetch the page.
@@ -67,7 +67,7 @@ func TestStandaloneCurl(t *testing.T) {
 			checkCurl(t, "--socks5", socks, "http://192.0.2.1/")
 			// Applications that keep their connections apart by names and passwords.
 			checkCurl(t, "--socks5-hostname", socks, "--proxy-user", "user:password", "http://page.example/")
-			forward := startCommand(t, "client", "-state", state, "-forward", "127.0.0.1:0", line).await(`^TCP forward at (\S+)`)[1]
+			forward := startCommand(t, "client", "-state", state, "-forward", "127.0.0.1:0", line).Line(`^TCP forward at (\S+)`)[1]
 			checkCurl(t, "http://"+forward+"/")
 		})
 	}
@@ -80,15 +80,15 @@ func TestStandaloneObfs4proxy(t *testing.T) {
 	lab := newObfs4Lab(t)
 	page := startPage(t)
 	t.Run("their server", func(t *testing.T) {
-		variables := append(serverVariables(listenLoopback(t), ""), "TOR_PT_ORPORT="+page)
+		variables := ptproc.Server("", page, "obfs4")
 		server := lab.launch(t, theirs, t.TempDir(), variables)
-		args := server.await(`^SMETHOD obfs4 \S+ ARGS:(\S+)`)[1]
-		line := "Bridge obfs4 " + server.address() + " 0123456789ABCDEF0123456789ABCDEF01234567 " + strings.ReplaceAll(args, ",", " ")
+		args := server.Line(`^SMETHOD obfs4 \S+ ARGS:(\S+)`)[1]
+		line := "Bridge obfs4 " + server.Address("obfs4") + " 0123456789ABCDEF0123456789ABCDEF01234567 " + strings.ReplaceAll(args, ",", " ")
 		checkCurl(t, "--socks5-hostname", startStandaloneClient(t, lab.state(t), line), "http://page.example/")
 	})
 	t.Run("their client", func(t *testing.T) {
 		line := strings.Fields(startStandaloneServer(t, lab.state(t), "obfs4", page))
-		client := lab.launch(t, theirs, t.TempDir(), clientVariables())
+		client := lab.launch(t, theirs, t.TempDir(), ptproc.Client("", "obfs4"))
 		conn, err := obfs4Client{client}.connect(line[2], strings.Join(line[3:], ";"))
 		if err != nil {
 			t.Fatal(err)

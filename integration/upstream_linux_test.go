@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"waterproxy/internal/ptproc"
 	"waterproxy/internal/tornet"
 )
 
@@ -68,10 +69,7 @@ func TestNothingPastProxy(t *testing.T) {
 	lab := newObfs4Lab(t)
 
 	orPort := listenLoopback(t).(*net.TCPListener)
-	variables := serverVariables(orPort, "")
-	for at, v := range variables {
-		variables[at] = strings.Replace(v, "obfs4-127.0.0.1", "obfs4-"+bridgeHost, 1)
-	}
+	variables := obfs4Variables(t, orPort, "").With(ptproc.Variables{"TOR_PT_SERVER_BINDADDR": "obfs4-" + bridgeHost + ":0"})
 	server := obfs4Server{lab.launch(t, ours, lab.state(t), variables), orPort}
 
 	// A module that dials by itself, and is given a name.
@@ -101,12 +99,11 @@ func TestNothingPastProxy(t *testing.T) {
 			_, port := freeAddress(t)
 			stop := p.start(t, mainland, port)
 			before := i.strayed()
-			client := obfs4Client{lab.launch(t, "islander", lab.state(t), []string{
-				"TOR_PT_CLIENT_TRANSPORTS=obfs4,fixed",
-				"TOR_PT_PROXY=" + strings.Replace(p.url, "ADDRESS", net.JoinHostPort(mainland, port), 1),
-			})}
-			client.await("^PROXY DONE$")
-			fixed := client.await(`^CMETHOD fixed socks5 ([0-9.:]+)`)[1]
+			client := obfs4Client{lab.launch(t, "islander", lab.state(t), ptproc.Client("", "obfs4", "fixed").With(ptproc.Variables{
+				"TOR_PT_PROXY": strings.Replace(p.url, "ADDRESS", net.JoinHostPort(mainland, port), 1),
+			}))}
+			client.Line("^PROXY DONE$")
+			fixed := client.Line(`^CMETHOD fixed socks5 ([0-9.:]+)`)[1]
 			args := server.bridgeArgs()
 			err := i.do(func() error {
 				near, err := client.connect(server.address(), args)
@@ -218,10 +215,10 @@ func TestPTSpec_3_2_1_SourceAddress(t *testing.T) {
 	for _, ip := range []string{"10.201.0.1/32", "10.201.0.2/32", "fd00:201::1/128", "fd00:201::2/128"} {
 		run(t, "ip", "address", "add", ip, "dev", "lo", "nodad")
 	}
-	sources := []string{"TOR_PT_OUTBOUND_BIND_ADDRESS_V4=10.201.0.2", "TOR_PT_OUTBOUND_BIND_ADDRESS_V6=[fd00:201::2]"}
+	sources := ptproc.Variables{"TOR_PT_OUTBOUND_BIND_ADDRESS_V4": "10.201.0.2", "TOR_PT_OUTBOUND_BIND_ADDRESS_V6": "[fd00:201::2]"}
 	lab := &obfs4Lab{program: map[string]string{ours: waterproxy(t)}}
-	client := lab.launch(t, ours, t.TempDir(), append(sources, "TOR_PT_CLIENT_TRANSPORTS=plain"))
-	socks := client.await(`^CMETHOD plain socks5 ([0-9.:]+)`)[1]
+	client := lab.launch(t, ours, t.TempDir(), ptproc.Client("", "plain").With(sources))
+	socks := client.Line(`^CMETHOD plain socks5 ([0-9.:]+)`)[1]
 	for host, want := range map[string]string{
 		"10.201.0.1": "10.201.0.2", "fd00:201::1": "fd00:201::2", "127.0.0.1": "127.0.0.1", "::1": "::1",
 	} {
@@ -244,9 +241,8 @@ func TestPTSpec_3_2_1_SourceAddress(t *testing.T) {
 			}
 			near.Close()
 			from("the client")
-			server := lab.launch(t, ours, t.TempDir(), append(sources, "TOR_PT_SERVER_TRANSPORTS=plain",
-				"TOR_PT_SERVER_BINDADDR=plain-127.0.0.1:0", "TOR_PT_ORPORT="+l.Addr().String()))
-			dialTCP(t, server.await(`^SMETHOD plain (\S+)`)[1]).Close()
+			server := lab.launch(t, ours, t.TempDir(), ptproc.Server("", l.Addr().String(), "plain").With(sources))
+			dialTCP(t, server.Line(`^SMETHOD plain (\S+)`)[1]).Close()
 			from("the bridge")
 		})
 	}
