@@ -17,9 +17,9 @@ type Method struct {
 	Err       error               // its CMETHOD-ERROR or SMETHOD-ERROR line; nothing else is set then
 }
 
-// parseMethod reads a line with one of the four keywords.
-func parseMethod(line string) (Method, error) {
-	m, err := parseWords(strings.Fields(line))
+// readMethod reads a line with one of the four keywords.
+func readMethod(line string) (Method, error) {
+	m, err := readWords(strings.Fields(line))
 	if err != nil {
 		return Method{}, fmt.Errorf("%q: %w", line, err)
 	}
@@ -29,9 +29,9 @@ func parseMethod(line string) (Method, error) {
 	return m, nil
 }
 
-// parseWords does that with the words of a line. An error of the transport is not the
+// readWords does that with the words of a line. An error of the transport is not the
 // line yet.
-func parseWords(words []string) (Method, error) {
+func readWords(words []string) (Method, error) {
 	keyword, words := words[0], words[1:]
 	if len(words) == 0 {
 		return Method{}, errors.New("the transport's name is missing")

@@ -65,7 +65,7 @@ func (n *Negotiation) line(line string) {
 	case "VERSION-ERROR", "ENV-ERROR", "PROXY-ERROR":
 		n.end(errors.New(line))
 	case "CMETHOD", "SMETHOD", "CMETHOD-ERROR", "SMETHOD-ERROR":
-		m, err := parseMethod(line)
+		m, err := readMethod(line)
 		if err != nil {
 			n.end(err)
 			return

@@ -1,0 +1,111 @@
+package self
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// rooms says which packages of the project each package may import: names of packages
+// below the main folder, separated by spaces. A name that ends in /... stands for all
+// packages below it. Nothing points back up, and what is shipped imports no test.
+// CONTRIBUTING.md has the drawing.
+var rooms = map[string]string{
+	"": "internal/command",
+
+	"internal/command": "client internal/bridgeline internal/catalog internal/demo internal/managed internal/meter internal/program " +
+		"internal/ptlog internal/service internal/settings internal/userfile modules server transport",
+	"internal/managed": "client internal/outbound internal/program internal/ptlog internal/reload internal/service server transport",
+	"internal/service": "internal/catalog internal/meter internal/ptlog internal/reload internal/statedir",
+
+	"client": "internal/bridgeline internal/crowd internal/meter internal/ptlog transport",
+	"server": "internal/meter internal/ptlog internal/userfile transport",
+
+	"internal/reload":     "internal/catalog transport",
+	"internal/catalog":    "internal/ptargs internal/settings internal/statedir internal/userfile modules transport",
+	"internal/settings":   "internal/userfile transport",
+	"internal/bridgeline": "internal/ptargs transport",
+	"internal/meter":      "internal/crowd transport",
+	"internal/outbound":   "transport",
+	"internal/ptlog":      "transport",
+
+	"transport":                    "internal/ptargs internal/records internal/userfile transport/internal/guest transport/internal/stream",
+	"transport/internal/guest":     "internal/records transport/internal/codecache transport/internal/linmem transport/internal/stream transport/internal/wasmfile",
+	"transport/internal/codecache": "internal/statedir",
+	"transport/internal/linmem":    "",
+	"transport/internal/stream":    "",
+	"transport/internal/wasmfile":  "",
+
+	"internal/crowd":    "",
+	"internal/program":  "",
+	"internal/ptargs":   "",
+	"internal/records":  "",
+	"internal/statedir": "",
+	"internal/userfile": "",
+
+	"internal/demo":   "internal/meter internal/ptargs internal/ptproc internal/tornet",
+	"internal/tornet": "internal/ptproc",
+	"internal/ptproc": "internal/ptargs",
+
+	"watm":                "internal/ptargs internal/records",
+	"watm/singleinstance": "",
+	"modules":             "",
+	"modules/...":         "watm watm/singleinstance",
+
+	// These are for tests, figures and development.
+	"internal/pttest":              "internal/ptproc",
+	"bench":                        "bench/internal/... internal/ptargs internal/ptproc transport",
+	"bench/...":                    "bench/internal/... transport",
+	"scripts/...":                  "",
+	"transport/testmodules":        "",
+	"transport/testmodules/go/...": "watm internal/ptargs",
+}
+
+func TestImports(t *testing.T) {
+	list := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, "./...")
+	list.Dir = root
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	short := func(path string) string { return strings.TrimPrefix(strings.TrimPrefix(path, "waterproxy"), "/") }
+	for line := range strings.Lines(string(out)) {
+		words := strings.Fields(line)
+		name := short(words[0])
+		if strings.HasPrefix(name, "integration") { // tests alone
+			continue
+		}
+		allowed, ok := room(name)
+		if !ok {
+			t.Errorf("%s has no place in the table", name)
+			continue
+		}
+		for _, path := range words[1:] {
+			if !strings.HasPrefix(path, "waterproxy") {
+				continue
+			}
+			if used := short(path); !slices.ContainsFunc(strings.Fields(allowed), func(may string) bool { return matchesRoom(may, used) }) {
+				t.Errorf("%s must not import %s", words[0], path)
+			}
+		}
+	}
+}
+
+// room returns the entry of a package.
+func room(name string) (allowed string, ok bool) {
+	if allowed, ok := rooms[name]; ok {
+		return allowed, true
+	}
+	for pattern, allowed := range rooms {
+		if matchesRoom(pattern, name) {
+			return allowed, true
+		}
+	}
+	return "", false
+}
+
+func matchesRoom(pattern, name string) bool {
+	prefix, below := strings.CutSuffix(pattern, "...")
+	return pattern == name || below && strings.HasPrefix(name, prefix)
+}
