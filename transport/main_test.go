@@ -5,7 +5,7 @@ import (
 	"os"
 	"testing"
 
-	"go.uber.org/goleak"
+	"waterproxy/internal/pttest"
 )
 
 var cacheDir string
@@ -18,13 +18,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	cacheDir = dir + "/cache"
-	code := m.Run()
-	if code == 0 {
-		if err := goleak.Find(goleak.IgnoreAnyFunction("waterproxy/transport/internal/stream.(*epoll).run")); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
+	status := pttest.Run(m)
 	os.RemoveAll(dir)
-	os.Exit(code)
+	os.Exit(status)
 }

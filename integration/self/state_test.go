@@ -318,9 +318,9 @@ func TestCacheShared(t *testing.T) {
 	awaitFile(t, filepath.Join(dir, "compiled", "scratch-*"), two[0].Exited())
 	two[0].End()
 	two[1].Address("kept")
-	// The next one removes what the first has left.
+	// The next one removes what the first has left, once it loads the module.
 	third := begin()
-	third.Address("kept")
+	pttest.Ask(t, third.Address("kept"), pttest.DeadAddress(t), "")
 	for _, p := range []*process{two[1], third} {
 		for _, line := range p.Stdout.All() {
 			if warning.MatchString(line) {
