@@ -320,7 +320,9 @@ func TestCacheShared(t *testing.T) {
 	two[1].Address("kept")
 	// The next one removes what the first has left, once it loads the module.
 	third := begin()
-	pttest.Ask(t, third.Address("kept"), pttest.DeadAddress(t), "")
+	if _, code := pttest.Ask(t, third.Address("kept"), pttest.Listen(t).Addr().String(), "key=1"); code != pttest.ReplyGranted {
+		t.Errorf("reply %d", code)
+	}
 	for _, p := range []*process{two[1], third} {
 		for _, line := range p.Stdout.All() {
 			if warning.MatchString(line) {
