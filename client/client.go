@@ -14,6 +14,7 @@ import (
 
 	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
 
+	"waterproxy/internal/acceptloop"
 	"waterproxy/internal/bridgeline"
 	"waterproxy/internal/crowd"
 	"waterproxy/internal/meter"
@@ -92,7 +93,7 @@ func listen(ctx context.Context, name, address string, local *Local, log *slog.L
 func (p *Proxy) Reload(ctx context.Context, cfg transport.Config) error {
 	cfg.Logger = p.log
 	if p.local != nil {
-		if err := cfg.CheckArgs(ctx, p.local.Bridge.Args); err != nil {
+		if err := transport.CheckArgs(ctx, cfg, p.local.Bridge.Args); err != nil {
 			return err
 		}
 	}
@@ -182,21 +183,15 @@ func (p *Proxy) Close() error {
 // Wait returns when every connection has ended.
 func (p *Proxy) Wait() { p.conns.Wait() }
 
+// acceptLoop serves connections until the listener is closed.
 func (p *Proxy) acceptLoop() {
-	for {
-		conn, err := p.ln.Accept()
-		switch {
-		case err == nil:
-			p.asking.Enter(conn)
-			p.conns.Go(func() { p.handle(conn) })
-		case errors.Is(err, net.ErrClosed):
-			return
-		default:
-			kind, _ := transport.Kind(err)
-			p.log.Warn("cannot accept", transport.KindKey, kind, "error", transport.Scrub(err))
-			time.Sleep(100 * time.Millisecond) // out of descriptors: it passes
-		}
-	}
+	_ = acceptloop.Run(p.ctx, p.ln, func(conn net.Conn) {
+		p.asking.Enter(conn)
+		p.conns.Go(func() { p.handle(conn) })
+	}, func(err error, pause time.Duration) {
+		kind, _ := transport.Kind(err)
+		p.log.Warn("cannot accept", transport.KindKey, kind, "error", transport.Scrub(err), "retry_in", pause)
+	})
 }
 
 // handle serves one connection, from the application's request to the end.

@@ -2,11 +2,12 @@ package transport
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net"
 	"sync"
 	"time"
+
+	"waterproxy/internal/acceptloop"
 )
 
 // maxPending bounds the connections of one listener whose set-up is under way, if
@@ -37,40 +38,40 @@ func accept(inner net.Listener, log *slog.Logger, pending int, setUp func(ctx co
 }
 
 func (a *acceptor) loop() {
-	const longest = time.Second
-	var pause time.Duration
-	for {
-		select {
-		case a.pending <- struct{}{}:
-		case <-a.ctx.Done():
-			return
-		}
-		conn, err := a.inner.Accept()
-		if err == nil {
-			pause = 0
-			a.running.Go(func() {
-				ready := sync.OnceFunc(func() { <-a.pending })
-				defer ready()
-				a.setUp(a.ctx, conn, ready)
-			})
-			continue
-		}
-		<-a.pending
-		if errors.Is(err, net.ErrClosed) {
-			_ = a.stop(err) // it is closed already
-			return
-		}
-		// Out of descriptors, or a connection that died in the queue: it passes.
-		pause = min(max(2*pause, 5*time.Millisecond), longest)
+	err := acceptloop.Run(a.ctx, bounded{a}, func(conn net.Conn) {
+		a.running.Go(func() {
+			ready := sync.OnceFunc(func() { <-a.pending })
+			defer ready()
+			a.setUp(a.ctx, conn, ready)
+		})
+	}, func(err error, pause time.Duration) {
 		kind, _ := Kind(err)
 		a.log.Warn("cannot accept", KindKey, kind, "error", Scrub(err), "retry_in", pause)
-		select {
-		case <-time.After(pause):
-		case <-a.ctx.Done():
-			return
-		}
+	})
+	if err != nil {
+		_ = a.stop(err) // it is closed already
 	}
 }
+
+// bounded is the listener of an acceptor, from which a connection is taken only when
+// its set-up may begin.
+type bounded struct{ *acceptor }
+
+func (b bounded) Accept() (net.Conn, error) {
+	select {
+	case b.pending <- struct{}{}:
+	case <-b.ctx.Done():
+		return nil, net.ErrClosed
+	}
+	conn, err := b.inner.Accept()
+	if err != nil {
+		<-b.pending
+	}
+	return conn, err
+}
+
+func (b bounded) Close() error   { return b.inner.Close() }
+func (b bounded) Addr() net.Addr { return b.inner.Addr() }
 
 // stop ends accepting and the set-ups under way.
 func (a *acceptor) stop(cause error) (err error) {

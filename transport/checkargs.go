@@ -19,7 +19,7 @@ type ArgsError = guest.ArgsError
 // connection; Dial fails with the module's error then. The module runs in an instance of
 // its own, which has the state directory of c and no network; ctx and ProbeTimeout bound
 // it. An error of that instance is one of the check alone.
-func (c Config) CheckArgs(ctx context.Context, args Args) error {
+func CheckArgs(ctx context.Context, c Config, args Args) error {
 	if c.Module == nil || !c.Module.ChecksArgs() {
 		return c.Validate()
 	}

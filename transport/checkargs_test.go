@@ -24,13 +24,13 @@ func noNetwork(t *testing.T, cfg Config) Config {
 func TestCheckArgs(t *testing.T) {
 	eachWay(t, func(t *testing.T, cfg Config) {
 		for name, args := range oddArgs {
-			if err := noNetwork(t, cfg).CheckArgs(t.Context(), args); err != nil {
+			if err := CheckArgs(t.Context(), noNetwork(t, cfg), args); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
 		const words = "this is the error that was asked for"
 		bad := fault("check", "error")
-		err := noNetwork(t, cfg).CheckArgs(t.Context(), bad)
+		err := CheckArgs(t.Context(), noNetwork(t, cfg), bad)
 		if refused, ok := errors.AsType[*ArgsError](err); !ok || refused.Reason != words || !errors.Is(err, ErrConfig) {
 			t.Errorf("refused with %v", err)
 		}
@@ -52,7 +52,7 @@ func TestCheckArgsFails(t *testing.T) {
 	for way, layer := range map[string]error{"crash": ErrTrap, "exit": ErrModule, "spin": ErrNetwork, "hang": ErrNetwork} {
 		ctx, cancel := context.WithCancel(t.Context())
 		stopped := make(chan error, 1)
-		go func() { stopped <- cfg.CheckArgs(ctx, fault("check", way)) }()
+		go func() { stopped <- CheckArgs(ctx, cfg, fault("check", way)) }()
 		if layer == ErrNetwork { // it goes on until the context ends
 			awaitInstances(t, cfg.Module, 2)
 			cancel()
@@ -79,7 +79,7 @@ func TestCheckArgsModules(t *testing.T) {
 		"probe_args_many_v1":  "check arguments: the module refuses the bridge line's arguments",
 		"probe_args_dials_v1": "dial: the module asked for a connection that its role does not have",
 	} {
-		err := noNetwork(t, testConfig(t, name)).CheckArgs(t.Context(), fault("a", "b"))
+		err := CheckArgs(t.Context(), noNetwork(t, testConfig(t, name)), fault("a", "b"))
 		if got := errorText(err); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
@@ -90,7 +90,7 @@ func TestCheckArgsModules(t *testing.T) {
 	if _, err := Compile(testmodules.Load(t, "probe_args_type_v1"), CompileOptions{}); err == nil || !strings.Contains(err.Error(), "watm_check_args_v1 has the type") {
 		t.Errorf("a check of another type: %v", err)
 	}
-	if err := (Config{}).CheckArgs(t.Context(), nil); !errors.Is(err, ErrConfig) {
+	if err := CheckArgs(t.Context(), Config{}, nil); !errors.Is(err, ErrConfig) {
 		t.Errorf("without a module: %v", err)
 	}
 }

@@ -11,10 +11,8 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 
-	"waterproxy/internal/ptargs"
 	"waterproxy/internal/records"
 	"waterproxy/transport/internal/guest"
 )
@@ -30,7 +28,7 @@ const (
 	DefaultSetupTimeout   = 30 * time.Second
 	DefaultDrainTimeout   = 30 * time.Second
 
-	// ProbeTimeout bounds [Config.Probe].
+	// ProbeTimeout bounds [Probe] and [CheckArgs].
 	ProbeTimeout = 10 * time.Second
 
 	// InstancePerConn is the value of Config.Instances for an instance for each
@@ -205,42 +203,4 @@ func (c *Config) options(r Role, n *network) (guest.Options, error) {
 func (c Config) shares(roles ...Role) bool {
 	return c.Module != nil && c.Instances != InstancePerConn &&
 		slices.ContainsFunc(roles, func(r Role) bool { return c.Module.checkMany(r) == nil })
-}
-
-// Probe starts an instance for one connection and stops it before it would
-// connect to anything, to find out whether the module starts with this
-// configuration, and what arguments it wants its clients to have (nil if none).
-// ctx and ProbeTimeout bound it.
-func (c Config) Probe(ctx context.Context, r Role) (Args, error) {
-	c, err := c.prepare(c.Module.CheckRole, r)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, ProbeTimeout, errSetupTimeout)
-	defer cancel()
-	o, err := c.options(r, &network{cfg: &c})
-	if err != nil {
-		return nil, err
-	}
-	published, err := guest.Probe(ctx, c.Module.m, o)
-	if err != nil {
-		return nil, wrap("start module", err)
-	}
-	return parsePublished(published)
-}
-
-// parsePublished reads what a module has published.
-func parsePublished(text string) (Args, error) {
-	args, err := ptargs.Parse(text)
-	if err != nil {
-		return nil, &Error{"start module", ErrModule, fmt.Errorf("it published malformed arguments: %w", err)}
-	}
-	if len(args) == 0 {
-		return nil, nil
-	}
-	// They go into a line that tor splits at spaces.
-	if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-		return nil, &Error{"start module", ErrModule, errors.New("it published arguments that are not printable ASCII without spaces")}
-	}
-	return args, nil
 }

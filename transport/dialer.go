@@ -19,9 +19,10 @@ type Dialer interface {
 	// anything is dialed.
 	Start(ctx context.Context) error
 	// Dial connects to an address (those of net.Dial), or, if address is empty,
-	// to what the module chooses by itself within Config.Allow. The arguments are
-	// for the module. ctx bounds the set-up, and has no effect on the connection
-	// afterwards.
+	// to what the module chooses by itself within Config.Allow. A module that is a
+	// fixed client and no client always chooses itself: it ignores the address. The
+	// arguments are for the module. ctx bounds the set-up, and has no effect on the
+	// connection afterwards.
 	Dial(ctx context.Context, network, address string, args Args) (Conn, error)
 	// Close ends dialing. Connections that are up live on.
 	Close() error
@@ -88,12 +89,13 @@ func (d *RuntimeConnDialer) Dial(ctx context.Context, network, address string, a
 	return c, nil
 }
 
-// roleFor prefers the role in which the host knows the address, if it does.
+// roleFor returns the role for an address, which may be empty.
 func (d *RuntimeConnDialer) roleFor(address string) Role {
-	if address == "" || d.cfg.Module.CheckRole(RoleClient) != nil {
+	if address == "" {
 		return RoleFixedClient
 	}
-	return RoleClient
+	role, _ := d.cfg.Module.clientRole(false) // it has one
+	return role
 }
 
 func (d *RuntimeConnDialer) dial(ctx context.Context, r Role, net, address string, args Args) (*RuntimeConn, error) {
@@ -110,13 +112,13 @@ func (d *RuntimeConnDialer) dial(ctx context.Context, r Role, net, address strin
 	return &RuntimeConn{conn{s}}, nil
 }
 
-// Start implements [Dialer] with [Config.Probe].
+// Start implements [Dialer] with [Probe].
 func (d *RuntimeConnDialer) Start(ctx context.Context) error {
-	role := RoleClient
-	if d.cfg.Module.CheckRole(role) != nil {
-		role = RoleFixedClient
+	role, err := d.cfg.Module.clientRole(false)
+	if err != nil {
+		return err
 	}
-	_, err := d.cfg.Probe(ctx, role)
+	_, err = Probe(ctx, d.cfg, role)
 	return err
 }
 

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"syscall"
@@ -47,6 +48,16 @@ func (e *Error) Error() string { return e.Op + ": " + e.Err.Error() }
 // Unwrap returns the layer and the cause.
 func (e *Error) Unwrap() []error { return []error{e.Layer, e.Err} }
 
+// RoleError is in the chain of every [ErrRole]: the module lacks a role.
+type RoleError struct {
+	Role   Role
+	Reason string // what the module lacks, for people
+}
+
+func (e *RoleError) Error() string {
+	return fmt.Sprintf("the module cannot be a %v: %s", e.Role, e.Reason)
+}
+
 // wrap finds the layer of an internal error. Context errors are returned as
 // part of their layer, so errors.Is finds them too.
 func wrap(op string, err error) error {
@@ -57,12 +68,15 @@ func wrap(op string, err error) error {
 	if errors.As(err, &own) {
 		return err
 	}
+	if role, ok := errors.AsType[*guest.RoleError](err); ok {
+		err = &RoleError{role.Role, role.Reason}
+	}
 	return &Error{op, layerOf(err), err}
 }
 
 func layerOf(err error) error {
 	var (
-		role   *guest.RoleError
+		role   *RoleError
 		trap   *guest.TrapError
 		limit  *guest.LimitError
 		netErr net.Error

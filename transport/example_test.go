@@ -2,6 +2,7 @@ package transport_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -148,4 +149,91 @@ func ExampleNewRelay() {
 	// Output:
 	// there and back <nil>
 	// <nil>
+}
+
+// What a module may use is bounded; zero values stand for defaults.
+func ExampleConfig() {
+	cfg := transport.Config{
+		Module:       plain(),
+		Instances:    2,                // for all connections
+		MaxConns:     1000,             // of each instance
+		MaxMemory:    64 << 20,         // bytes, of each instance
+		SetupTimeout: 10 * time.Second, // of a connection
+	}
+	fmt.Println(cfg.Validate())
+	// Output: <nil>
+}
+
+// A listener of a RuntimeDialer's kind: its connections come from the network, and are
+// accepted after the module's handshake.
+func ExampleListen() {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	l, err := transport.Listen(context.Background(), transport.Config{Module: plain()}, inner)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(l.Args()), "arguments are for the bridge line")
+	l.Close()
+	_, err = l.AcceptRuntime()
+	fmt.Println("closed:", errors.Is(err, net.ErrClosed))
+	// Output:
+	// 0 arguments are for the bridge line
+	// closed: true
+}
+
+// New connections are dialed through a new version of a module; those that are up go on.
+func ExampleReloadableDialer_Reload() {
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	d, err := transport.NewReloadableDialer(transport.Config{Module: plain()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer d.Close()
+	before, err := d.Dial(context.Background(), "tcp", server.Addr().String(), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer before.Close()
+	fmt.Println(d.Reload(context.Background(), transport.Config{Module: plain()}))
+	far, err := server.Accept()
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Fprint(far, "still here")
+	far.Close()
+	text, err := io.ReadAll(before)
+	fmt.Println(string(text), err)
+	// Output:
+	// <nil>
+	// still here <nil>
+}
+
+// One instance, or a few, carry all connections of a RuntimeDialer.
+func ExampleRuntimeDialer() {
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	d, err := transport.NewRuntimeDialer(transport.Config{Module: plain(), Instances: 1})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer d.Close()
+	for range 3 {
+		c, err := d.DialContext(context.Background(), "tcp", server.Addr().String())
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer c.Close()
+	}
+	fmt.Println(d.InstanceStats().Connections, "connections")
+	// Output: 3 connections
 }

@@ -88,7 +88,7 @@ func (v *serveVersion) probe(ctx context.Context, cfg Config) (err error) {
 	if v.cfg, err = cfg.prepare(cfg.Module.CheckRole, RoleServer); err != nil {
 		return err
 	}
-	v.args, err = cfg.Probe(ctx, RoleServer)
+	v.args, err = Probe(ctx, cfg, RoleServer)
 	return err
 }
 

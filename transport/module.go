@@ -94,7 +94,7 @@ func (m *Module) ManyRoles() []Role { return slices.Clone(m.m.Shape().Many) }
 func (m *Module) SingleInstance() bool { return m.m.Shape().Single }
 
 // CheckRole returns nil if an instance can carry one connection in the role, and
-// otherwise an [ErrRole] that says what is missing.
+// otherwise an [ErrRole] with a [*RoleError] that names what is missing.
 func (m *Module) CheckRole(r Role) error {
 	if m == nil { // the configuration's check says it better
 		return nil
@@ -104,9 +104,9 @@ func (m *Module) CheckRole(r Role) error {
 	case slices.Contains(s.Roles, r):
 		return nil
 	case s.HasMany(r):
-		return wrap("check role", &guest.RoleError{Role: r, Reason: "it serves many connections only"})
+		return wrap("check role", &RoleError{r, "it serves many connections only"})
 	}
-	return wrap("check role", &guest.RoleError{Role: r, Reason: s.Missing[r]})
+	return wrap("check role", &RoleError{r, s.Missing[r]})
 }
 
 // checkMany is CheckRole for an instance that carries many connections.
@@ -114,7 +114,25 @@ func (m *Module) checkMany(r Role) error {
 	if m == nil || m.m.Shape().HasMany(r) {
 		return nil
 	}
-	return wrap("check role", &guest.RoleError{Role: r, Reason: "it serves one connection only"})
+	return wrap("check role", &RoleError{r, "it serves one connection only"})
+}
+
+// clientRole returns the role in which the module dials, in an instance for one
+// connection or for many: client, in which the host knows the address, or else fixed
+// client.
+func (m *Module) clientRole(many bool) (Role, error) {
+	check := m.CheckRole
+	if many {
+		check = m.checkMany
+	}
+	err := check(RoleClient)
+	if err == nil {
+		return RoleClient, nil
+	}
+	if check(RoleFixedClient) == nil {
+		return RoleFixedClient, nil
+	}
+	return RoleClient, err
 }
 
 // Imports returns the host functions that the module uses, as MODULE.NAME,

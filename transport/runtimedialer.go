@@ -34,9 +34,9 @@ func newRuntimeDialer(cfg Config, l *ledger) (*RuntimeDialer, error) {
 	if cfg.Instances == InstancePerConn {
 		cfg.Instances = 1
 	}
-	role := RoleClient
-	if cfg.Module.checkMany(role) != nil {
-		role = RoleFixedClient
+	role, err := cfg.Module.clientRole(true)
+	if err != nil {
+		return nil, err
 	}
 	d := &RuntimeDialer{cfg: cfg}
 	d.pool = newPool(&d.cfg, role, l)

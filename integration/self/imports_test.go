@@ -19,7 +19,7 @@ var rooms = map[string]string{
 	"internal/managed": "client internal/outbound internal/program internal/ptlog internal/reload internal/service server transport",
 	"internal/service": "internal/catalog internal/meter internal/ptlog internal/reload internal/statedir",
 
-	"client": "internal/bridgeline internal/crowd internal/meter internal/ptlog transport",
+	"client": "internal/acceptloop internal/bridgeline internal/crowd internal/meter internal/ptlog transport",
 	"server": "internal/meter internal/ptlog internal/userfile transport",
 
 	"internal/reload":     "internal/catalog transport",
@@ -30,19 +30,20 @@ var rooms = map[string]string{
 	"internal/outbound":   "transport",
 	"internal/ptlog":      "transport",
 
-	"transport":                    "internal/ptargs internal/records internal/userfile transport/internal/guest transport/internal/stream",
+	"transport":                    "internal/acceptloop internal/ptargs internal/records internal/userfile transport/internal/guest transport/internal/stream",
 	"transport/internal/guest":     "internal/records transport/internal/codecache transport/internal/linmem transport/internal/stream transport/internal/wasmfile",
 	"transport/internal/codecache": "internal/statedir",
 	"transport/internal/linmem":    "",
 	"transport/internal/stream":    "",
 	"transport/internal/wasmfile":  "",
 
-	"internal/crowd":    "",
-	"internal/program":  "",
-	"internal/ptargs":   "",
-	"internal/records":  "",
-	"internal/statedir": "",
-	"internal/userfile": "",
+	"internal/acceptloop": "",
+	"internal/crowd":      "",
+	"internal/program":    "",
+	"internal/ptargs":     "",
+	"internal/records":    "",
+	"internal/statedir":   "",
+	"internal/userfile":   "",
 
 	"internal/demo":   "internal/meter internal/ptargs internal/ptproc internal/tornet",
 	"internal/tornet": "internal/ptproc",

@@ -44,7 +44,7 @@ func (c *lineCheck) run(ctx context.Context, w io.Writer, text string) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, cfg.Module.Close()) }()
-	if err := cfg.CheckArgs(ctx, line.Args); err != nil {
+	if err := transport.CheckArgs(ctx, cfg, line.Args); err != nil {
 		if refused, ok := errors.AsType[*transport.ArgsError](err); ok {
 			err = refused
 		}

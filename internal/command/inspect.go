@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -57,8 +58,8 @@ func inspect(w io.Writer, file string) error {
 	row("ABI", "%s", m.ABI())
 	row("roles, one connection", "%s", list(m.Roles()))
 	for _, r := range []transport.Role{transport.RoleClient, transport.RoleFixedClient, transport.RoleServer, transport.RoleRelay} {
-		if err := m.CheckRole(r); err != nil && !slices.Contains(m.ManyRoles(), r) {
-			row("", "no %v: %v", r, reason(err))
+		if lacks, ok := errors.AsType[*transport.RoleError](m.CheckRole(r)); ok && !slices.Contains(m.ManyRoles(), r) {
+			row("", "no %v: %s", r, lacks.Reason)
 		}
 	}
 	row("roles, many connections", "%s", list(m.ManyRoles()))
@@ -102,12 +103,3 @@ func list[T fmt.Stringer](items []T) string {
 }
 
 func mebibytes(n uint64) string { return fmt.Sprintf("%.4g MiB", float64(n)/(1<<20)) }
-
-// reason strips an error of what the row says already.
-func reason(err error) string {
-	s := err.Error()
-	if _, after, ok := strings.Cut(s, "cannot be a "); ok {
-		_, s, _ = strings.Cut(after, ": ")
-	}
-	return s
-}

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// RoleError says that a module lacks the role it was asked for.
+// RoleError means that a module lacks the role it was asked for. Package transport has
+// its own for users.
 type RoleError struct {
 	Role   Role
 	Reason string
