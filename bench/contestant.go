@@ -261,7 +261,7 @@ func managedPair(spec pairSpec) (*contestant, error) {
 	}, nil
 }
 
-// fingerprint identifies the executable that was measured: a version number says
+// fingerprint identifies the executable that was measured: a version number tells
 // little about a build.
 func fingerprint(program string) string {
 	path, err := exec.LookPath(program)
@@ -342,7 +342,7 @@ func freePorts(n int) ([]string, error) {
 	return ports, nil
 }
 
-// launchListener starts a program that says nothing when it is ready, and waits
+// launchListener starts a program that prints nothing when it is ready, and waits
 // until its port takes connections.
 func launchListener(ctx context.Context, command, port string, l launch) (*process, time.Duration, error) {
 	p, err := spawn(splitCommand(command), os.Environ(), false, l.echo)

@@ -28,7 +28,7 @@ type reportFlags struct {
 func (f *reportFlags) register(flags *flag.FlagSet, o measure.Options) {
 	flags.StringVar(&f.baseline, "baseline", "", "contestant that ratios are taken to (default relay, or the first)")
 	flags.IntVar(&f.runs, "runs", 5, "rounds of the tests that are repeated")
-	flags.BoolVar(&f.quick, "quick", false, "smoke check: small sizes and 2 rounds, where no other flag says otherwise")
+	flags.BoolVar(&f.quick, "quick", false, "smoke check: small sizes and 2 rounds, where no other flag sets another")
 	flags.StringVar(&f.jsonFile, "json", "", "write raw samples to this file, too")
 	flags.BoolVar(&f.verbose, "v", false, "show what the processes write")
 	flags.StringVar(&f.title, "title", "", "title of the report")

@@ -35,7 +35,7 @@ import (
 	"waterproxy/bench/internal/report"
 )
 
-// errFailed says that the run ended and that its report lists failures.
+// errFailed means that the run ended and that its report lists failures.
 var errFailed = errors.New("there were failures")
 
 // usageError is an error in the command line.
@@ -203,7 +203,7 @@ func (f *pairFlags) build() ([]*contestant, error) {
 	return out, nil
 }
 
-// publish writes the reports and says whether anything in them failed.
+// publish writes the reports; the error means that something in them failed.
 func publish(stdout io.Writer, jsonFile string, reports ...*report.Report) error {
 	failures := 0
 	for i, r := range reports {

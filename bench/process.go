@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// exitLimit is how long a process may take to end after it was told to.
+	// exitLimit is how long a process may take to end when it is asked to.
 	exitLimit = 5 * time.Second
 	// excerptKept is how much of what a process writes to standard error is kept,
 	// and excerptQuoted how much of that a report quotes.
@@ -33,7 +33,7 @@ type process struct {
 	stdout io.ReadCloser
 	stderr *excerpt
 	began  time.Time
-	// exitsOnStdin is false for programs that must be told by SIGTERM.
+	// exitsOnStdin is false for programs that only SIGTERM ends.
 	exitsOnStdin bool
 
 	exited  chan struct{} // closed after Wait; waitErr is set then

@@ -129,7 +129,7 @@ type runtimeRunner struct {
 	report   *report.Report
 }
 
-// describe fills in what the report says about the module and the contestants.
+// describe fills in the report's words about the module and the contestants.
 func (r *runtimeRunner) describe(module string) error {
 	wasm, err := os.ReadFile(module)
 	if err != nil {

@@ -96,7 +96,7 @@ var workerCounts = []struct {
 	{"2 workers", "a thread for each direction", 2},
 }
 
-// threadTest says which directions are busy.
+// threadTest is which directions are busy.
 type threadTest struct {
 	measure.Metric
 	up, down bool

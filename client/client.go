@@ -31,7 +31,7 @@ type Proxy struct {
 	meter  *meter.Meter
 	ctx    context.Context
 	cancel context.CancelFunc
-	// local is nil for tor, which says in each request where to connect to.
+	// local is nil for tor, whose requests name the address to connect to.
 	local *Local
 	load  func(context.Context) error // calls Reload for the first connection
 	conns sync.WaitGroup
@@ -53,7 +53,7 @@ const (
 	askingGrace = time.Second
 )
 
-// Local says where applications other than tor come in, and where they get.
+// Local is where applications other than tor connect, and what they reach.
 type Local struct {
 	// Address is where they connect to.
 	Address string

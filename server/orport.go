@@ -155,7 +155,7 @@ func readAuthTypes(conn net.Conn) (offered []byte, err error) {
 	return nil, errors.New("its list of authentications does not end")
 }
 
-// introduce says who the client is, and waits until tor wants its bytes
+// introduce sends USERADDR, TRANSPORT and DONE, and waits for OKAY or DENY
 // (ext-orport-spec 3).
 func introduce(conn net.Conn, client net.Addr, transport string) error {
 	var commands []byte

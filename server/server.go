@@ -29,11 +29,11 @@ type Listener struct {
 	cancel context.CancelFunc
 	conns  sync.WaitGroup
 
-	mu     sync.Mutex
-	ln     *transport.Listener // nil before the first Reload
-	args   transport.Args
-	told   bool // clients know args
-	closed bool
+	mu        sync.Mutex
+	ln        *transport.Listener // nil before the first Reload
+	args      transport.Args
+	announced bool // clients know args
+	closed    bool
 }
 
 // Listen returns a listener at an address for clients of a transport, whose connections
@@ -55,7 +55,7 @@ func Listen(ctx context.Context, name string, addr *net.TCPAddr, to Backend, log
 
 // Serve carries connections, after a Reload.
 func (l *Listener) Serve() {
-	l.told = true
+	l.announced = true
 	l.meter.Offer(l.name, l)
 	l.conns.Go(l.acceptLoop)
 }
@@ -64,7 +64,7 @@ func (l *Listener) Serve() {
 // arguments then. load is to call Reload; it is called when the first client comes, and
 // again after an error.
 func (l *Listener) ServeLater(load func(context.Context) error, args transport.Args) {
-	l.args, l.told = args, true
+	l.args, l.announced = args, true
 	l.meter.Offer(l.name, l)
 	l.conns.Go(func() {
 		if l.awaitFirst(load) {
@@ -109,10 +109,10 @@ func (l *Listener) start(ctx context.Context, cfg transport.Config) error {
 // publish takes note of the arguments that the module wants of its clients.
 func (l *Listener) publish(args transport.Args) {
 	switch {
-	case !l.told:
+	case !l.announced:
 		l.args = args
 	case args.String() != l.args.String():
-		l.log.Warn("the module wants other arguments of its clients than they have been told; start the process again")
+		l.log.Warn("the module wants other arguments of its clients than those that were announced; start the process again")
 	}
 }
 
@@ -190,7 +190,7 @@ func (l *Listener) handle(conn transport.Conn) {
 		kind, _ := transport.Kind(err)
 		kind = l.to.String() + ": " + kind
 		l.log.Warn("cannot connect to "+l.to.String(), transport.KindKey, kind, "error", err) // no client's address is in it
-		_ = conn.Abort()                                                                      // the client has been told nothing yet
+		_ = conn.Abort()                                                                      // the client has no reply yet
 		return
 	}
 	end := l.meter.Begin(l.name, conn.SetupTime())

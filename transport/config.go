@@ -45,7 +45,7 @@ const (
 	maxMemory = 1 << 32 // what a 32-bit module can address
 )
 
-// Config says which module carries connections, and what it may do and use. It
+// Config is the module that carries connections, and what it may do and use. It
 // is a plain value; a dialer or listener keeps a copy.
 type Config struct {
 	// Module is required.

@@ -15,7 +15,7 @@ type Conn interface {
 	CloseWrite() error
 	// Abort is Close without delivering what is in flight.
 	Abort() error
-	// Done is closed when the connection is over, and Err says why.
+	// Done is closed when the connection is over; Err returns the reason.
 	Done() <-chan struct{}
 	Err() error
 	// Splice puts another connection in place of the user.
@@ -50,7 +50,7 @@ func (c *conn) Read(p []byte) (int, error) { return c.s.app.Read(p) }
 // all; an error comes with the number of bytes taken.
 func (c *conn) Write(p []byte) (int, error) { return c.s.app.Write(p) }
 
-// CloseWrite says that no more will be written. What was written is delivered;
+// CloseWrite ends writing. What was written is delivered;
 // the peer then sees the end of the stream if the module can express that.
 // Reading goes on.
 func (c *conn) CloseWrite() error { return c.s.app.CloseWrite() }

@@ -75,7 +75,7 @@ func (d *RuntimeConnDialer) DialContext(ctx context.Context, network, address st
 }
 
 // DialFixedContext is DialContext for a module that knows by itself what to
-// dial (RoleFixedClient). Config.Allow says what it may dial.
+// dial (RoleFixedClient). Config.Allow lists what it may dial.
 func (d *RuntimeConnDialer) DialFixedContext(ctx context.Context) (*RuntimeConn, error) {
 	return d.dial(ctx, RoleFixedClient, "", "", nil)
 }

@@ -2,7 +2,7 @@
 // through WebAssembly Transport Modules (WATMs), sandboxed files that say how
 // bytes look on the wire.
 //
-// A [Module] is compiled once and shared. A [Config] says which module to use
+// A [Module] is compiled once and shared. A [Config] names the module to use
 // and what it may do. A [RuntimeDialer] dials [RuntimeDialerConn]s, which share
 // one instance of a module, or a few:
 //

@@ -26,7 +26,7 @@ const (
 	RoleRelay = guest.Relay
 )
 
-// CompileOptions says how to compile a module. The zero value is good.
+// CompileOptions are options for Compile. The zero value is good.
 type CompileOptions struct {
 	// CacheDir keeps compiled code between runs of the program; compiling takes
 	// most of a second without it. The directory is made (mode 0700) if it does
@@ -53,7 +53,7 @@ type Module struct {
 
 // Compile checks and compiles a module. It costs most of a second for a large
 // module that is not in the cache. The error is an [ErrModule] if the module
-// can't run here, and says why. What is wrong with the cache is no error.
+// can't run here, with the reason. What is wrong with the cache is no error.
 //
 // Modules of one process that are compiled with the same options share one
 // WebAssembly runtime.
@@ -96,7 +96,7 @@ func (m *Module) SingleInstance() bool { return m.m.Shape().Single }
 // CheckRole returns nil if an instance can carry one connection in the role, and
 // otherwise an [ErrRole] with a [*RoleError] that names what is missing.
 func (m *Module) CheckRole(r Role) error {
-	if m == nil { // the configuration's check says it better
+	if m == nil { // the configuration's check has a better error
 		return nil
 	}
 	s := m.m.Shape()

@@ -48,7 +48,7 @@ type pool struct {
 	ending   chan struct{} // closed with closed
 	restarts int
 	held     time.Duration // what an instance that has ended wanted; see hold
-	// published is what the first instance has told clients, nil before.
+	// published is what the first instance has for clients, nil before.
 	published *string
 }
 
@@ -88,7 +88,7 @@ func (p *pool) acquire(ctx context.Context) (*member, error) {
 		}
 		// Another instance is worth a moment, so that connections which come all at
 		// once do not end up in the first one; but not the time after a failure. If
-		// all are there and full, the instance itself says so: connections that are
+		// all are there and full, the instance itself refuses: connections that are
 		// drained do not count for it.
 		if !grow || !full && (waited || time.Now().Before(p.notNow)) {
 			m.load++

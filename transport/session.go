@@ -149,7 +149,7 @@ func (s *session) networkFailure() error {
 	return nil
 }
 
-// whyEnded says why the caller's stream ended, nil for a clean end. The module
+// whyEnded returns why the caller's stream ended, nil for a clean end. The module
 // may still be at work.
 func (s *session) whyEnded() error {
 	if err := s.err(); err != nil || s.in == nil {

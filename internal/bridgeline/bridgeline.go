@@ -27,7 +27,7 @@ type Line struct {
 
 var fingerprint = regexp.MustCompile(`^\$?[0-9A-Fa-f]{40}$`)
 
-// form is what every error says is expected.
+// form is the end of every error: what is expected.
 const form = "a bridge line is TRANSPORT ADDRESS:PORT [FINGERPRINT] [KEY=VALUE ...]"
 
 // Parse reads [Bridge] TRANSPORT HOST:PORT [FINGERPRINT] [KEY=VALUE ...], as it was

@@ -1,4 +1,4 @@
-// Package catalog says which module a transport's name stands for.
+// Package catalog finds the module that a transport's name stands for.
 package catalog
 
 import (
@@ -72,7 +72,7 @@ func (c *Catalog) AddAllow(arg string) error {
 	return nil
 }
 
-// AddInstances says how many instances of a transport's module share its
+// AddInstances sets how many instances of a transport's module share its
 // connections, as NAME=N, or, as NAME=each, that each connection has its own.
 func (c *Catalog) AddInstances(arg string) error {
 	name, text, err := split(arg, "N|each")

@@ -33,7 +33,7 @@ func (c *Catalog) present(base string) string {
 		return ""
 	}
 	if _, err := os.Lstat(file); err != nil {
-		return "" // CheckDir says what is wrong with the directory
+		return "" // CheckDir returns what is wrong with the directory
 	}
 	return file
 }
@@ -56,7 +56,7 @@ func (c *Catalog) inDir(base string) string {
 	return filepath.Join(c.Dir, base)
 }
 
-// settings returns what a transport's file says, nothing if there is none.
+// settings returns those in a transport's file; the zero value if there is none.
 func (c *Catalog) settings(name string) (settings.Settings, error) {
 	file := c.present(name + settingsSuffix)
 	if file == "" {
@@ -65,7 +65,7 @@ func (c *Catalog) settings(name string) (settings.Settings, error) {
 	return settings.Read(file)
 }
 
-// InDir returns the transports that the directory says something about, sorted, if
+// InDir returns the transports of which the directory has a file, sorted, if
 // there are such transports.
 func (c *Catalog) InDir() ([]string, error) {
 	wasm, toml, err := c.list()

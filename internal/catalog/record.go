@@ -29,7 +29,7 @@ type record struct {
 	Same bool           // the start before it has shown the same
 }
 
-// recordFile says where the record of a transport is; it is empty if there is no place.
+// recordFile returns where the record of a transport is; "" if there is no place.
 func (c *Catalog) recordFile(name string, role transport.Role) string {
 	dir := c.CacheDir()
 	if dir == "" {
@@ -121,7 +121,7 @@ func (c *Catalog) Remember(name string, role transport.Role, args, published tra
 	}
 }
 
-// key stands for all that a transport's start depends on. Files are told by size and
+// key stands for all that a transport's start depends on. Files are known by size and
 // time, so that nothing large has to be read.
 func (c *Catalog) key(name string, role transport.Role, args transport.Args) (string, error) {
 	h := sha256.New()

@@ -23,7 +23,7 @@ import (
 var errNoState = errors.New("there is no state directory")
 
 // MakeState makes the state directory. If it cannot, what needs it fails or is done
-// without later, and says why.
+// without later, with the reason in an error or a warning.
 func (c *Catalog) MakeState() {
 	if c.StateDir == "" {
 		return

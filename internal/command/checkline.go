@@ -141,7 +141,7 @@ func (c *seenConn) CloseWrite() error {
 	return nil
 }
 
-// explain says in words why a dial has failed.
+// explain returns in words why a dial has failed.
 func (s *sight) explain(err error, address string, timeout time.Duration) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -165,7 +165,7 @@ func (s *sight) explain(err error, address string, timeout time.Duration) string
 	return fmt.Sprintf("connected to %s, but the handshake failed: %v", address, err)
 }
 
-// explainTCP says why there is no TCP connection.
+// explainTCP returns in words why there is no TCP connection.
 func explainTCP(err error, address string, timeout time.Duration) string {
 	dns, named := errors.AsType[*net.DNSError](err)
 	kind, _ := transport.Kind(err)
@@ -186,7 +186,7 @@ func explainTCP(err error, address string, timeout time.Duration) string {
 	return "cannot connect to " + address + ": " + err.Error()
 }
 
-// proof says what a dial that succeeded proves.
+// proof returns in words what a dial that succeeded proves.
 func (s *sight) proof(name string, builtIn bool) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

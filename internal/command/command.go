@@ -70,7 +70,7 @@ func run(args []string) int {
 }
 
 var (
-	// errUsage means that the command line is wrong. The user has been told so.
+	// errUsage means that the command line is wrong. The error has been printed.
 	errUsage = errors.New("usage")
 	// errReported means that the subcommand has already printed its error; only the
 	// exit status is left to set.

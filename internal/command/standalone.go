@@ -24,7 +24,7 @@ func (s *standalone) register(fs *flag.FlagSet) {
 	fs.StringVar(&s.options.Catalog.StateDir, "state", defaultState(), "keep compiled modules, and what modules keep themselves, in `DIR`")
 }
 
-// defaultState returns where state is kept if nothing is said: where systemd says,
+// defaultState returns where state is kept without the flag: where systemd puts it,
 // or where the XDG specification puts a user's. "" if there is no such place.
 func defaultState() string {
 	// It may be a list (systemd.exec); the first is ours.

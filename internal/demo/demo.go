@@ -1,6 +1,6 @@
 // Package demo shows the executable at work on this machine alone: it boots a
 // private Tor network in which tor launches the executable at both ends of a
-// connection, fetches a file through it and says what passed through the
+// connection, fetches a file through it and prints what passed through the
 // module.
 //
 // Without tor the same two processes are started the way tor would start them,
@@ -81,7 +81,7 @@ func (o Options) withDefaults() (Options, error) {
 type stack interface {
 	// http returns a client whose connections go through the module.
 	http() *http.Client
-	// usage says how somebody else can use the stack.
+	// usage tells users of the machine how to use the stack.
 	usage() string
 	// ended returns a channel that is closed when a part ends by itself.
 	ended() <-chan struct{}
@@ -191,7 +191,7 @@ func fetch(ctx context.Context, o Options, place *folder, web *tornet.Web, show 
 	}.write(o.Out)
 }
 
-// keep says how the stack can be used and waits until ctx ends, which is the
+// keep prints how the stack can be used and waits until ctx ends, which is the
 // orderly end, or a part of the stack does.
 func keep(ctx context.Context, out io.Writer, running stack) error {
 	if _, err := fmt.Fprintf(out, "\n%s\nIt runs until you press Ctrl-C.\n", running.usage()); err != nil {

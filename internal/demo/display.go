@@ -48,7 +48,7 @@ type display struct {
 	mu    sync.Mutex
 	now   string // the stage that is shown
 	begin time.Time
-	shown int // the percentage that the last line told
+	shown int // the percentage in the last line
 	bar   *progressbar.ProgressBar
 	still chan struct{} // closed when the bar needs no redrawing any more
 	done  sync.WaitGroup

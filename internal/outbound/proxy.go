@@ -131,7 +131,7 @@ func (p *Proxy) tlsConfig() *tls.Config {
 	return cfg
 }
 
-// failure says that the proxy is at fault. What the system said of the connection to
+// failure is an error of the proxy. What the system reported about the connection to
 // the proxy must not be taken for the bridge's: "refused" is not the bridge's answer.
 func (p *Proxy) failure(ctx context.Context, err error) error {
 	ended := ctx.Err()

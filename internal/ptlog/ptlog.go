@@ -1,5 +1,5 @@
-// Package ptlog is what the program logs, and what the managed proxy says to tor
-// beyond what goptlib says: log lines, and the error and status lines for which goptlib
+// Package ptlog is what the program logs, and what the managed proxy sends to tor
+// beyond what goptlib sends: log lines, and the error and status lines for which goptlib
 // has no function. Like goptlib, it writes these to standard output; nothing else in the
 // managed proxy may. Whatever is written here goes through a Queue, so that an output
 // which is not read, or cannot be written, holds up no connection.

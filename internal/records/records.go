@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Kind says what a record is about.
+// Kind is what a record is about.
 type Kind uint16
 
 // Records from the host to the module.
@@ -45,7 +45,7 @@ const (
 	// Ready: the set-up of the outgoing connection ID has succeeded.
 	Ready Kind = 16 + iota
 	// Fail: connection ID cannot be set up, or has failed. Value is an error
-	// number, the payload says why, for people.
+	// number, the payload is the reason, for people.
 	Fail
 	// Dial asks for a network connection for ID: to its target, or to the payload
 	// ([Target]), if the operator permits that.

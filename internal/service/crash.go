@@ -12,7 +12,7 @@ import (
 	"waterproxy/internal/statedir"
 )
 
-// The files in the state directory for what Go's runtime says at a crash: tor would
+// The files in the state directory for what Go's runtime prints at a crash: tor would
 // show no more than "terminated with status code 2".
 const (
 	crashFile     = "crash.txt"

@@ -15,7 +15,7 @@ import (
 type Options struct {
 	// Catalog has the flags of transports. Its StateDir and StateFlag are set before Open.
 	Catalog catalog.Catalog
-	// ToTor says that tor gets the log, as lines of the PT protocol, whatever the flags
+	// ToTor sends the log to tor, as lines of the PT protocol, whatever the flags
 	// add to that. It is set before Register.
 	ToTor bool
 

@@ -19,7 +19,7 @@ import (
 	"waterproxy/transport"
 )
 
-// Settings are what a file says. The zero value says nothing.
+// Settings are the contents of a file. The zero value is that of an empty one.
 type Settings struct {
 	// Config is the name of the module's configuration file, "" for none.
 	Config string
@@ -156,7 +156,7 @@ func parse(file string, text []byte) (Settings, error) {
 	return s, c.join()
 }
 
-// goType finds what go-toml says of a value of the wrong type.
+// goType matches go-toml's error for a value of the wrong type.
 var goType = regexp.MustCompile(`^cannot decode TOML (\w+) into .* of type (\S+)$`)
 
 // nouns are the types of a document for those who do not write Go.
@@ -224,7 +224,7 @@ func (c *checker) number(key string, n *int) int {
 	return *n
 }
 
-// sizes are what a size may look like; the schema says the same.
+// sizes matches a size; the schema has the same pattern.
 var sizes = regexp.MustCompile(`^([1-9][0-9]{0,6})(KiB|MiB|GiB)$`)
 
 func (c *checker) size(key string, text *string) uint64 {
@@ -247,7 +247,7 @@ func (c *checker) size(key string, text *string) uint64 {
 	return n
 }
 
-// durations are what a time may look like; the schema says the same.
+// durations matches a time; the schema has the same pattern.
 var durations = regexp.MustCompile(`^([1-9][0-9]{0,6})(ms|s|m|h)$`)
 
 func (c *checker) duration(key string, text *string) time.Duration {

@@ -38,7 +38,7 @@ type BridgeOptions struct {
 	// Logs are further logs: severity, with domains if wanted, by file name;
 	// for example "net.log": "[net]debug".
 	Logs map[string]string
-	// Progress is told how the start gets on; nil is allowed.
+	// Progress gets reports of the start; nil is allowed.
 	Progress Progress
 }
 

@@ -22,7 +22,7 @@ type ClientOptions struct {
 	// Logs are further logs: severity, with domains if wanted, by file name;
 	// for example "pt.log": "[pt]info".
 	Logs map[string]string
-	// Progress is told how the start gets on; nil is allowed.
+	// Progress gets reports of the start; nil is allowed.
 	Progress Progress
 }
 

@@ -31,7 +31,7 @@ const coreRelays = 2
 
 // CoreOptions say how a [Core] is started.
 type CoreOptions struct {
-	// Progress is told how the start gets on; nil is allowed.
+	// Progress gets reports of the start; nil is allowed.
 	Progress Progress
 }
 

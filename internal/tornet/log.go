@@ -101,7 +101,7 @@ func (n *Node) readFrom(file string, offset int64) ([]byte, error) {
 }
 
 // Log returns the text of one of the node's logs, all runs of the node
-// included: "notice.log", "pt.log" (what tor says of its transports, at level
+// included: "notice.log", "pt.log" (what tor logs of its transports, at level
 // info) or a name in the Logs of its options.
 func (n *Node) Log(file string) (string, error) {
 	text, err := n.readFrom(file, 0)
@@ -126,7 +126,7 @@ func (n *Node) WaitLog(ctx context.Context, file string, pattern *regexp.Regexp)
 	return match, nil
 }
 
-// errExited says that tor ended while something was expected of it.
+// errExited means that tor ended while something was expected of it.
 var errExited = errors.New("tor ended")
 
 // follow passes each line that was logged since the node's last start, and each
@@ -169,7 +169,7 @@ func (n *Node) follow(ctx context.Context, file string, see func(line string) (d
 // "Bootstrapped 75% (enough_dirinfo): Loaded enough directory info".
 var bootstrapped = regexp.MustCompile(`Bootstrapped (\d+)%`)
 
-// hopeless matches what tor says of a transport that will never work. Without
+// hopeless matches what tor logs of a transport that will never work. Without
 // it a transport that fails would be waited for until the time is up.
 var hopeless = regexp.MustCompile(`failed the configuration protocol|` +
 	`didn't launch any pluggable transport|` +

@@ -47,7 +47,7 @@ func readStat(pid int) (stat, error) {
 // orphan may stay a zombie for as long as nobody asks for its exit status.
 func (s stat) dead() bool { return s.state == 'Z' || s.state == 'X' }
 
-// vanished reports whether an error says that a process is gone.
+// vanished reports whether an error means that a process is gone.
 func vanished(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH)
 }

@@ -17,7 +17,7 @@ var packages = map[string]string{
 	"ss-server":   "shadowsocks-libev",
 }
 
-// MissingProgramError says which program is not installed and how to get it.
+// MissingProgramError names a program that is not installed, and how to get it.
 type MissingProgramError struct {
 	// Program is the name that was looked for.
 	Program string

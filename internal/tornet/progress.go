@@ -10,7 +10,7 @@ const (
 	StageClient    = "client"
 )
 
-// Progress is told how far a stage of the start is, in percent. Within a stage
+// Progress gets how far a stage of the start is, in percent. Within a stage
 // the percentage never falls, and 100 means that the stage is over. Calls do
 // not overlap within one Start function.
 type Progress func(stage string, percent int)

@@ -30,7 +30,7 @@ const (
 )
 
 // Web is a web server on loopback that has one file of random bytes and that
-// says what it received.
+// returns what it received.
 type Web struct {
 	content  []byte
 	sum      string
@@ -142,7 +142,7 @@ func (w *Web) probeOnce(ctx context.Context, client *http.Client) error {
 }
 
 // Download fetches the file through client and checks its size and its
-// SHA-256. progress, unless it is nil, is told how many bytes have arrived so
+// SHA-256. progress, unless it is nil, gets how many bytes have arrived so
 // far.
 func (w *Web) Download(ctx context.Context, client *http.Client, progress func(sofar int64)) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, w.FileURL(), nil)

@@ -1,6 +1,6 @@
 // Package testmodules finds the WebAssembly modules that the tests of the
 // runtime use: well-behaved, ill-behaved and broken ones. Their sources are in
-// src; build.sh turns them into files in built, and README.md says what each
+// src; build.sh turns them into files in built, and README.md lists what each
 // one does.
 package testmodules
 

@@ -37,7 +37,7 @@ const (
 	Failed = "error"
 )
 
-// Request says which side a holder is, as JSON in its second argument.
+// Request is which side a holder is, as JSON in its second argument.
 type Request struct {
 	Module  string `json:"module,omitempty"` // file; empty for plain TCP
 	Cache   string `json:"cache"`            // directory

@@ -28,7 +28,7 @@ const stallLimit = 5 * time.Second
 // readBuffer is the size of the receiving buffers of bulk transfers.
 const readBuffer = 128 << 10
 
-// Direction says which way a bulk transfer goes.
+// Direction is the way of a bulk transfer.
 type Direction int
 
 // The directions. Up is from the near end to the origin.
@@ -38,7 +38,7 @@ const (
 	Duplex = Up | Down
 )
 
-// BulkOptions says how much a bulk transfer moves.
+// BulkOptions sizes a bulk transfer.
 type BulkOptions struct {
 	Direction Direction
 	Conns     int           // connections at once

@@ -87,7 +87,7 @@ func MeasureSetupRate(ctx context.Context, p *Path, n, workers int, limit time.D
 	return float64(done.Load()) / elapsed.Seconds(), hangups.wait()
 }
 
-// hangupWatch checks that every far end is told that its near end was closed.
+// hangupWatch checks that every far end notices that its near end was closed.
 type hangupWatch struct {
 	wg    sync.WaitGroup
 	total atomic.Int64

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// SlowOptions says how slow the reader of [CheckSlowReader] is.
+// SlowOptions sets how slow the reader of [CheckSlowReader] is.
 type SlowOptions struct {
 	Size  int           // bytes to send
 	Pause time.Duration // before the first read

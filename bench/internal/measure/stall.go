@@ -151,7 +151,7 @@ func stall(ctx context.Context, p *Path) (*stalledLink, error) {
 			n, err := l.Near.Write(chunk)
 			taken.Add(int64(n))
 			if err != nil {
-				return // end has closed it, or else the wait below says so
+				return // end has closed it, or else the wait below reports it
 			}
 		}
 	}()

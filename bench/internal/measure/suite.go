@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Better says in which direction a metric improves.
+// Better is the direction in which a metric improves.
 type Better string
 
 // The directions of improvement. A Neutral metric is for information and gets no

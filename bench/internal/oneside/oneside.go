@@ -52,7 +52,7 @@ type Request struct {
 	Result  string          `json:"result"` // file to write
 }
 
-// Result is what a helper answers, as JSON in the file that it was told to write.
+// Result is what a helper answers, as JSON in the file that it is to write.
 // Its standard output is not used: a module may write there.
 type Result struct {
 	Sample measure.Sample `json:"sample"`

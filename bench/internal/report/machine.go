@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Machine says where and with what a run was made.
+// Machine is where and with what a run was made.
 type Machine struct {
 	CPU    string    `json:"cpu"`
 	Cores  int       `json:"cores"`

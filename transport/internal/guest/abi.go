@@ -39,7 +39,7 @@ type function struct {
 	params int // all i32, as is the one result
 }
 
-// ABI says how one version of the WATM ABI is recognised and called. The
+// ABI is how one version of the WATM ABI is recognised and called. The
 // functions are called in this order: start functions, init, one of roles,
 // cancel (which hands over the control channel), worker; or init and one of many.
 type ABI struct {
@@ -117,7 +117,7 @@ type Shape struct {
 	// Roles are those in which an instance serves one connection, Many those in
 	// which it serves many.
 	Roles, Many []Role
-	// Missing says for each role that is in neither why.
+	// Missing has the reason for each role that is in neither.
 	Missing map[Role]string
 	// Posix modules cope with short writes and half-closed connections.
 	Posix bool
@@ -140,7 +140,7 @@ func (s *Shape) Has(r Role) bool { return slices.Contains(s.Roles, r) || s.HasMa
 func (s *Shape) HasMany(r Role) bool { return slices.Contains(s.Many, r) }
 
 // inspect finds out which ABI a module speaks and what it offers. The error
-// says why it can't run at all.
+// is the reason why it can't run at all.
 func inspect(m wazero.CompiledModule, shared bool) (*Shape, error) {
 	fns := m.ExportedFunctions()
 	abi := recognise(m, fns)
@@ -225,7 +225,7 @@ func recognise(m wazero.CompiledModule, fns map[string]api.FunctionDefinition) *
 	return nil
 }
 
-// mismatch says what is wrong with the export, if anything.
+// mismatch returns what is wrong with the export, if anything.
 func (f function) mismatch(fns map[string]api.FunctionDefinition) string {
 	d := fns[f.name]
 	if d == nil {

@@ -52,7 +52,7 @@ type Conn struct {
 	draining []*stream.Port // those of ports that are no longer in closed
 	open     int            // descriptors that the module has, and dials under way
 	hostErr  error          // why the last dial failed; nil if it did not
-	told     errno          // what the module was told of that
+	given    errno          // what the module got for that
 	past     Counts         // of ports that are gone
 }
 
@@ -170,7 +170,7 @@ func (c *Conn) giveUp(cause error) {
 	c.mu.Unlock()
 }
 
-// end ends the connection for the host. tell says that the module does not know.
+// end ends the connection for the host. tell: the module does not know yet.
 func (c *Conn) end(cause error, tell bool) {
 	c.mu.Lock()
 	c.endLocked(cause, tell)
@@ -211,21 +211,21 @@ func (c *Conn) endLocked(cause error, tell bool) {
 	c.setUp <- cause
 }
 
-// blame says why the module gave the connection up: what the host knows, if that
-// is what the module was told, or else the module's words.
+// blame returns why the module gave the connection up: what the host knows, if that
+// is what the module got, or else the module's words.
 func (c *Conn) blame(r records.Record) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.hostErr != nil && int32(c.told) == r.Value {
+	if c.hostErr != nil && int32(c.given) == r.Value {
 		return c.hostErr
 	}
 	return &FailError{r.Value, oneLine(string(r.Payload))}
 }
 
-// remember notes why a dial failed, and what the module is told of that.
-func (c *Conn) remember(err error, told errno) {
+// remember notes why a dial failed, and what the module gets for that.
+func (c *Conn) remember(err error, given errno) {
 	c.mu.Lock()
-	c.hostErr, c.told = err, told
+	c.hostErr, c.given = err, given
 	c.mu.Unlock()
 }
 

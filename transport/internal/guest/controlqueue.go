@@ -18,7 +18,7 @@ import (
 // A module that does not read is of no use to anybody any more: after patience, or
 // when maxUnread bytes wait for it, it is given up.
 type controlQueue struct {
-	handle   func(records.Record) error // what the module is told; nil if all is well
+	handle   func(records.Record) error // a record of the module; nil if all is well
 	giveUp   func(why string)
 	patience time.Duration
 

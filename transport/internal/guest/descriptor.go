@@ -19,10 +19,10 @@ type descriptor struct {
 	owner *Conn  // whose connection the port is; nil for other descriptors
 	watch *watch // tells the module when the port is ready
 
-	// When a Careful module, which has one thread, was last told that the port can be
+	// When a Careful module, which has one thread, last learned that the port can be
 	// written to; see Instance.knowsWritable.
-	told   bool
-	toldAt uint64
+	known   bool
+	knownAt uint64
 }
 
 // watched asks for a record to the module once the port may be ready. It reports

@@ -83,7 +83,7 @@ var errnos = []struct {
 	{os.ErrInvalid, eInval},
 }
 
-// toErrno maps a host error to what the module is told. The error's text, which
+// toErrno maps a host error to what the module gets. The error's text, which
 // may hold addresses, stays on the host.
 func toErrno(err error) errno {
 	if err == nil {

@@ -16,7 +16,7 @@ func (e *RoleError) Error() string {
 	return fmt.Sprintf("the module cannot be a %v: %s", e.Role, e.Reason)
 }
 
-// TrapError says that a module's code failed.
+// TrapError means that a module's code failed.
 type TrapError struct {
 	Where string // the export that was running
 	Said  string // what the module printed about it, as the end of a message
@@ -31,7 +31,7 @@ func (e *TrapError) Error() string {
 
 func (e *TrapError) Unwrap() error { return e.Err }
 
-// ResultError says that an export returned an error number.
+// ResultError means that an export returned an error number.
 type ResultError struct {
 	Where  string
 	Result int32  // the negative of a WASI error number
@@ -58,7 +58,7 @@ func (e *FailError) Error() string {
 	return fmt.Sprintf("the module gave the connection up (WASI error %d)", e.Errno)
 }
 
-// BrokenError says that a module broke the rules of its ABI.
+// BrokenError means that a module broke the rules of its ABI.
 type BrokenError struct {
 	Where string
 	What  string
@@ -66,7 +66,7 @@ type BrokenError struct {
 
 func (e *BrokenError) Error() string { return fmt.Sprintf("the module's %s %s", e.Where, e.What) }
 
-// LimitError says that a module wanted more of something than it may have.
+// LimitError means that a module needed more of something than it may have.
 type LimitError struct {
 	What  string
 	Limit int

@@ -217,7 +217,7 @@ func (f *file) setAppend(on bool) {
 
 // resolve turns a path that a module gave relative to a directory into one
 // relative to the tree's root. A path cannot leave the tree: fs.FS and os.Root
-// see to that for what a link would do, and this for what the text says.
+// see to that for what a link would do, and this for the text itself.
 func (f *file) resolve(p string) (string, errno) {
 	if !f.isDir() {
 		return "", eNotdir

@@ -21,7 +21,7 @@ func (in *Instance) flush() {
 	}
 }
 
-// knowsWritable reports whether the module has been told that d can be written
+// knowsWritable reports whether the module has learned that d can be written
 // to, and nothing has happened since. A Careful module's writes never have to
 // wait, but some ask about it in every poll (Rust's do) and would never sleep if
 // they got the same answer each time.
@@ -30,13 +30,13 @@ func (in *Instance) knowsWritable(d *descriptor) bool {
 		return false
 	}
 	now := in.activity.Load()
-	knows := d.told && d.toldAt == now
-	d.told, d.toldAt = true, now
+	knows := d.known && d.knownAt == now
+	d.known, d.knownAt = true, now
 	return knows
 }
 
 // heldBack reports whether reads of p have to wait because too much of what the
-// module wrote elsewhere has not left yet. If so, wake is told when to look
+// module wrote elsewhere has not left yet. If so, wake is called when to look
 // again.
 func (in *Instance) heldBack(p *stream.Port, wake stream.Waker) bool {
 	if in.mode == stream.Posix {
@@ -68,7 +68,7 @@ func (in *Instance) someEnded() bool {
 }
 
 // settle is called when the module waits and nothing is ready: it has dealt with
-// everything it was given. quiet says that it holds no bytes back either (a
+// everything it was given. quiet means that it holds no bytes back either (a
 // module that also waits for a clock may do so on purpose; it counts as quiet
 // after two clocks in a row, or settleAfter, without a byte). settle reports
 // whether it showed the module something new.

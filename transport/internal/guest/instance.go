@@ -260,7 +260,7 @@ func (in *Instance) Run() error {
 func (in *Instance) call(f function, args ...uint64) (int32, error) {
 	r, err := in.invoke(f, args...)
 	if err == nil && r < 0 {
-		// The host's own error says more than the number it was turned into.
+		// The host's own error has more in it than the number it was turned into.
 		if host := in.hostErr.Load(); host != nil {
 			return 0, *host
 		}

@@ -28,7 +28,7 @@ type Many struct {
 	mu     sync.Mutex
 	conns  map[uint32]*Conn
 	lastID uint32
-	ending bool  // the module has been told to end
+	ending bool  // the module has got the record End
 	over   error // why it has ended; nil before
 }
 
@@ -71,7 +71,7 @@ func (m *Many) Run() error {
 	m.queue.discard()
 	m.mu.Lock()
 	if err == nil && !m.ending {
-		err = &BrokenError{f.name, "returned before it was told to"}
+		err = &BrokenError{f.name, "returned before the record End"}
 		if r < 0 {
 			err = m.failed(f.name, r)
 		}
@@ -210,9 +210,9 @@ func (m *Many) dial(c *Conn, r records.Record) {
 	if owner == m.Own { // no connection's set-up bounds it
 		timeout = m.o.DialTimeout
 	}
-	refuse := func(err error, told errno) {
-		c.remember(err, told)
-		m.answer(records.Dialed, r, -int32(told))
+	refuse := func(err error, given errno) {
+		c.remember(err, given)
+		m.answer(records.Dialed, r, -int32(given))
 	}
 	if err := owner.reserve(); err != nil {
 		refuse(err, eMfile)

@@ -31,7 +31,7 @@ type Module struct {
 func Compile(ctx context.Context, wasm []byte, o CompileOptions) (*Module, error) {
 	rewritten, image, refused := rewrite(wasm)
 	if refused != nil {
-		rewritten = wasm // wazero says better what is wrong with a broken file
+		rewritten = wasm // wazero's error for a broken file is better
 	}
 	e, c, err := compile(ctx, rewritten, o)
 	if err == nil && refused != nil {

@@ -20,7 +20,7 @@ const (
 type lineLogger struct {
 	log  *slog.Logger
 	name string
-	// died gets the line in which a runtime says why it gives up.
+	// died gets the line in which a runtime gives the reason of its end.
 	died func(line string)
 
 	mu      sync.Mutex

@@ -36,7 +36,7 @@ func (m *Module) newSharedMemory(ctx context.Context, limit uint64) (*sharedMemo
 		return nil, err
 	}
 	// Closed at once, it can be imported from like before, and lets go of the
-	// allocator, which would otherwise be told by any thread that ends to free the
+	// allocator, which any thread that ends would otherwise make free the
 	// memory of all.
 	return s, s.origin.Close(ctx)
 }

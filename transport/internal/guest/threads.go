@@ -122,7 +122,7 @@ func (t *thread) close() {
 }
 
 // aboutToWait is called before the thread waits for anything but poll_oneoff. If
-// the connection is being closed, a module with threads has to be told when what
+// the connection is being closed, a module with threads has to learn when what
 // the caller wrote has left, although none of them may be in a poll.
 func (t *thread) aboutToWait() {
 	if t.in.shared != nil && t.in.closing.Load() {

@@ -147,7 +147,7 @@ func (c *call) putStat(ptr uint64, kind uint8, info fs.FileInfo) errno {
 	binary.LittleEndian.PutUint64(b[8:], inode(info.Name()))
 	binary.LittleEndian.PutUint64(b[24:], 1)
 	binary.LittleEndian.PutUint64(b[32:], uint64(info.Size()))
-	for at := 40; at < 64; at += 8 { // access, change and creation are not told apart
+	for at := 40; at < 64; at += 8 { // access, change and creation are the same
 		binary.LittleEndian.PutUint64(b[at:], ns)
 	}
 	return eSuccess

@@ -13,10 +13,10 @@ type watch struct{ in, out watchHalf }
 
 // watchHalf is one direction of a watch; it implements stream.Waker.
 type watchHalf struct {
-	queue *controlQueue
-	fd    int32
-	kind  records.Kind
-	told  atomic.Bool // the record is queued and the module has not tried again
+	queue  *controlQueue
+	fd     int32
+	kind   records.Kind
+	queued atomic.Bool // the record is queued and the module has not tried again
 }
 
 func newWatch(q *controlQueue, fd int32) *watch {
@@ -32,13 +32,13 @@ func (w *watch) direction(d stream.Direction) *watchHalf {
 	if d == stream.Out {
 		h = &w.out
 	}
-	h.told.Store(false)
+	h.queued.Store(false)
 	return h
 }
 
 // Wake implements stream.Waker.
 func (h *watchHalf) Wake() {
-	if !h.told.Swap(true) {
+	if !h.queued.Swap(true) {
 		h.queue.push(records.Record{Kind: h.kind, Value: h.fd})
 	}
 }

@@ -124,7 +124,7 @@ func (c *PipeConn) own(err error) error {
 // pipe.
 func (c *PipeConn) EndWith(why func() error) { c.why.Store(&why) }
 
-// wait blocks until await says ready, the deadline passes or the buffer changes.
+// wait blocks until await returns true, the deadline passes or the buffer changes.
 func (c *PipeConn) wait(await func(Waker) bool, b *buffer, d *deadline) error {
 	s := NewSignal()
 	if await(s) {

@@ -22,7 +22,7 @@ const (
 	gatherUpTo  = bufferSize
 )
 
-// Mode says who looks after short writes and the end of one direction.
+// Mode is who looks after short writes and the end of one direction.
 type Mode uint8
 
 const (

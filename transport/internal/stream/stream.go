@@ -1,7 +1,7 @@
 // Package stream holds the connections that a transport module works on.
 //
 // A module is driven by one goroutine and must never hold an OS thread, so
-// every [Stream] is non-blocking: it reads, writes, or says [ErrWouldBlock] and
+// every [Stream] is non-blocking: it reads, writes, or returns [ErrWouldBlock] and
 // wakes a [Waker] later. [Open] makes a Stream of any net.Conn, [NewPipe] makes
 // one whose other end is a net.Conn for the Go caller, and [Port] adds what a
 // module's descriptor needs on top: a swap of the underlying stream, byte
@@ -30,7 +30,7 @@ const (
 	Out                  // bytes that the module writes
 )
 
-// A Waker is told that a stream may have become ready. Wake must not block and
+// A Waker is called when a stream may have become ready. Wake must not block and
 // must not call back into the stream that called it.
 type Waker interface{ Wake() }
 

@@ -38,7 +38,7 @@ type instruction struct {
 	loop    bool // begins a loop
 	call    bool // calls a function
 	segment bool // names a data segment
-	bulk    bool // works on as much memory as it is told to
+	bulk    bool // works on any amount of memory
 }
 
 // next skips one instruction with its immediates (WebAssembly core

@@ -151,7 +151,7 @@ func makeImage(segments []dataSegment, memory uint64) (Image, error) {
 	for _, s := range segments {
 		size := uint64(len(s.bytes))
 		if s.at+size > memory {
-			return Image{}, errInPlace // wazero says what is wrong with it
+			return Image{}, errInPlace // wazero's error is better
 		}
 		sum += size
 		low, high = min(low, s.at), max(high, s.at+size)
