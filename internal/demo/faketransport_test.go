@@ -19,6 +19,8 @@ import (
 	"testing"
 
 	pt "gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
+
+	"waterproxy/internal/pttest"
 )
 
 // The test's own binary is the transport that it launches. The first argument
@@ -50,7 +52,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(pttest.Run(m))
 }
 
 // carriedBytes are counted by the client's end.

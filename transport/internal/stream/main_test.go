@@ -1,14 +1,13 @@
 package stream
 
 import (
+	"os"
 	"testing"
 
-	"go.uber.org/goleak"
+	"waterproxy/internal/pttest"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("waterproxy/transport/internal/stream.(*epoll).run"))
-}
+func TestMain(m *testing.M) { os.Exit(pttest.Run(m)) }
 
 // pieces cuts b into iovecs of the given sizes, and one of the rest.
 func pieces(b []byte, sizes ...int) (bufs [][]byte) {

@@ -1,0 +1,10 @@
+package meter
+
+import (
+	"os"
+	"testing"
+
+	"waterproxy/internal/pttest"
+)
+
+func TestMain(m *testing.M) { os.Exit(pttest.Run(m)) }

@@ -1,0 +1,10 @@
+package service
+
+import (
+	"os"
+	"testing"
+
+	"waterproxy/internal/pttest"
+)
+
+func TestMain(m *testing.M) { os.Exit(pttest.Run(m)) }
