@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"testing/fstest"
 )
 
 // ConfigPath is where a module finds its configuration.
@@ -91,9 +90,9 @@ type file struct {
 // the files of notes.go. They are a snapshot: nothing that a module does can
 // change them.
 func (in *Instance) configTree() *tree {
-	files := fstest.MapFS{}
+	files := fileMap{}
 	if in.o.Config != nil {
-		files[ConfigPath] = &fstest.MapFile{Data: in.o.Config, Mode: 0o400}
+		files[ConfigPath] = memoryFile{in.o.Config, 0o400}
 	}
 	t := &tree{name: "/", FS: files}
 	if in.readsNotes() {

@@ -4,7 +4,6 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
-	"testing/fstest"
 	"time"
 	"unicode"
 
@@ -29,12 +28,12 @@ func (in *Instance) readsNotes() bool {
 	return in.many != nil || in.mode == stream.Posix || in.shape.ChecksArgs
 }
 
-func (in *Instance) addNotes(files fstest.MapFS) {
+func (in *Instance) addNotes(files fileMap) {
 	for path, text := range map[string]string{
 		rolePath: in.o.Role.String(), argsPath: in.o.Args, targetPath: in.o.Target,
 		publishedPath: "", reasonPath: "",
 	} {
-		files[path] = &fstest.MapFile{Data: []byte(text), Mode: 0o600}
+		files[path] = memoryFile{[]byte(text), 0o600}
 	}
 }
 
