@@ -215,7 +215,7 @@ func (l *Listener) setUp(ctx context.Context, conn net.Conn, ready func()) {
 		l.deliver(ctx, s)
 	}
 	if failed != nil {
-		hold(ctx, v.pool, failed, began)
+		closeLate(ctx, v.pool, failed, began)
 	}
 }
 
@@ -234,11 +234,11 @@ func (l *Listener) incoming(ctx context.Context, p *pool, n *network) (s *sessio
 	return s, failed, nil
 }
 
-// hold closes a connection that failed through no fault of its peer, as late as the
-// module wants it: a prober is not to learn that there was a failure. ctx ends with
-// the listener, and connections of one that is closed are not held.
-func hold(ctx context.Context, from *pool, p *stream.Port, began time.Time) {
-	p.Discard(began.Add(from.hold()), ctx.Done())
+// closeLate closes a connection after the module's KeepOpen delay. A prober then cannot
+// tell an internal failure from a rejected handshake. ctx ends with the listener;
+// connections of one that is closed are closed at once.
+func closeLate(ctx context.Context, from *pool, p *stream.Port, began time.Time) {
+	p.Discard(began.Add(from.keepOpen()), ctx.Done())
 	_ = p.Close() // nobody could use the error
 }
 

@@ -47,7 +47,7 @@ type pool struct {
 	closed   bool
 	ending   chan struct{} // closed with closed
 	restarts int
-	held     time.Duration // what an instance that has ended wanted; see hold
+	kept     time.Duration // what an instance that has ended asked for; see keepOpen
 	// published is what the first instance has for clients, nil before.
 	published *string
 }
@@ -213,7 +213,7 @@ func (p *pool) run(m *member) {
 	err := m.in.Run()
 	p.mu.Lock()
 	p.members = slices.DeleteFunc(p.members, func(o *member) bool { return o == m })
-	p.held = max(p.held, m.in.Hold())
+	p.kept = max(p.kept, m.in.KeepOpen())
 	if err != nil && !errors.Is(err, guest.ErrKilled) {
 		err = wrap("carry", err)
 		p.note(err)
@@ -230,14 +230,14 @@ func (p *pool) run(m *member) {
 	close(m.done)
 }
 
-// hold returns how long an incoming connection whose set-up fails is to be held
+// keepOpen returns how long an incoming connection whose set-up fails is to be kept
 // open from its beginning.
-func (p *pool) hold() time.Duration {
+func (p *pool) keepOpen() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	longest := p.held
+	longest := p.kept
 	for _, m := range p.members {
-		longest = max(longest, m.in.Hold())
+		longest = max(longest, m.in.KeepOpen())
 	}
 	return longest
 }

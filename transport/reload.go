@@ -30,7 +30,7 @@ type inUse struct {
 	release   func() // of the module
 }
 
-func newInUse(cfg Config) inUse { return inUse{release: cfg.Module.m.Hold()} }
+func newInUse(cfg Config) inUse { return inUse{release: cfg.Module.m.Retain()} }
 
 // retire ends a version that is not the current one any more, once its last set-up
 // is over.

@@ -66,7 +66,7 @@ func runMany(fd int32, server bool) int32 {
 		in.send(records.Record{Kind: records.Connect})
 	}
 	if keepOpen > 0 {
-		in.send(records.Record{Kind: records.Hold, Value: int32(min(keepOpen.Milliseconds(), math.MaxInt32))})
+		in.send(records.Record{Kind: records.KeepOpen, Value: int32(min(keepOpen.Milliseconds(), math.MaxInt32))})
 	}
 	raw, err := descriptor.(syscall.Conn).SyscallConn()
 	if err != nil {
@@ -319,7 +319,7 @@ func (in *instance) dial(ctx context.Context, t *task, target string, shared boo
 	r := records.Record{Kind: records.Dial, ID: t.id, Payload: []byte(target)}
 	owner := t
 	if shared {
-		r.Flags, owner = records.Shared, nil
+		r.Flags, owner = records.Multiplexed, nil
 	}
 	type result struct {
 		conn *eventConn
@@ -401,7 +401,7 @@ func (in *instance) caller(t *task, flags uint16) (*eventConn, *task, error) {
 			return
 		}
 		of := t
-		if flags&records.Shared != 0 {
+		if flags&records.Multiplexed != 0 {
 			of, _ = in.begin(r.ID)
 		}
 		done <- result{caller: in.adopt(of, r.Value), task: of}
@@ -415,7 +415,7 @@ func (in *instance) caller(t *task, flags uint16) (*eventConn, *task, error) {
 func (in *instance) accept(ctx context.Context, t *task, a Acceptor, conn Conn) error {
 	var carried sync.WaitGroup
 	err := a.Accept(ctx, conn, func(wire net.Conn) error {
-		caller, own, err := in.caller(t, records.Shared)
+		caller, own, err := in.caller(t, records.Multiplexed)
 		if err != nil {
 			return errors.Join(err, wire.Close())
 		}

@@ -56,17 +56,17 @@ const (
 	// Connect: from now on the host connects to the target of each Open that has
 	// one before it tells the module, and fails the connection if it can't.
 	Connect
-	// Hold: an incoming connection whose set-up fails, but not by a Fail or because
+	// KeepOpen: an incoming connection whose set-up fails, but not by a Fail or because
 	// the module closed it, is read from by the host and closed only Value
-	// milliseconds after it came. It holds for the transport, also when the
+	// milliseconds after it came. It applies to the transport, also when the
 	// instance has ended.
-	Hold
+	KeepOpen
 )
 
-// Shared is a flag of Dial and Accept: the network connection does not belong to
+// Multiplexed is a flag of Dial and Accept: the network connection does not belong to
 // one caller. That of a Dial belongs to the instance, and each Accept brings a
 // connection of its own.
-const Shared uint16 = 1
+const Multiplexed uint16 = 1
 
 // MaxRecord bounds a record, so that a buffer of this size can hold any.
 const MaxRecord = 4096

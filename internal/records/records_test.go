@@ -9,7 +9,7 @@ func TestRecords(t *testing.T) {
 	records := []Record{
 		{Kind: Open, ID: 7, Value: 5, Payload: OpenPayload(Target("tcp", "192.0.2.1:443"), "k=v")},
 		{Kind: Dialed, Request: 1 << 31, Value: -14},
-		{Kind: Accept, Flags: Shared, ID: 1<<32 - 1, Request: 3},
+		{Kind: Accept, Flags: Multiplexed, ID: 1<<32 - 1, Request: 3},
 	}
 	var b []byte
 	for _, r := range records {

@@ -62,11 +62,11 @@ enum {
   WATM_DIAL,
   WATM_ACCEPT,
   WATM_CONNECT,
-  WATM_HOLD,
+  WATM_KEEP_OPEN,
 };
 
 // A flag of WATM_DIAL and WATM_ACCEPT.
-enum { WATM_SHARED = 1 };
+enum { WATM_MULTIPLEXED = 1 };
 
 // watm_send gives the host a record, which takes it at once. It returns 0 or an
 // error number.

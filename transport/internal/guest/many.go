@@ -23,7 +23,7 @@ type Many struct {
 	queue controlQueue
 	// connects: the module wants connections to be made before it hears of them.
 	connects atomic.Bool
-	hold     atomic.Int32 // milliseconds; see records.Hold
+	keepOpen atomic.Int32 // milliseconds; see records.KeepOpen
 
 	mu     sync.Mutex
 	conns  map[uint32]*Conn
@@ -102,9 +102,9 @@ func (m *Many) Stop() {
 	m.queue.end()
 }
 
-// Hold returns how long an incoming connection whose set-up fails is to be held
+// KeepOpen returns how long an incoming connection whose set-up fails is to be kept open
 // open from its beginning, as the module wants it; 0 for not at all.
-func (m *Many) Hold() time.Duration { return time.Duration(m.hold.Load()) * time.Millisecond }
+func (m *Many) KeepOpen() time.Duration { return time.Duration(m.keepOpen.Load()) * time.Millisecond }
 
 // Load returns the number of connections.
 func (m *Many) Load() int {
@@ -189,8 +189,8 @@ func (m *Many) handle(r records.Record) error {
 		m.accept(c, r)
 	case records.Connect:
 		m.connects.Store(true)
-	case records.Hold:
-		m.hold.Store(max(r.Value, 0))
+	case records.KeepOpen:
+		m.keepOpen.Store(max(r.Value, 0))
 	default:
 		return syscall.EINVAL
 	}
@@ -204,7 +204,7 @@ func (m *Many) answer(k records.Kind, r records.Record, value int32) {
 // dial connects for c in the background.
 func (m *Many) dial(c *Conn, r records.Record) {
 	owner, timeout := c, time.Duration(0)
-	if r.Flags&records.Shared != 0 {
+	if r.Flags&records.Multiplexed != 0 {
 		owner = m.Own
 	}
 	if owner == m.Own { // no connection's set-up bounds it
@@ -253,7 +253,7 @@ func (m *Many) dial(c *Conn, r records.Record) {
 // accept gives an incoming connection its caller.
 func (m *Many) accept(c *Conn, r records.Record) {
 	to, deliver := c, func() {}
-	shared := r.Flags&records.Shared != 0
+	shared := r.Flags&records.Multiplexed != 0
 	if shared && c.o.Shared == nil || !shared && c.Caller() != nil {
 		m.answer(records.Caller, r, -int32(eInval))
 		return

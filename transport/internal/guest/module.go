@@ -21,10 +21,10 @@ type Module struct {
 	memory   wasmfile.Memory
 	image    *linmem.Image // the initial content of memory; nil if wazero sees to it
 
-	mu      sync.Mutex
-	running int  // instances
-	held    int  // see Hold
-	closed  bool // the code is to be freed as soon as nothing uses it
+	mu       sync.Mutex
+	running  int  // instances
+	retained int  // see Retain
+	closed   bool // the code is to be freed as soon as nothing uses it
 }
 
 // Compile compiles a module and finds out what it offers.
@@ -91,15 +91,15 @@ func (m *Module) Running() int {
 	return m.running
 }
 
-// Hold keeps the compiled code until the function it returns is called, so that
+// Retain keeps the compiled code until the function it returns is called, so that
 // instances can be started in spite of Close.
-func (m *Module) Hold() (release func()) {
+func (m *Module) Retain() (release func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.held++
+	m.retained++
 	return sync.OnceFunc(func() {
 		// It cannot fail: see Close.
-		_ = m.unuse(&m.held)
+		_ = m.unuse(&m.retained)
 	})
 }
 
@@ -108,7 +108,7 @@ func (m *Module) count(limit int) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
-	case m.closed && m.held == 0:
+	case m.closed && m.retained == 0:
 		return errClosed
 	case m.running >= limit:
 		return &LimitError{"instances", limit}
@@ -129,7 +129,7 @@ func (m *Module) unuse(count *int) error {
 
 // freeIfUnused is the end of Close. The lock is held.
 func (m *Module) freeIfUnused() error {
-	if !m.closed || m.running > 0 || m.held > 0 {
+	if !m.closed || m.running > 0 || m.retained > 0 {
 		return nil
 	}
 	return m.compiled.Close(context.Background())
