@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"testing"
 	"time"
 
 	"waterproxy/internal/crowd"
+	"waterproxy/transport"
 )
 
 // say sends to a connection and returns the answer, of so many bytes.
@@ -41,13 +43,13 @@ func come(t *testing.T, p *Proxy) net.Conn {
 
 // Those who connect and ask for nothing make room for others; who has asked stays.
 func TestSilentConnectionsMakeRoom(t *testing.T) {
-	p := open(t)
-	p.asking = crowd.New(1, 0)
 	loading, load := make(chan struct{}), make(chan error)
-	p.Serve(func(context.Context) error {
+	p := open(t, transport.NewLazyDialer(func(context.Context) error {
 		close(loading)
 		return <-load
-	})
+	}), Tor{}, slog.New(slog.DiscardHandler))
+	p.asking = crowd.New(1, 0)
+	p.conns.Go(p.acceptLoop)
 	asked := come(t, p)
 	say(t, asked, "\x05\x01\x00", 2)
 	if _, err := io.WriteString(asked, "\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x09"); err != nil {

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"waterproxy/internal/bridgeline"
-	"waterproxy/internal/meter"
 	"waterproxy/transport"
 )
 
@@ -149,18 +147,12 @@ func (b *syncBuffer) String() string {
 // The log names what came to the port, for tor and for other applications, and has
 // nothing of the contents.
 func TestStrangersAreLogged(t *testing.T) {
-	for name, local := range map[string]*Local{
-		"tor":         nil,
-		"application": {Address: "127.0.0.1:0", SOCKS: true, Bridge: bridgeline.Line{Transport: "t", Address: "127.0.0.1:1"}},
-	} {
+	for name, frontend := range map[string]Frontend{"tor": Tor{}, "application": SOCKS{Bridge{Address: "127.0.0.1:1"}}} {
 		t.Run(name, func(t *testing.T) {
 			var text syncBuffer
 			log := slog.New(slog.NewTextHandler(&text, nil))
-			p, err := listen(t.Context(), "t", "127.0.0.1:0", local, log, meter.New())
-			if err != nil {
-				t.Fatal(err)
-			}
-			p.Serve(func(context.Context) error { return errors.New("this module does not load") })
+			d := transport.NewLazyDialer(func(context.Context) error { return errors.New("this module does not load") })
+			p := serve(t, d, frontend, log)
 			for _, say := range []string{"GET /secret HTTP/1.0\r\n\r\n", "\x05\x01\x00\x05\x02secret", "\x05\x02\x00", "\x04\x01secret\x00", "secret"} {
 				c, err := net.Dial("tcp", p.Addr().String())
 				if err != nil {
@@ -193,14 +185,11 @@ func TestStrangersAreLogged(t *testing.T) {
 // A connection that fails is a warning, of a kind that is counted.
 func TestFailuresAreLogged(t *testing.T) {
 	var text syncBuffer
-	p, err := listen(t.Context(), "t", "127.0.0.1:0", nil, slog.New(slog.NewTextHandler(&text, nil)), meter.New())
+	d, err := transport.NewReloadableDialer(load(t, "plain_v1"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Reload(t.Context(), load(t, "plain_v1")); err != nil {
-		t.Fatal(err)
-	}
-	p.Serve(nil)
+	p := serve(t, d, Tor{}, slog.New(slog.NewTextHandler(&text, nil)))
 	if got := ask(t, p); got != 5 { // at port 9 of this machine nobody listens
 		t.Errorf("reply %d, want 5", got)
 	}
@@ -208,19 +197,5 @@ func TestFailuresAreLogged(t *testing.T) {
 	p.Wait()
 	if want := `level=WARN msg="cannot connect" transport=t kind="connection refused"`; !strings.Contains(text.String(), want) {
 		t.Errorf("the log has no %s: %s", want, text.String())
-	}
-}
-
-// The arguments of a bridge line are checked before the module is used.
-func TestReloadChecksArgs(t *testing.T) {
-	local := &Local{Address: "127.0.0.1:0", Bridge: bridgeline.Line{Transport: "t", Address: "127.0.0.1:1", Args: transport.Args{"check": {"error"}}}}
-	p, err := listen(t.Context(), "t", "127.0.0.1:0", local, slog.New(slog.DiscardHandler), meter.New())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	err = p.Reload(t.Context(), load(t, "go/faults"))
-	if _, refused := errors.AsType[*transport.ArgsError](err); !refused {
-		t.Errorf("the client starts with %v", err)
 	}
 }

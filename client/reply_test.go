@@ -76,13 +76,22 @@ func load(t *testing.T, name string) transport.Config {
 	return transport.Config{Module: m}
 }
 
-// open returns a proxy without a module that ends with the test.
-func open(t *testing.T) *Proxy {
+// serve starts a proxy that ends with the test.
+func serve(t *testing.T, d transport.Dialer, f Frontend, log *slog.Logger) *Proxy {
 	t.Helper()
-	p, err := Listen(t.Context(), "t", slog.New(slog.DiscardHandler), meter.New())
+	p := open(t, d, f, log)
+	p.conns.Go(p.acceptLoop)
+	return p
+}
+
+// open returns a proxy that does not accept yet.
+func open(t *testing.T, d transport.Dialer, f Frontend, log *slog.Logger) *Proxy {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	p := newProxy(t.Context(), ln, d, f, Options{Transport: "t", Log: log, Meter: meter.New()})
 	t.Cleanup(func() {
 		p.Close()
 		p.Wait()
@@ -90,15 +99,14 @@ func open(t *testing.T) *Proxy {
 	return p
 }
 
-// start starts a proxy that ends with the test.
+// start starts a proxy for tor with a module.
 func start(t *testing.T, cfg transport.Config) *Proxy {
 	t.Helper()
-	p := open(t)
-	if err := p.Reload(t.Context(), cfg); err != nil {
+	d, err := transport.NewReloadableDialer(cfg)
+	if err != nil {
 		t.Fatal(err)
 	}
-	p.Serve(nil)
-	return p
+	return serve(t, d, Tor{}, slog.New(slog.DiscardHandler))
 }
 
 // ask makes a SOCKS request and returns the reply code.
@@ -202,18 +210,4 @@ func TestClose(t *testing.T) {
 		t.Fatalf("it still listens: %v", err)
 	}
 	again.Close()
-}
-
-// A module that can't be a client, or does not start, is found out at once.
-func TestReloadRefuses(t *testing.T) {
-	for name, layer := range map[string]error{
-		"plain_acceptonly_v1": transport.ErrRole,
-		"plain_relayonly_v1":  transport.ErrRole,
-		"evil_trap_init_v1":   transport.ErrTrap,
-		"evil_init_eperm_v1":  transport.ErrModule,
-	} {
-		if err := open(t).Reload(t.Context(), load(t, name)); !errors.Is(err, layer) {
-			t.Errorf("%s: %v, want a %v", name, err, layer)
-		}
-	}
 }

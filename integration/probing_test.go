@@ -224,10 +224,10 @@ func TestProbing(t *testing.T) {
 			t.Fatalf("%s keeps a connection for %v, want %v: the keys do not make that delay", theirs, o.after, delay)
 		}
 	}
-	if got := full.InstanceStats(); got.Instances != 1 || got.Failures != 0 {
+	if got := full.Stats(); got.Instances != 1 || got.Failures != 0 {
 		t.Errorf("the server that was to be full has %+v", got)
 	}
-	if got := failing.InstanceStats(); got.Failures == 0 {
+	if got := failing.Stats(); got.Failures == 0 {
 		t.Error("the instance that was to fail has not")
 	}
 	for _, server := range servers {

@@ -31,18 +31,18 @@ func Names() (names []string) {
 	return names
 }
 
-// sharedState names files in tor's state directory which a built-in module shares
+// stateFiles names files in tor's state directory which a built-in module shares
 // with other implementations of its transport, so that an operator can exchange
 // one for the other.
-var sharedState = map[string][]string{
+var stateFiles = map[string][]string{
 	"obfs4": {
 		"obfs4_state.json", "obfs4_bridgeline.txt",
 		"obfs4_new", "obfs4_new/obfs4_state.json", "obfs4_new/obfs4_bridgeline.txt", // while they are written
 	},
 }
 
-// SharedState returns the names of those files for a built-in transport.
-func SharedState(name string) []string { return sharedState[name] }
+// StateFiles returns the names of those files for a built-in transport.
+func StateFiles(name string) []string { return stateFiles[name] }
 
 // Authenticates reports whether a built-in transport's client is connected only after an
 // answer that the bridge of its arguments alone can give.

@@ -4,13 +4,10 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"sync"
-
-	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
 
 	"waterproxy/internal/meter"
 	"waterproxy/internal/ptlog"
@@ -20,151 +17,43 @@ import (
 // Listener carries one transport's connections to tor, or to where the operator
 // wants them.
 type Listener struct {
-	name   string
-	inner  *peeked
-	to     Backend
-	log    *slog.Logger
-	meter  *meter.Meter
-	ctx    context.Context
-	cancel context.CancelFunc
-	conns  sync.WaitGroup
-
-	mu        sync.Mutex
-	ln        *transport.Listener // nil before the first Reload
-	args      transport.Args
-	announced bool // clients know args
-	closed    bool
+	name  string
+	ln    *transport.Listener
+	to    Backend
+	log   *slog.Logger
+	meter *meter.Meter
+	conns sync.WaitGroup
 }
 
-// Listen returns a listener at an address for clients of a transport, whose connections
-// go to a backend. Reload gives it the module, and Serve or ServeLater begins to
-// carry them.
-func Listen(ctx context.Context, name string, addr *net.TCPAddr, to Backend, log *slog.Logger, m *meter.Meter) (*Listener, error) {
+// Options are what a Listener needs besides connections.
+type Options struct {
+	Transport string // its name, for the log, the figures and tor
+	Log       *slog.Logger
+	Meter     *meter.Meter
+}
+
+// Listen listens for clients at an address.
+func Listen(addr *net.TCPAddr) (net.Listener, error) {
 	network := "tcp"
 	if addr.IP.To4() != nil { // Go would listen on IPv6 too for 0.0.0.0
 		network = "tcp4"
 	}
-	inner, err := net.ListenTCP(network, addr)
-	if err != nil {
-		return nil, err
-	}
-	l := &Listener{name: name, inner: &peeked{Listener: inner}, to: to, log: log.With("transport", name), meter: m}
-	l.ctx, l.cancel = context.WithCancel(ctx)
-	return l, nil
+	return net.ListenTCP(network, addr)
 }
 
-// Serve carries connections, after a Reload.
-func (l *Listener) Serve() {
-	l.announced = true
-	l.meter.Offer(l.name, l)
+// Serve carries the connections of ln, which the Listener owns, to a backend until Close.
+func Serve(ln *transport.Listener, to Backend, o Options) *Listener {
+	l := &Listener{name: o.Transport, ln: ln, to: to, log: o.Log.With("transport", o.Transport), meter: o.Meter}
 	l.conns.Go(l.acceptLoop)
-}
-
-// ServeLater is Serve for a module that has started before, and published these
-// arguments then. load is to call Reload; it is called when the first client comes, and
-// again after an error.
-func (l *Listener) ServeLater(load func(context.Context) error, args transport.Args) {
-	l.args, l.announced = args, true
-	l.meter.Offer(l.name, l)
-	l.conns.Go(func() {
-		if l.awaitFirst(load) {
-			l.acceptLoop()
-		}
-	})
-}
-
-// Reload carries new connections with a configuration; if that does not start,
-// nothing changes. The module must offer the server role. Only one Reload may be under
-// way.
-func (l *Listener) Reload(ctx context.Context, cfg transport.Config) error {
-	cfg.Logger = l.log
-	ln := l.current()
-	if ln == nil {
-		return l.start(ctx, cfg)
-	}
-	if err := ln.Reload(ctx, cfg); err != nil {
-		return err
-	}
-	l.publish(ln.Args())
-	return nil
-}
-
-// start is the first Reload.
-func (l *Listener) start(ctx context.Context, cfg transport.Config) error {
-	ln, err := transport.Listen(ctx, cfg, l.inner)
-	if err != nil {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		_ = ln.Close() // so is what it listens on
-		return net.ErrClosed
-	}
-	l.ln = ln
-	l.publish(ln.Args())
-	return nil
-}
-
-// publish takes note of the arguments that the module wants of its clients.
-func (l *Listener) publish(args transport.Args) {
-	switch {
-	case !l.announced:
-		l.args = args
-	case args.String() != l.args.String():
-		l.log.Warn("the module wants other arguments of its clients than those that were announced; start the process again")
-	}
-}
-
-func (l *Listener) current() *transport.Listener {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.ln
-}
-
-// Stats implements [meter.Source].
-func (l *Listener) Stats() transport.Stats {
-	if ln := l.current(); ln != nil {
-		return ln.Stats()
-	}
-	return transport.Stats{}
-}
-
-// Usage implements [meter.Source].
-func (l *Listener) Usage() transport.Usage {
-	if ln := l.current(); ln != nil {
-		return ln.Usage()
-	}
-	return transport.Usage{}
+	return l
 }
 
 // Addr returns the address that clients connect to.
-func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
-
-// Args returns the arguments that clients need (pt-spec 3.3.3), nil if none, as they
-// were when serving began.
-func (l *Listener) Args() pt.Args { return pt.Args(l.args) }
-
-// Published returns the arguments that the present version of the module wants.
-func (l *Listener) Published() transport.Args {
-	if ln := l.current(); ln != nil {
-		return ln.Args()
-	}
-	return nil
-}
+func (l *Listener) Addr() net.Addr { return l.ln.Addr() }
 
 // Close stops listening and ends set-ups that are under way. Connections that
 // are up live on; Wait waits for them.
-func (l *Listener) Close() error {
-	l.cancel()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.closed = true
-	if l.ln != nil {
-		return l.ln.Close()
-	}
-	return l.inner.Close()
-}
+func (l *Listener) Close() error { return l.ln.Close() }
 
 // Wait returns when every connection has ended.
 func (l *Listener) Wait() { l.conns.Wait() }

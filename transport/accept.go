@@ -10,17 +10,13 @@ import (
 	"waterproxy/internal/acceptloop"
 )
 
-// maxPending bounds the connections of one listener whose set-up is under way, if
-// each has an instance of its own. Further ones wait in the kernel's queue.
-const maxPending = 256
-
 // acceptor accepts connections and sets each up in a goroutine of its own, so
 // that a slow or hostile peer delays nobody else.
 type acceptor struct {
 	inner   net.Listener
 	log     *slog.Logger
 	setUp   func(ctx context.Context, conn net.Conn, ready func())
-	pending chan struct{} // a token for each set-up under way
+	pending places // of set-ups under way
 	ctx     context.Context
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -28,10 +24,11 @@ type acceptor struct {
 	err     error // why accepting ended; set before ctx ends
 }
 
-// accept starts to accept, with at most so many set-ups at once. setUp owns its
-// connection; it calls ready once the set-up is over, and may go on after that.
-func accept(inner net.Listener, log *slog.Logger, pending int, setUp func(ctx context.Context, conn net.Conn, ready func())) *acceptor {
-	a := &acceptor{inner: inner, log: log, setUp: setUp, pending: make(chan struct{}, pending)}
+// accept starts to accept, with at most so many set-ups at once as limit returns then;
+// further connections wait in the kernel's queue. setUp owns its connection; it calls
+// ready once the set-up is over, and may go on after that.
+func accept(inner net.Listener, log *slog.Logger, limit func() int, setUp func(ctx context.Context, conn net.Conn, ready func())) *acceptor {
+	a := &acceptor{inner: inner, log: log, setUp: setUp, pending: places{limit: limit, changed: make(chan struct{}, 1)}}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.running.Go(a.loop)
 	return a
@@ -40,7 +37,7 @@ func accept(inner net.Listener, log *slog.Logger, pending int, setUp func(ctx co
 func (a *acceptor) loop() {
 	err := acceptloop.Run(a.ctx, bounded{a}, func(conn net.Conn) {
 		a.running.Go(func() {
-			ready := sync.OnceFunc(func() { <-a.pending })
+			ready := sync.OnceFunc(a.pending.free)
 			defer ready()
 			a.setUp(a.ctx, conn, ready)
 		})
@@ -58,14 +55,12 @@ func (a *acceptor) loop() {
 type bounded struct{ *acceptor }
 
 func (b bounded) Accept() (net.Conn, error) {
-	select {
-	case b.pending <- struct{}{}:
-	case <-b.ctx.Done():
+	if !b.pending.take(b.ctx) {
 		return nil, net.ErrClosed
 	}
 	conn, err := b.inner.Accept()
 	if err != nil {
-		<-b.pending
+		b.pending.free()
 	}
 	return conn, err
 }
@@ -81,4 +76,42 @@ func (a *acceptor) stop(cause error) (err error) {
 		a.cancel()
 	})
 	return err
+}
+
+// places are a limited number of something; the limit may change. One goroutine takes
+// them.
+type places struct {
+	limit   func() int
+	mu      sync.Mutex
+	taken   int
+	changed chan struct{} // of size 1
+}
+
+// take waits for a place. It reports whether there is one before ctx ends.
+func (p *places) take(ctx context.Context) bool {
+	for {
+		p.mu.Lock()
+		if p.taken < p.limit() {
+			p.taken++
+			p.mu.Unlock()
+			return true
+		}
+		p.mu.Unlock()
+		select {
+		case <-p.changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// free gives a place back.
+func (p *places) free() {
+	p.mu.Lock()
+	p.taken--
+	p.mu.Unlock()
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
 }

@@ -199,8 +199,9 @@ func (c *Config) options(r Role, n *network) (guest.Options, error) {
 	return o, nil
 }
 
-// shares reports whether connections in any of the roles will share instances.
-func (c Config) shares(roles ...Role) bool {
+// carriesMany reports whether one instance will carry many connections in any of the
+// roles.
+func (c Config) carriesMany(roles ...Role) bool {
 	return c.Module != nil && c.Instances != InstancePerConn &&
 		slices.ContainsFunc(roles, func(r Role) bool { return c.Module.checkMany(r) == nil })
 }

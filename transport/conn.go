@@ -21,7 +21,7 @@ type Conn interface {
 	// Splice puts another connection in place of the user.
 	Splice(peer net.Conn) error
 	// Stats returns what the connection has carried so far.
-	Stats() Stats
+	Stats() ConnStats
 	// SetupTime returns how long the connection took to be ready, 0 if it came over
 	// one that was there.
 	SetupTime() time.Duration
@@ -91,7 +91,7 @@ func (c *conn) Err() error {
 }
 
 // Stats returns what the connection has carried so far.
-func (c *conn) Stats() Stats { return c.s.stats() }
+func (c *conn) Stats() ConnStats { return c.s.stats() }
 
 // SetupTime returns how long the connection took to be ready: an instance, if one
 // had to be started, the network connection and the module's handshake. It is 0 for

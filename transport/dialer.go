@@ -26,10 +26,8 @@ type Dialer interface {
 	Dial(ctx context.Context, network, address string, args Args) (Conn, error)
 	// Close ends dialing. Connections that are up live on.
 	Close() error
-	// Stats sums over all connections so far.
+	// Stats returns the dialer's figures. They go on after Close.
 	Stats() Stats
-	// Usage tells what there is at the moment, and what has gone wrong so far.
-	Usage() Usage
 }
 
 // NewDialer returns a [RuntimeDialer] if the module can carry many connections
@@ -38,7 +36,7 @@ type Dialer interface {
 func NewDialer(cfg Config) (Dialer, error) { return dialerFor(cfg, newLedger()) }
 
 func dialerFor(cfg Config, l *ledger) (Dialer, error) {
-	if cfg.shares(RoleClient, RoleFixedClient) {
+	if cfg.carriesMany(RoleClient, RoleFixedClient) {
 		return newRuntimeDialer(cfg, l)
 	}
 	return newRuntimeConnDialer(cfg, l)
@@ -47,8 +45,8 @@ func dialerFor(cfg Config, l *ledger) (Dialer, error) {
 // RuntimeConnDialer dials connections that are each carried by a module instance
 // of their own. It holds no instance and is safe for concurrent use.
 type RuntimeConnDialer struct {
-	cfg Config
-	*ledger
+	cfg    Config
+	ledger *ledger
 }
 
 var _ Dialer = (*RuntimeConnDialer)(nil)
@@ -106,7 +104,7 @@ func (d *RuntimeConnDialer) dial(ctx context.Context, r Role, net, address strin
 	cfg.Args = args
 	s, err := start(ctx, &cfg, r, &network{cfg: &d.cfg, network: net, address: address}, d.ledger)
 	if err != nil {
-		d.refuse()
+		d.ledger.refuse()
 		return nil, err
 	}
 	return &RuntimeConn{conn{s}}, nil
@@ -124,3 +122,6 @@ func (d *RuntimeConnDialer) Start(ctx context.Context) error {
 
 // Close implements [Dialer]; there is nothing to close.
 func (d *RuntimeConnDialer) Close() error { return nil }
+
+// Stats implements [Dialer].
+func (d *RuntimeConnDialer) Stats() Stats { return d.ledger.stats() }

@@ -234,6 +234,6 @@ func ExampleRuntimeDialer() {
 		}
 		defer c.Close()
 	}
-	fmt.Println(d.InstanceStats().Connections, "connections")
+	fmt.Println(d.Stats().Connections, "connections")
 	// Output: 3 connections
 }

@@ -227,7 +227,7 @@ func relayLink(t testing.TB, cfg Config) func(ctx context.Context) (near, far du
 	t.Cleanup(func() {
 		r.Close()
 		// What is in order ends by itself.
-		await(t, "the end of what the relay carries", func() bool { return r.Connections() == 0 })
+		await(t, "the end of what the relay carries", func() bool { return r.Stats().Connections == 0 })
 		r.Abort()
 	})
 	return numberedLink(t, outer, func(ctx context.Context) (duplex, error) {
@@ -280,7 +280,7 @@ func sharedLink(t testing.TB, client, server Config) link {
 // numberedCaller does not count the number.
 type numberedCaller struct{ Conn }
 
-func (c numberedCaller) Stats() Stats {
+func (c numberedCaller) Stats() ConnStats {
 	st := c.Conn.Stats()
 	st.FromCaller -= 4
 	return st

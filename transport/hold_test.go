@@ -98,7 +98,7 @@ func accepted(t *testing.T, l *Listener) Conn {
 // awaitFailure waits until an instance has failed.
 func awaitFailure(t *testing.T, l *Listener) {
 	t.Helper()
-	awaitStats(t, l, func(s InstanceStats) bool { return s.Failures == 1 && s.Connections == 0 })
+	awaitFigures(t, l, func(s figures) bool { return s.Failures == 1 && s.Connections == 0 })
 }
 
 const holding = 2 * time.Second
@@ -110,13 +110,15 @@ func TestHoldAfterFailure(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			l := listen(t, holdingConfig(t, holding))
 			visitors := []*visitor{visit(t, l, ""), visit(t, l, "a line that does not end")}
-			awaitStats(t, l, func(s InstanceStats) bool { return s.Connections == 2 })
+			awaitFigures(t, l, func(s figures) bool { return s.Connections == 2 })
 			if how == "crash" {
 				visitors = append(visitors, visit(t, l, "crash\n"))
 			} else {
-				l.current.pool.mu.Lock()
-				in := l.current.pool.members[0].in
-				l.current.pool.mu.Unlock()
+				p := l.generations.now().pool
+				await(t, "the module's wish", func() bool { return p.keepOpen() == holding })
+				p.mu.Lock()
+				in := p.members[0].in
+				p.mu.Unlock()
 				in.Kill(errors.New("it was killed by the test"))
 			}
 			awaitFailure(t, l)
@@ -153,7 +155,7 @@ func TestHoldAtLimit(t *testing.T) {
 			t.Errorf("a connection was closed after %v, and was to be held for %v", after, holding)
 		}
 	}
-	if got, want := l.InstanceStats(), (InstanceStats{Instances: 1, Connections: 1}); got != want {
+	if got, want := figuresOf(l), (figures{Instances: 1, Connections: 1}); got != want {
 		t.Errorf("there are %+v, want %+v", got, want)
 	}
 }
@@ -164,7 +166,7 @@ func TestHoldAfterTimeout(t *testing.T) {
 	cfg.SetupTimeout = 500 * time.Millisecond
 	l := listen(t, cfg)
 	v := visit(t, l, "")
-	awaitUsage(t, l, func(u Usage) bool { return u.Refused == 1 })
+	awaitStats(t, l, func(s Stats) bool { return s.Refused == 1 })
 	if after := v.closedAfter(t); after < holding {
 		t.Errorf("the connection was closed after %v, and was to be held for %v", after, holding)
 	}
@@ -181,7 +183,7 @@ func TestHoldNotForFail(t *testing.T) {
 func TestHoldEnds(t *testing.T) {
 	l := listen(t, holdingConfig(t, time.Hour))
 	stays, leaves := visit(t, l, ""), visit(t, l, "")
-	awaitStats(t, l, func(s InstanceStats) bool { return s.Connections == 2 })
+	awaitFigures(t, l, func(s figures) bool { return s.Connections == 2 })
 	visit(t, l, "crash\n")
 	awaitFailure(t, l)
 	stays.checkOpen(t)
@@ -200,7 +202,7 @@ func TestHoldEnds(t *testing.T) {
 func TestNoHold(t *testing.T) {
 	l := listen(t, testConfig(t, faults+inOne))
 	v := visit(t, l, "")
-	awaitStats(t, l, func(s InstanceStats) bool { return s.Connections == 1 })
+	awaitFigures(t, l, func(s figures) bool { return s.Connections == 1 })
 	visit(t, l, "setup=crash\n")
 	v.closedAfter(t)
 }

@@ -73,7 +73,7 @@ func transforms(name string) bool {
 
 // offers reports whether connections in the role are possible, each in an instance
 // of its own or many in one, as the configuration has it.
-func offers(cfg Config, r Role) bool { return cfg.shares(r) || cfg.Module.CheckRole(r) == nil }
+func offers(cfg Config, r Role) bool { return cfg.carriesMany(r) || cfg.Module.CheckRole(r) == nil }
 
 // hammers lists every module in every role that it has.
 func hammers(t *testing.T) (hs []hammered) {
@@ -224,7 +224,7 @@ func abort(c duplex) error {
 	return c.Close()
 }
 
-func stats(c duplex) (st Stats) {
+func stats(c duplex) (st ConnStats) {
 	if c, ok := c.(Conn); ok {
 		st = c.Stats()
 	}

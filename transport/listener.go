@@ -3,152 +3,95 @@ package transport
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
-	"sync"
 	"time"
 
-	"waterproxy/transport/internal/guest"
 	"waterproxy/transport/internal/stream"
 )
+
+// maxPending bounds the connections of one listener or relay whose set-up is under
+// way, if each has an instance of its own.
+const maxPending = 256
 
 // Listener accepts connections and carries them through a module in the server
 // role, each in an instance of its own or many in one; see Config.Instances. It
 // is a net.Listener.
 type Listener struct {
-	a     *acceptor
-	ready chan *session
-	*ledger
-
-	mu      sync.Mutex
-	current *serveVersion
-	closed  bool
+	a           *acceptor
+	ready       chan *session
+	log         *slog.Logger
+	ledger      *ledger
+	generations *generations[*serveGeneration]
 }
 
-// serveVersion is one version of what a Listener does with connections.
-type serveVersion struct {
-	cfg Config
-	// pool is nil if each connection has an instance of its own.
-	pool *pool
-	args Args
-	inUse
-}
-
-// Listen starts an instance, to see that the module starts with this
-// configuration and what arguments it wants its clients to have, and then to
-// accept connections from inner, which belongs to the Listener from now on.
-// Set-ups run concurrently, so that a slow or hostile peer
-// delays nobody else; one that fails is logged and its connection closed. ctx
+// Listen starts an instance, to see that the module starts with this configuration and
+// what arguments it publishes, and then accepts connections from inner, which belongs to
+// the Listener if there is no error. Set-ups run concurrently, so that a slow or hostile
+// peer delays nobody else; one that fails is logged and its connection closed. ctx
 // bounds Listen itself.
 func Listen(ctx context.Context, cfg Config, inner net.Listener) (*Listener, error) {
-	l := &Listener{ready: make(chan *session), ledger: newLedger()}
-	v, err := l.version(ctx, cfg)
-	if err != nil {
+	l := newListener(cfg.Logger, nil)
+	if err := l.Reload(ctx, cfg); err != nil {
 		return nil, err
 	}
-	l.current = v
-	pending := maxPending
-	if v.pool != nil {
-		pending = v.cfg.MaxConns * v.cfg.Instances
-	}
-	l.a = accept(inner, v.cfg.Logger, pending, l.setUp)
+	l.accept(inner)
 	return l, nil
 }
 
-// version starts the module of a configuration.
-func (l *Listener) version(ctx context.Context, cfg Config) (v *serveVersion, err error) {
-	v = &serveVersion{}
-	if cfg.shares(RoleServer) {
-		err = v.startPool(ctx, cfg, l.ledger)
-	} else {
-		err = v.probe(ctx, cfg)
-	}
-	if err != nil {
-		return nil, err
-	}
-	v.inUse = newInUse(cfg)
-	return v, nil
+// ListenLazy accepts connections from inner, which belongs to the Listener, before it
+// has a configuration. The first connection calls first, which is to call Reload, and
+// waits for that, as do those that come meanwhile. After an error, with which they are
+// refused, the next call begins a second later at the earliest. first may be called before
+// ListenLazy has returned. Its context ends with Close, which does not wait for it. log gets what concerns the Listener; nil
+// means no log.
+func ListenLazy(inner net.Listener, log *slog.Logger, first func(context.Context) error) *Listener {
+	l := newListener(log, first)
+	l.accept(inner)
+	return l
 }
 
-func (v *serveVersion) startPool(ctx context.Context, cfg Config, l *ledger) (err error) {
-	if v.cfg, err = cfg.prepare(cfg.Module.checkMany, RoleServer); err != nil {
-		return err
+func newListener(log *slog.Logger, first func(context.Context) error) *Listener {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
 	}
-	v.pool = newPool(&v.cfg, RoleServer, l)
-	m, err := v.pool.first(ctx)
-	if err == nil {
-		v.args, err = parsePublished(m.in.Published())
-	}
-	if err != nil {
-		v.pool.close()
-	}
-	return err
+	return &Listener{ready: make(chan *session), log: log, ledger: newLedger(), generations: newGenerations[*serveGeneration](first)}
 }
 
-func (v *serveVersion) probe(ctx context.Context, cfg Config) (err error) {
-	if v.cfg, err = cfg.prepare(cfg.Module.CheckRole, RoleServer); err != nil {
-		return err
+func (l *Listener) accept(inner net.Listener) { l.a = accept(inner, l.log, l.maxPending, l.setUp) }
+
+// maxPending returns how many set-ups may be under way.
+func (l *Listener) maxPending() int {
+	if g := l.generations.now(); g != nil && g.pool != nil {
+		return g.cfg.MaxConns * g.cfg.Instances
 	}
-	v.args, err = Probe(ctx, cfg, RoleServer)
-	return err
+	return maxPending
 }
 
-// end stops the instances as soon as they have no connections.
-func (v *serveVersion) end() error {
-	if v.pool != nil {
-		v.pool.close()
-	}
-	return nil
-}
-
-// Reload carries new connections with another configuration, if its module starts
-// with it; ctx bounds that. Otherwise nothing changes. Connections that are up, or
-// being set up, go on with the old one. Its module may be closed when Reload has
-// returned. Args may have changed.
+// Reload carries new connections with another configuration, or with the first one, if
+// its module starts with it; ctx bounds that. Otherwise nothing changes. Connections
+// that are up, or being set up, go on with the old one. Its module may be closed when
+// Reload has returned. Args may have changed. After Close it returns an [ErrConfig] with
+// net.ErrClosed.
 func (l *Listener) Reload(ctx context.Context, cfg Config) error {
-	v, err := l.version(ctx, cfg)
+	g, err := l.generation(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		v.retire(v.end)
-		return &Error{"reload", ErrConfig, net.ErrClosed}
+	return l.generations.replace(g, cfg.Module)
+}
+
+// Args returns the arguments that the module publishes for its clients (SMETHOD ARGS,
+// pt-spec 3.3.3), nil if none, or if there has been no Reload yet.
+func (l *Listener) Args() Args {
+	if g := l.generations.now(); g != nil {
+		return g.args
 	}
-	old := l.current
-	l.current = v
-	old.retire(old.end)
 	return nil
 }
 
-// use returns the current version, which is kept until done is called.
-func (l *Listener) use() (v *serveVersion, done func()) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	v = l.current
-	v.settingUp.Add(1)
-	return v, v.settingUp.Done
-}
-
-// Args returns the arguments that the module wants its clients to have (SMETHOD
-// ARGS, pt-spec 3.3.3), nil if none.
-func (l *Listener) Args() Args {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.current.args
-}
-
-// InstanceStats returns figures on the shared instances of the present
-// configuration; all zero if there are none.
-func (l *Listener) InstanceStats() InstanceStats {
-	l.mu.Lock()
-	p := l.current.pool
-	l.mu.Unlock()
-	if p == nil {
-		return InstanceStats{}
-	}
-	return p.InstanceStats()
-}
+// Stats returns the listener's figures. They go on after Close.
+func (l *Listener) Stats() Stats { return l.ledger.stats() }
 
 // Accept waits for a connection whose set-up has succeeded. It is AcceptRuntime
 // with the signature of net.Listener.
@@ -180,66 +123,43 @@ func (l *Listener) AcceptRuntime() (Conn, error) {
 func (l *Listener) Close() error {
 	err := l.a.stop(net.ErrClosed)
 	l.a.running.Wait()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.closed {
-		l.closed = true
-		l.current.release()
-		err = errors.Join(err, l.current.end())
-	}
-	return err
+	return errors.Join(err, l.generations.close())
 }
 
 // Addr returns the inner listener's address.
 func (l *Listener) Addr() net.Addr { return l.a.inner.Addr() }
 
 // setUp runs one connection's handshake and hands it to AcceptRuntime.
-func (l *Listener) setUp(ctx context.Context, conn net.Conn, ready func()) {
-	v, done := l.use()
-	defer done()
+func (l *Listener) setUp(ctx context.Context, raw net.Conn, ready func()) {
 	began := time.Now()
-	n := &network{cfg: &v.cfg, inbound: conn}
-	var s *session
-	var failed *stream.Port
-	var err error
-	if v.pool != nil {
-		s, failed, err = l.incoming(ctx, v.pool, n)
-	} else {
-		s, err = start(ctx, &v.cfg, RoleServer, n, l.ledger)
+	g, done, err := l.generations.use(ctx)
+	if err != nil {
+		l.notLoaded(ctx, raw, err)
+		return
 	}
+	defer done()
+	s, rest, err := g.accept(ctx, raw)
 	ready()
 	if err != nil {
-		l.refuse()
-		logRefused(ctx, &v.cfg, err)
+		l.ledger.refuse()
+		logRefused(ctx, g.cfg.Logger, err)
 	} else if s != nil {
 		l.deliver(ctx, s)
 	}
-	if failed != nil {
-		closeLate(ctx, v.pool, failed, began)
+	if rest != nil {
+		g.closeLate(ctx, rest, began)
 	}
 }
 
-// incoming gives a connection to a shared instance. It returns no session if it is
-// one over which several callers' connections come: those are delivered by
-// themselves. failed is the connection if it has failed through no fault of its peer.
-func (l *Listener) incoming(ctx context.Context, p *pool, n *network) (s *session, failed *stream.Port, err error) {
-	o := guest.ConnOptions{Hold: func(p *stream.Port) { failed = p }} // before open returns
-	s, err = p.open(ctx, n, o, (*guest.Conn).Incoming, func(s *session) { go l.deliver(ctx, s) })
-	if conn := n.takeUnused(); conn != nil {
-		failed = stream.NewPort(stream.Open(conn), stream.Posix)
+// notLoaded refuses a connection for which there is no module. Its peer sees the end
+// once that is counted and logged.
+func (l *Listener) notLoaded(ctx context.Context, raw net.Conn, err error) {
+	if ctx.Err() == nil {
+		l.ledger.refuse()
+		kind, _ := Kind(err)
+		l.log.Error("cannot load the module; it loaded at an earlier start", KindKey, kind, "error", Scrub(err))
 	}
-	if err != nil || s.in.(*guest.Conn).IsShared() {
-		return nil, failed, err
-	}
-	return s, failed, nil
-}
-
-// closeLate closes a connection after the module's KeepOpen delay. A prober then cannot
-// tell an internal failure from a rejected handshake. ctx ends with the listener;
-// connections of one that is closed are closed at once.
-func closeLate(ctx context.Context, from *pool, p *stream.Port, began time.Time) {
-	p.Discard(began.Add(from.keepOpen()), ctx.Done())
-	_ = p.Close() // nobody could use the error
+	_ = raw.Close() // it has carried nothing
 }
 
 // deliver hands a connection to AcceptRuntime.
@@ -248,14 +168,89 @@ func (l *Listener) deliver(ctx context.Context, s *session) {
 	case l.ready <- s:
 	case <-ctx.Done():
 		c := conn{s}
-		_ = c.Abort() // it has been used by nobody
+		_ = c.Abort() // nobody has used it
 	}
 }
 
 // logRefused logs why an inbound connection was not set up, unless the listener
 // itself was closed.
-func logRefused(ctx context.Context, cfg *Config, err error) {
+func logRefused(ctx context.Context, log *slog.Logger, err error) {
 	if ctx.Err() == nil {
-		logFailure(cfg.Logger, "an inbound connection was not set up", err)
+		logFailure(log, "an inbound connection was not set up", err)
 	}
+}
+
+// serveGeneration is what a Listener does with connections for one configuration.
+type serveGeneration struct {
+	l   *Listener
+	cfg Config
+	// pool is nil if each connection has an instance of its own.
+	pool *pool
+	args Args
+}
+
+// generation starts the module of a configuration.
+func (l *Listener) generation(ctx context.Context, cfg Config) (*serveGeneration, error) {
+	g := &serveGeneration{l: l}
+	start := g.probe
+	if cfg.carriesMany(RoleServer) {
+		start = g.startPool
+	}
+	if err := start(ctx, cfg); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+func (g *serveGeneration) startPool(ctx context.Context, cfg Config) (err error) {
+	if g.cfg, err = cfg.prepare(cfg.Module.checkMany, RoleServer); err != nil {
+		return err
+	}
+	g.pool = newPool(&g.cfg, RoleServer, g.l.ledger)
+	m, err := g.pool.first(ctx)
+	if err == nil {
+		g.args, err = parsePublished(m.in.Published())
+	}
+	if err != nil {
+		g.pool.close()
+	}
+	return err
+}
+
+func (g *serveGeneration) probe(ctx context.Context, cfg Config) (err error) {
+	if g.cfg, err = cfg.prepare(cfg.Module.CheckRole, RoleServer); err != nil {
+		return err
+	}
+	g.args, err = Probe(ctx, cfg, RoleServer)
+	return err
+}
+
+// close ends the instances as soon as they have no connections.
+func (g *serveGeneration) close() error {
+	if g.pool != nil {
+		g.pool.close()
+	}
+	return nil
+}
+
+// accept has a module shake hands with the peer of raw. s is nil after an error, and for
+// a multiplexed connection, whose callers' connections are delivered instead. rest is
+// what is left to close, nil if nothing is.
+func (g *serveGeneration) accept(ctx context.Context, raw net.Conn) (s *session, rest *stream.Port, err error) {
+	n := &network{cfg: &g.cfg}
+	if g.pool == nil {
+		n.inbound = raw
+		s, err = start(ctx, &g.cfg, RoleServer, n, g.l.ledger)
+		return s, nil, err
+	}
+	n.remember(raw)
+	return g.pool.accept(ctx, n, raw, func(s *session) { go g.l.deliver(ctx, s) })
+}
+
+// closeLate closes a connection after the module's KeepOpen delay. A prober then cannot
+// tell an internal failure from a rejected handshake. ctx ends with the listener;
+// connections of one that is closed are closed at once.
+func (g *serveGeneration) closeLate(ctx context.Context, rest *stream.Port, began time.Time) {
+	rest.Discard(began.Add(g.pool.keepOpen()), ctx.Done())
+	_ = rest.Close() // nobody could use the error
 }

@@ -14,10 +14,11 @@ func TestChurnMany(t *testing.T) {
 	d, l := manyDialer(t, cfg), listen(t, cfg)
 	for role, x := range map[string]struct {
 		link link
+		of   interface{ Stats() Stats }
 		pool *pool
 	}{
-		"client": {dialLink(t, d, loopback(t)), d.pool},
-		"server": {acceptLink(t, l), l.current.pool},
+		"client": {dialLink(t, d, loopback(t)), d, d.pool},
+		"server": {acceptLink(t, l), l, l.generations.now().pool},
 	} {
 		t.Run(role, func(t *testing.T) {
 			churn := func(n int64) {
@@ -34,7 +35,7 @@ func TestChurnMany(t *testing.T) {
 					})
 				}
 				workers.Wait()
-				awaitStats(t, x.pool, func(s InstanceStats) bool { return s == InstanceStats{Instances: 1} })
+				awaitFigures(t, x.of, func(s figures) bool { return s == figures{Instances: 1} })
 			}
 			churn(warmUp) // what is made once and kept
 			m := x.pool.members[0]
@@ -45,7 +46,7 @@ func TestChurnMany(t *testing.T) {
 			if n := m.in.Load(); n != 0 || x.pool.members[0] != m {
 				t.Errorf("%d connections are left in the instance, which is the same: %v", n, x.pool.members[0] == m)
 			}
-			if n := len(x.pool.sessions()); n != 1 {
+			if n := len(x.pool.ledger.sessions()); n != 1 {
 				t.Errorf("%d connections are counted for, want the instance's own", n)
 			}
 		})

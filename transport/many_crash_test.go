@@ -50,7 +50,7 @@ func TestInstanceFails(t *testing.T) {
 			if err := roundTrip(c, "hello"); err != nil {
 				t.Errorf("in a new instance: %v", err)
 			}
-			if s, want := d.InstanceStats(), (InstanceStats{Instances: 1, Connections: 1, Failures: 1}); s != want {
+			if s, want := figuresOf(d), (figures{Instances: 1, Connections: 1, Failures: 1}); s != want {
 				t.Errorf("%+v, want %+v", s, want)
 			}
 			// And in a set-up.
@@ -79,7 +79,7 @@ func TestServerInstanceFails(t *testing.T) {
 		}
 		knock(t, l, fault("setup", "crash"))
 		checkBroken(t, "bystander", near)
-		awaitStats(t, l, func(s InstanceStats) bool { return s.Failures == i+1 && s.Connections == 0 })
+		awaitFigures(t, l, func(s figures) bool { return s.Failures == i+1 && s.Connections == 0 })
 	}
 }
 
@@ -96,7 +96,7 @@ func TestBackoff(t *testing.T) {
 			t.Error(err)
 		}
 		<-c.Done()
-		awaitStats(t, d, func(s InstanceStats) bool { return s == InstanceStats{Failures: i + 1} })
+		awaitFigures(t, d, func(s figures) bool { return s == figures{Failures: i + 1} })
 		if err := roundTrip(dial(t, d, address, nil), "hello"); err != nil {
 			t.Error(err)
 		}
@@ -110,7 +110,7 @@ func TestBackoff(t *testing.T) {
 		t.Error(err)
 	}
 	<-c.Done()
-	awaitStats(t, d, func(s InstanceStats) bool { return s.Failures == 5 })
+	awaitFigures(t, d, func(s figures) bool { return s.Failures == 5 })
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	_, err := d.Dial(ctx, "tcp", address, nil)
@@ -122,7 +122,7 @@ func TestBackoff(t *testing.T) {
 	if _, err := d.Dial(t.Context(), "tcp", address, nil); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("a dial after Close: %v", err)
 	}
-	d.settle(t)
+	d.pool.settle(t)
 }
 
 // TestStartFails: an instance that does not start fails the dials that wait for it,

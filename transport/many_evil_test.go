@@ -208,10 +208,10 @@ func TestEvilManyServer(t *testing.T) {
 			far.Close()
 			l.Close()
 			<-accepted
-			for _, s := range l.sessions() {
+			for _, s := range l.ledger.sessions() {
 				s.kill()
 			}
-			awaitStats(t, l, func(s InstanceStats) bool { return s == InstanceStats{Failures: s.Failures} })
+			awaitFigures(t, l, func(s figures) bool { return s == figures{Failures: s.Failures} })
 		})
 	}
 }
@@ -240,5 +240,5 @@ func TestEvilManyOthers(t *testing.T) {
 		}
 		within(t, "the end of the other", func() { <-victim.Done() })
 	}
-	awaitStats(t, d, func(s InstanceStats) bool { return s.Instances == 1 && s.Failures == 0 })
+	awaitFigures(t, d, func(s figures) bool { return s.Instances == 1 && s.Failures == 0 })
 }

@@ -54,14 +54,14 @@ func newTroubled(t *testing.T, cfg Config) *troubled {
 func (x *troubled) check(t *testing.T, hang int) {
 	t.Helper()
 	x.stop()
-	awaitStats(t, x, func(s InstanceStats) bool { return s == InstanceStats{Instances: 1, Connections: 1} })
-	if n := len(x.sessions()); n != 2 { // the neighbour, and what belongs to the instance
+	awaitFigures(t, x, func(s figures) bool { return s == figures{Instances: 1, Connections: 1} })
+	if n := len(x.pool.ledger.sessions()); n != 2 { // the neighbour, and what belongs to the instance
 		t.Errorf("%d connections are counted for, want the neighbour's and the instance's own", n)
 	}
 	if n := x.goroutinesLeft(t); n > x.goroutines+hang {
 		t.Errorf("the module has %d goroutines, and had %d", n, x.goroutines)
 	}
-	awaitStats(t, x, func(s InstanceStats) bool { return s.Connections == 1 })
+	awaitFigures(t, x, func(s figures) bool { return s.Connections == 1 })
 	waitForUsage(t, x.before)
 }
 
@@ -180,7 +180,7 @@ func TestDialFails(t *testing.T) {
 		t.Errorf("cancelled: %v", err)
 	}
 	stop()
-	awaitStats(t, d, func(s InstanceStats) bool { return s == InstanceStats{Instances: 1, Connections: 1} })
+	awaitFigures(t, d, func(s figures) bool { return s == figures{Instances: 1, Connections: 1} })
 	waitForUsage(t, before)
 }
 
@@ -344,7 +344,7 @@ func TestEnds(t *testing.T) {
 			far.Close()
 		}
 		stop()
-		awaitStats(t, d, func(s InstanceStats) bool { return s == InstanceStats{Instances: 1, Connections: 1} })
+		awaitFigures(t, d, func(s figures) bool { return s == figures{Instances: 1, Connections: 1} })
 		waitForUsage(t, before)
 	}
 }
@@ -449,7 +449,7 @@ func TestServerFails(t *testing.T) {
 	log.await(t, "the module was not ready in time")
 	abort(knock(t, l, nil))
 	stop()
-	awaitStats(t, l, func(s InstanceStats) bool { return s == InstanceStats{Instances: 1, Connections: 1} })
+	awaitFigures(t, l, func(s figures) bool { return s == figures{Instances: 1, Connections: 1} })
 	waitForUsage(t, before)
 }
 
@@ -462,12 +462,12 @@ func TestCloseListenerSetUp(t *testing.T) {
 	for _, args := range []Args{fault("setup", "wait"), fault("setup", "hang"), nil} {
 		far = append(far, knock(t, l, args))
 	}
-	awaitStats(t, l, func(s InstanceStats) bool { return s.Connections == len(far) })
+	awaitFigures(t, l, func(s figures) bool { return s.Connections == len(far) })
 	within(t, "Close", func() { l.Close() })
 	for _, c := range far {
 		if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Error("a connection is still there")
 		}
 	}
-	awaitStats(t, l, func(s InstanceStats) bool { return s == InstanceStats{} })
+	awaitFigures(t, l, func(s figures) bool { return s == figures{} })
 }

@@ -54,7 +54,7 @@ func TestConnectTwice(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	if st, want := near.Stats(), (Stats{FromCaller: sent, ToCaller: got, FromNetwork: got, ToNetwork: sent}); st != want {
+	if st, want := near.Stats(), (ConnStats{FromCaller: sent, ToCaller: got, FromNetwork: got, ToNetwork: sent}); st != want {
 		t.Errorf("%+v, want %+v", st, want)
 	}
 	far[0].Close()
@@ -84,7 +84,7 @@ func TestConnectNowhere(t *testing.T) {
 	near.Close()
 	within(t, "the end", func() { <-near.Done() })
 	// Bytes are counted when a write is over, which can be after they have been read.
-	if st, want := near.Stats(), (Stats{FromCaller: 5, ToCaller: 5}); st != want {
+	if st, want := near.Stats(), (ConnStats{FromCaller: 5, ToCaller: 5}); st != want {
 		t.Errorf("%+v, want %+v", st, want)
 	}
 	x.check(t, 0)
@@ -250,17 +250,17 @@ func TestShared(t *testing.T) {
 	}
 	// Together the two sides have counted the same bytes.
 	d.Close()
-	for _, s := range d.sessions() {
+	for _, s := range d.pool.ledger.sessions() {
 		if s.app != nil {
 			s.app.Close()
 			s.close()
 		}
 	}
-	awaitStats(t, d, func(s InstanceStats) bool { return s == InstanceStats{} })
-	awaitStats(t, l, func(s InstanceStats) bool { return s.Connections == 0 })
+	awaitFigures(t, d, func(s figures) bool { return s == figures{} })
+	awaitFigures(t, l, func(s figures) bool { return s.Connections == 0 })
 	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		out, in := d.Stats(), l.Stats()
-		if len(d.sessions()) == 0 && out.ToNetwork == in.FromNetwork && out.FromNetwork == in.ToNetwork {
+		if len(d.pool.ledger.sessions()) == 0 && out.ToNetwork == in.FromNetwork && out.FromNetwork == in.ToNetwork {
 			break
 		}
 		if time.Now().After(end) {
@@ -301,7 +301,7 @@ func TestRedial(t *testing.T) {
 				t.Error(err)
 			}
 			await(t, "the counts of what was carried", func() bool {
-				return near.Stats() == Stats{FromCaller: 14, ToCaller: 14, FromNetwork: 14, ToNetwork: 14}
+				return near.Stats() == ConnStats{FromCaller: 14, ToCaller: 14, FromNetwork: 14, ToNetwork: 14}
 			})
 		})
 	}

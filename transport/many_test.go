@@ -26,24 +26,39 @@ func manyDialer(t testing.TB, cfg Config) *RuntimeDialer {
 		if err := d.Close(); err != nil {
 			t.Error(err)
 		}
-		for _, s := range d.sessions() {
+		for _, s := range d.pool.ledger.sessions() {
 			s.kill()
 		}
-		awaitStats(t, d, func(s InstanceStats) bool { return s.Instances == 0 })
+		awaitFigures(t, d, func(s figures) bool { return s.Instances == 0 })
 	})
 	return d
 }
 
-// awaitStats waits for figures that ok accepts.
-func awaitStats(t testing.TB, d interface{ InstanceStats() InstanceStats }, ok func(InstanceStats) bool) {
+// figures are those of a Stats that tests of instances compare.
+type figures struct{ Instances, Connections, Failures int }
+
+func figuresOf(d interface{ Stats() Stats }) figures {
+	return d.Stats().figures()
+}
+
+func (s Stats) figures() figures { return figures{s.Instances, s.Connections, int(s.Failures)} }
+
+// awaitFigures waits for figures that ok accepts.
+func awaitFigures(t testing.TB, d interface{ Stats() Stats }, ok func(figures) bool) {
 	t.Helper()
-	var s InstanceStats
+	awaitStats(t, d, func(s Stats) bool { return ok(s.figures()) })
+}
+
+// awaitStats waits for figures that ok accepts.
+func awaitStats(t testing.TB, d interface{ Stats() Stats }, ok func(Stats) bool) {
+	t.Helper()
+	var s Stats
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if s = d.InstanceStats(); ok(s) {
+		if s = d.Stats(); ok(s) {
 			return
 		}
 	}
-	t.Errorf("the instances stay at %+v", s)
+	t.Errorf("the figures stay at %+v", s)
 }
 
 // echoServer returns the address of a server that sends back what it gets.
@@ -146,17 +161,17 @@ func TestInstances(t *testing.T) {
 			var conns []Conn
 			for i := range 8 * want {
 				conns = append(conns, dial(t, d, address, nil))
-				d.settle(t)
-				if s := d.InstanceStats(); s.Instances > want || s.Connections != i+1 || i < growAt && s.Instances != 1 {
+				d.pool.settle(t)
+				if s := figuresOf(d); s.Instances > want || s.Connections != i+1 || i < growAt && s.Instances != 1 {
 					t.Fatalf("after %d connections: %+v", i+1, s)
 				}
 			}
 			least, most := len(conns), 0
-			for _, m := range d.members {
+			for _, m := range d.pool.members {
 				least, most = min(least, m.in.Load()), max(most, m.in.Load())
 			}
-			if len(d.members) != want || most-least > 1 {
-				t.Errorf("%d instances with %d to %d connections, want %d with as many each", len(d.members), least, most, want)
+			if len(d.pool.members) != want || most-least > 1 {
+				t.Errorf("%d instances with %d to %d connections, want %d with as many each", len(d.pool.members), least, most, want)
 			}
 			for _, c := range conns {
 				if err := roundTrip(c, "hello"); err != nil {
@@ -164,7 +179,7 @@ func TestInstances(t *testing.T) {
 				}
 				c.Close()
 			}
-			awaitStats(t, d, func(s InstanceStats) bool { return s.Connections == 0 })
+			awaitFigures(t, d, func(s figures) bool { return s.Connections == 0 })
 		})
 	}
 }
@@ -197,12 +212,12 @@ func TestSingleInstance(t *testing.T) {
 		if err := roundTrip(dial(t, d, l.Addr().String(), nil), "hello"); err != nil {
 			t.Error(err)
 		}
-		d.settle(t)
-		if s := d.InstanceStats(); s.Instances != 1 {
+		d.pool.settle(t)
+		if s := figuresOf(d); s.Instances != 1 {
 			t.Errorf("the dialer has %+v", s)
 		}
 	}
-	if s := l.InstanceStats(); s.Instances != 1 {
+	if s := figuresOf(l); s.Instances != 1 {
 		t.Errorf("the listener has %+v", s)
 	}
 }
@@ -232,7 +247,7 @@ func TestInstancePerConn(t *testing.T) {
 				t.Errorf("Instances is %d, the connection a %T", instances, c)
 			}
 		}
-		if s := l.InstanceStats(); (s.Instances > 0) == (instances == InstancePerConn) {
+		if s, want := figuresOf(l), (figures{Instances: 1, Connections: 1}); s != want {
 			t.Errorf("Instances is %d, the listener has %+v", instances, s)
 		}
 	}
@@ -342,8 +357,8 @@ func TestDoneCountsNoMore(t *testing.T) {
 				c.Close()
 			}
 			<-c.Done()
-			if many, ok := d.(*RuntimeDialer); ok && many.InstanceStats().Connections != 0 {
-				t.Fatalf("after connection %d: %+v", i+1, many.InstanceStats())
+			if many, ok := d.(*RuntimeDialer); ok && figuresOf(many).Connections != 0 {
+				t.Fatalf("after connection %d: %+v", i+1, figuresOf(many))
 			}
 			if n := cfg.Module.Instances(); name == "plain_v1" && n != 0 {
 				t.Fatalf("after connection %d there are %d instances", i+1, n)
@@ -371,7 +386,7 @@ func TestCloseIdleDialer(t *testing.T) {
 		t.Errorf("a cancelled Start: %v", err)
 	}
 	d.Close()
-	d.settle(t)
+	d.pool.settle(t)
 	awaitInstances(t, cfg.Module, 0)
 }
 

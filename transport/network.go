@@ -14,7 +14,7 @@ type network struct {
 	address string
 
 	mu      sync.Mutex
-	inbound net.Conn // not yet accepted by the module
+	inbound net.Conn // what Accept is to return; nil once it has
 	local   net.Addr // of the first network connection
 	remote  net.Addr
 }
@@ -61,6 +61,7 @@ func (n *network) dial(ctx context.Context, network, address string) (net.Conn, 
 	return conn, nil
 }
 
+// Accept gives an instance for one connection the one that it asks for (water_accept).
 func (n *network) Accept(context.Context) (net.Conn, error) {
 	n.mu.Lock()
 	conn := n.inbound
@@ -83,16 +84,10 @@ func (n *network) remember(conn net.Conn) {
 
 // closeUnused closes an inbound connection that the module never took.
 func (n *network) closeUnused() {
-	if conn := n.takeUnused(); conn != nil {
-		_ = conn.Close() // nobody has used it
-	}
-}
-
-// takeUnused returns that connection, nil if there is none.
-func (n *network) takeUnused() net.Conn {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	conn := n.inbound
-	n.inbound = nil
-	return conn
+	if n.inbound != nil {
+		_ = n.inbound.Close() // nobody has used it
+		n.inbound = nil
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"waterproxy/transport/internal/guest"
+	"waterproxy/transport/internal/stream"
 )
 
 const (
@@ -36,7 +37,8 @@ const (
 type pool struct {
 	cfg  *Config
 	role Role
-	*ledger
+	// ledger is that of the dialer or listener.
+	ledger *ledger
 
 	mu       sync.Mutex
 	members  []*member
@@ -46,7 +48,6 @@ type pool struct {
 	notNow   time.Time // no start before that
 	closed   bool
 	ending   chan struct{} // closed with closed
-	restarts int
 	kept     time.Duration // what an instance that has ended asked for; see keepOpen
 	// published is what the first instance has for clients, nil before.
 	published *string
@@ -189,12 +190,12 @@ func (p *pool) startMember(wait time.Duration) (*member, error) {
 	in, err := guest.StartMany(ctx, p.cfg.Module.m, o)
 	if err != nil {
 		err = wrap("start module", err)
-		p.note(err)
+		p.ledger.note(err)
 		return nil, err
 	}
 	m := &member{in: in, own: newSession(p.cfg, n, p.ledger), done: make(chan struct{})}
 	in.Own.SetEnded(func(err error) { go m.own.finish(err, func() {}) })
-	m.own.instance = in
+	m.own.instance, m.own.own = in, true
 	m.own.use(in.Own, nil)
 	return m, nil
 }
@@ -216,11 +217,11 @@ func (p *pool) run(m *member) {
 	p.kept = max(p.kept, m.in.KeepOpen())
 	if err != nil && !errors.Is(err, guest.ErrKilled) {
 		err = wrap("carry", err)
-		p.note(err)
+		p.ledger.note(err)
 		if time.Since(began) >= longEnough {
 			p.failures = 0
 		}
-		p.restarts++
+		p.ledger.fail()
 		p.failed(err)
 		kind, _ := Kind(err)
 		p.cfg.Logger.Warn("an instance that carried connections has failed", KindKey, "an instance: "+kind, "connections", m.load, "error", Scrub(err))
@@ -284,9 +285,10 @@ func (p *pool) first(ctx context.Context) (*member, error) {
 	return m, wrap("start module", err)
 }
 
-// open sets up a connection in one of the instances; set does so. callers gets the
-// connections of callers that share it, and must not block; nil if none can.
-func (p *pool) open(ctx context.Context, n *network, o guest.ConnOptions, set func(*guest.Conn, context.Context) error, callers func(*session)) (*session, error) {
+// open sets up a connection in one of the instances; set does so, and is called again,
+// with another connection, if the instance was at its end. callers gets those of a
+// multiplexed connection's callers, and must not block; nil if it cannot be multiplexed.
+func (p *pool) open(ctx context.Context, n *network, o guest.ConnOptions, set func(context.Context, *guest.Conn) error, callers func(*session)) (*session, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.cfg.SetupTimeout, errSetupTimeout)
 	defer cancel()
 	op := "set up " + p.role.String()
@@ -300,11 +302,11 @@ func (p *pool) open(ctx context.Context, n *network, o guest.ConnOptions, set fu
 		o.Host = n
 		o.Ended = func(err error) { go p.finish(m, s, err) }
 		if callers != nil {
-			o.Shared = func(c *guest.Conn) func() { return p.caller(m, n, c, callers) }
+			o.OnCaller = func(c *guest.Conn) func() { return p.caller(m, n, c, callers) }
 		}
 		c := m.in.NewConn(o)
 		s.use(c, c.App())
-		err = set(c, ctx)
+		err = set(ctx, c)
 		if err == nil {
 			s.setUp = time.Since(began)
 			return s, nil
@@ -314,7 +316,7 @@ func (p *pool) open(ctx context.Context, n *network, o guest.ConnOptions, set fu
 		if !errors.Is(err, guest.ErrEnded) {
 			err = wrap(op, err)
 			if errors.Is(err, ErrLimit) { // traps are those of instances
-				p.note(err)
+				p.ledger.note(err)
 			}
 			return nil, err
 		}
@@ -322,8 +324,25 @@ func (p *pool) open(ctx context.Context, n *network, o guest.ConnOptions, set fu
 	}
 }
 
-// caller takes in a connection that came over one that several callers share, and
-// returns what delivers it.
+// accept hands an accepted connection to one of the instances; see
+// [serveGeneration.accept]. callers gets the callers' connections of a multiplexed one.
+func (p *pool) accept(ctx context.Context, n *network, raw net.Conn, callers func(*session)) (s *session, rest *stream.Port, err error) {
+	peer, kept := guest.NewPeer(raw), true // as long as no instance has it
+	s, err = p.open(ctx, n, guest.ConnOptions{}, func(ctx context.Context, c *guest.Conn) (err error) {
+		kept, err = c.Incoming(ctx, peer)
+		return err
+	}, callers)
+	switch {
+	case err != nil && kept:
+		return nil, peer, err
+	case err != nil || s.in.(*guest.Conn).Multiplexed():
+		return nil, nil, err
+	}
+	return s, nil, nil
+}
+
+// caller takes in a caller's connection that came over a multiplexed one, and returns
+// what delivers it.
 func (p *pool) caller(m *member, n *network, c *guest.Conn, callers func(*session)) (deliver func()) {
 	p.mu.Lock()
 	m.load++

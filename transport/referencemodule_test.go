@@ -164,7 +164,7 @@ func TestReferenceModuleFailures(t *testing.T) {
 			t.Fatalf("another connection suffered: %v", err)
 		}
 	}
-	if s := d.InstanceStats(); s.Instances != 1 || s.Failures != 0 {
+	if s := figuresOf(d); s.Instances != 1 || s.Failures != 0 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -230,7 +230,7 @@ func TestReferenceModuleMany(t *testing.T) {
 	if t.Failed() {
 		t.FailNow()
 	}
-	for side, s := range map[string]InstanceStats{"client": d.InstanceStats(), "server": l.InstanceStats()} {
+	for side, s := range map[string]figures{"client": figuresOf(d), "server": figuresOf(l)} {
 		if s.Instances != 1 || s.Connections != conns || s.Failures != 0 {
 			t.Errorf("%s: %+v", side, s)
 		}
@@ -276,7 +276,7 @@ func TestReferenceModuleMany(t *testing.T) {
 	}
 	// After five seconds the host would lose its patience.
 	within(t, "the end of the instances", func() {
-		for d.InstanceStats().Instances+l.InstanceStats().Instances > 0 {
+		for figuresOf(d).Instances+figuresOf(l).Instances > 0 {
 			time.Sleep(time.Millisecond)
 		}
 	})

@@ -12,7 +12,7 @@ type Relay struct {
 	network string
 	address string
 	a       *acceptor
-	*ledger
+	ledger  *ledger
 }
 
 // NewRelay starts to relay connections from inner, which belongs to the Relay
@@ -25,7 +25,7 @@ func NewRelay(cfg Config, inner net.Listener, network, address string) (*Relay, 
 		return nil, err
 	}
 	r := &Relay{cfg: cfg, network: network, address: address, ledger: newLedger()}
-	r.a = accept(inner, cfg.Logger, maxPending, r.carry)
+	r.a = accept(inner, cfg.Logger, func() int { return maxPending }, r.carry)
 	return r, nil
 }
 
@@ -35,8 +35,8 @@ func (r *Relay) carry(ctx context.Context, conn net.Conn, ready func()) {
 	s, err := start(ctx, &r.cfg, RoleRelay, n, r.ledger)
 	ready()
 	if err != nil {
-		r.refuse()
-		logRefused(ctx, &r.cfg, err)
+		r.ledger.refuse()
+		logRefused(ctx, r.cfg.Logger, err)
 		return
 	}
 	<-s.done
@@ -45,8 +45,8 @@ func (r *Relay) carry(ctx context.Context, conn net.Conn, ready func()) {
 // Addr returns the inner listener's address.
 func (r *Relay) Addr() net.Addr { return r.a.inner.Addr() }
 
-// Connections returns the number of connections that are being relayed.
-func (r *Relay) Connections() int { return len(r.sessions()) }
+// Stats returns the relay's figures. They go on after Close.
+func (r *Relay) Stats() Stats { return r.ledger.stats() }
 
 // Wait returns when the Relay has been closed, or its listener failed, and every
 // connection has ended. The error is why, nil after Close.
@@ -65,7 +65,7 @@ func (r *Relay) Close() error { return r.a.stop(net.ErrClosed) }
 // Abort is Close, and ends all connections at once; what is in flight is lost.
 func (r *Relay) Abort() error {
 	err := r.Close()
-	for _, s := range r.sessions() {
+	for _, s := range r.ledger.sessions() {
 		s.kill()
 	}
 	r.a.running.Wait()

@@ -14,8 +14,8 @@ import (
 // backoff of 100 ms that doubles up to 30 s with each failure in a row. It is
 // safe for concurrent use.
 type RuntimeDialer struct {
-	cfg Config
-	*pool
+	cfg  Config
+	pool *pool
 }
 
 var _ Dialer = (*RuntimeDialer)(nil)
@@ -66,14 +66,14 @@ func (d *RuntimeDialer) Dial(ctx context.Context, network, address string, args 
 }
 
 func (d *RuntimeDialer) dial(ctx context.Context, net, address string, args Args) (*RuntimeDialerConn, error) {
-	if d.role == RoleFixedClient {
+	if d.pool.role == RoleFixedClient {
 		net, address = "", ""
 	}
 	n := &network{cfg: &d.cfg, network: net, address: address}
 	o := guest.ConnOptions{Target: records.Target(net, address), Args: args.String()}
-	s, err := d.open(ctx, n, o, (*guest.Conn).Open, nil)
+	s, err := d.pool.open(ctx, n, o, func(ctx context.Context, c *guest.Conn) error { return c.Open(ctx) }, nil)
 	if err != nil {
-		d.refuse()
+		d.pool.ledger.refuse()
 		return nil, err
 	}
 	return &RuntimeDialerConn{conn{s}}, nil
@@ -82,24 +82,9 @@ func (d *RuntimeDialer) dial(ctx context.Context, net, address string, args Args
 // Close implements [Dialer]. Connections that are up live on; an instance ends
 // with the last of its connections.
 func (d *RuntimeDialer) Close() error {
-	d.close()
+	d.pool.close()
 	return nil
 }
 
-// InstanceStats tells how a RuntimeDialer or Listener is doing.
-type InstanceStats struct {
-	Instances   int // that exist
-	Connections int // of all instances, those being set up or drained included
-	Failures    int // of instances, so far
-}
-
-// InstanceStats returns figures on the shared instances.
-func (p *pool) InstanceStats() (s InstanceStats) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s.Instances, s.Failures = len(p.members), p.restarts
-	for _, m := range p.members {
-		s.Connections += m.load
-	}
-	return s
-}
+// Stats implements [Dialer].
+func (d *RuntimeDialer) Stats() Stats { return d.pool.ledger.stats() }

@@ -21,7 +21,7 @@ const closeWait = 500 * time.Millisecond
 type carried interface {
 	Caller() *stream.Port
 	Ports() []*stream.Port // all of them; they outlive the module's work
-	Counts() guest.Counts
+	Stats() guest.ConnStats
 	Finish()    // ask the module to deliver what the caller wrote, and end
 	Kill(error) // end now
 	Release()   // free what the module holds; its work is over
@@ -37,6 +37,7 @@ type session struct {
 	// instance is what the session is the only one of, nil if it shares one.
 	instance interface{ Memory() uint64 }
 	setUp    time.Duration // how long that took
+	own      bool          // of an instance for many connections, and no connection itself
 
 	failure   atomic.Pointer[error] // why the module's work ended, if not cleanly
 	done      chan struct{}         // closed when nothing is left of the session
@@ -211,4 +212,4 @@ func (s *session) kill() {
 	})
 }
 
-func (s *session) stats() Stats { return Stats(s.in.Counts()) }
+func (s *session) stats() ConnStats { return ConnStats(s.in.Stats()) }

@@ -5,51 +5,56 @@ import (
 	"sync"
 )
 
-// Stats counts what connections have carried.
-type Stats struct {
-	// FromCaller and ToCaller count bytes on the modules' caller's side.
+// ConnStats counts the bytes that a connection has carried.
+type ConnStats struct {
+	// FromCaller and ToCaller count bytes on the caller's side of the module.
 	FromCaller, ToCaller int64
-	// FromNetwork and ToNetwork count bytes on their network side, as they are on
-	// the wire. What goes over a network connection that several callers share is
-	// counted for their dialer or listener, and for none of them.
+	// FromNetwork and ToNetwork count bytes on its network side, as they are on the
+	// wire. What goes over a multiplexed network connection is counted for the dialer
+	// or listener, and for none of its callers' connections.
 	FromNetwork, ToNetwork int64
 }
 
-// Plus returns the sum of both.
-func (s Stats) Plus(t Stats) Stats {
+func (s *ConnStats) add(t ConnStats) {
 	s.FromCaller += t.FromCaller
 	s.ToCaller += t.ToCaller
 	s.FromNetwork += t.FromNetwork
 	s.ToNetwork += t.ToNetwork
-	return s
 }
 
-// Usage tells what a dialer or listener holds at the moment, and what has gone
-// wrong in it so far.
-type Usage struct {
-	Instances int    // of the module
-	Memory    uint64 // linear memory of those instances, in bytes
-	Refused   int64  // connections whose set-up failed
-	Traps     int64  // instances whose code failed
-	Limits    int64  // set-ups and instances that reached a limit
+// Stats are the figures of a dialer, listener or relay: bytes and failures since it
+// exists, and what it holds at the moment. After a reload they go on from where they
+// were.
+type Stats struct {
+	// ConnStats sums over all connections, those that have ended included.
+	ConnStats
+	Connections int    // at the moment; those being set up or drained count
+	Instances   int    // of the module, at the moment
+	Memory      uint64 // linear memory of those instances, in bytes
+	Refused     int64  // connections whose set-up failed
+	Traps       int64  // instances whose code failed
+	Limits      int64  // set-ups and instances that reached a limit
+	Failures    int64  // instances for many connections that ended before they were asked to
 }
 
 // Plus returns the sum of both.
-func (u Usage) Plus(v Usage) Usage {
-	u.Instances += v.Instances
-	u.Memory += v.Memory
-	u.Refused += v.Refused
-	u.Traps += v.Traps
-	u.Limits += v.Limits
-	return u
+func (s Stats) Plus(t Stats) Stats {
+	s.ConnStats.add(t.ConnStats)
+	s.Connections += t.Connections
+	s.Instances += t.Instances
+	s.Memory += t.Memory
+	s.Refused += t.Refused
+	s.Traps += t.Traps
+	s.Limits += t.Limits
+	s.Failures += t.Failures
+	return s
 }
 
-// ledger adds up what the sessions of a dialer or listener carry, and what goes wrong.
+// ledger adds up what the sessions of a dialer or listener carry, and what fails.
 type ledger struct {
-	mu    sync.Mutex
-	live  map[*session]struct{}
-	past  Stats
-	wrong Usage // without what is known from live
+	mu   sync.Mutex
+	live map[*session]struct{}
+	past Stats // of sessions that have ended, and all failures
 }
 
 func newLedger() *ledger { return &ledger{live: map[*session]struct{}{}} }
@@ -60,31 +65,24 @@ func (l *ledger) note(err error) {
 	defer l.mu.Unlock()
 	switch {
 	case errors.Is(err, ErrTrap):
-		l.wrong.Traps++
+		l.past.Traps++
 	case errors.Is(err, ErrLimit):
-		l.wrong.Limits++
+		l.past.Limits++
 	}
 }
 
 // refuse counts a connection whose set-up failed.
 func (l *ledger) refuse() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.wrong.Refused++
+	l.past.Refused++
+	l.mu.Unlock()
 }
 
-// Usage tells what there is at the moment, and what has gone wrong so far.
-func (l *ledger) Usage() Usage {
+// fail counts an instance for many connections that has failed.
+func (l *ledger) fail() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	u := l.wrong
-	for s := range l.live {
-		if s.instance != nil {
-			u.Instances++
-			u.Memory += s.instance.Memory()
-		}
-	}
-	return u
+	l.past.Failures++
+	l.mu.Unlock()
 }
 
 func (l *ledger) begin(s *session) {
@@ -99,7 +97,7 @@ func (l *ledger) end(s *session) {
 	defer l.mu.Unlock()
 	if _, ok := l.live[s]; ok {
 		delete(l.live, s)
-		l.past = l.past.Plus(s.stats())
+		l.past.ConnStats.add(s.stats())
 	}
 }
 
@@ -114,13 +112,20 @@ func (l *ledger) sessions() []*session {
 	return all
 }
 
-// Stats sums over all sessions, ended ones included.
-func (l *ledger) Stats() Stats {
+// stats returns the figures at the moment.
+func (l *ledger) stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	sum := l.past
 	for s := range l.live {
-		sum = sum.Plus(s.stats())
+		sum.ConnStats.add(s.stats())
+		if !s.own {
+			sum.Connections++
+		}
+		if s.instance != nil {
+			sum.Instances++
+			sum.Memory += s.instance.Memory()
+		}
 	}
 	return sum
 }

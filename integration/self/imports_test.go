@@ -15,14 +15,14 @@ var rooms = map[string]string{
 	"": "internal/command",
 
 	"internal/command": "client internal/bridgeline internal/catalog internal/demo internal/managed internal/meter internal/program " +
-		"internal/ptlog internal/service internal/settings internal/userfile modules server transport",
-	"internal/managed": "client internal/outbound internal/program internal/ptlog internal/reload internal/service server transport",
-	"internal/service": "internal/catalog internal/meter internal/ptlog internal/reload internal/statedir",
+		"internal/ptlog internal/service internal/settings internal/transports internal/userfile modules server transport",
+	"internal/managed": "client internal/outbound internal/program internal/ptlog internal/service internal/transports server transport",
+	"internal/service": "internal/catalog internal/meter internal/ptlog internal/statedir internal/transports",
 
-	"client": "internal/acceptloop internal/bridgeline internal/crowd internal/meter internal/ptlog transport",
+	"client": "internal/acceptloop internal/crowd internal/meter internal/ptlog transport",
 	"server": "internal/meter internal/ptlog internal/userfile transport",
 
-	"internal/reload":     "internal/catalog transport",
+	"internal/transports": "internal/catalog internal/meter internal/statedir transport",
 	"internal/catalog":    "internal/ptargs internal/settings internal/statedir internal/userfile modules transport",
 	"internal/settings":   "internal/userfile transport",
 	"internal/bridgeline": "internal/ptargs transport",

@@ -115,7 +115,7 @@ func TestFailsWhenUsed(t *testing.T) {
 				p.Line(`^LOG SEVERITY=warning MESSAGE=".*no valid WebAssembly`)
 			} else {
 				pttest.AwaitClose(t, pttest.Dial(t, p.Address("t")))
-				p.Line(`^LOG SEVERITY=error MESSAGE=".*started before does not any more.*no valid WebAssembly`)
+				p.Line(`^LOG SEVERITY=error MESSAGE=".*cannot load the module.*no valid WebAssembly`)
 			}
 			write(good) // and the next connection is served again
 			if name == "client" {

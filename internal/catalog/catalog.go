@@ -35,8 +35,7 @@ type Catalog struct {
 
 	stateErr  error // why StateDir could not be made
 	cacheOnce sync.Once
-	cacheDir  string   // see CacheDir
-	warned    sync.Map // see warnOnce
+	cacheDir  string // see CacheDir
 
 	// By transport name.
 	files     map[string]string // module files

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"waterproxy/internal/settings"
 	"waterproxy/internal/userfile"
 )
 
@@ -54,15 +53,6 @@ func (c *Catalog) inDir(base string) string {
 		return ""
 	}
 	return filepath.Join(c.Dir, base)
-}
-
-// settings returns those in a transport's file; the zero value if there is none.
-func (c *Catalog) settings(name string) (settings.Settings, error) {
-	file := c.present(name + settingsSuffix)
-	if file == "" {
-		return settings.Settings{}, nil
-	}
-	return settings.Read(file)
 }
 
 // InDir returns the transports of which the directory has a file, sorted, if
@@ -130,24 +120,4 @@ func (c *Catalog) CheckDir() []error {
 		}
 	}
 	return errs
-}
-
-// Files returns the files that make up a transport, whether or not they exist.
-func (c *Catalog) Files(name string) (files []string) {
-	add := func(file string) {
-		if file != "" {
-			files = append(files, file)
-		}
-	}
-	add(c.files[name])
-	if c.files[name] == "" {
-		add(c.inDir(name + moduleSuffix))
-	}
-	add(c.inDir(name + settingsSuffix))
-	if file, ok := c.configs[name]; ok {
-		add(file)
-	} else if s, err := c.settings(name); err == nil {
-		add(s.Config)
-	}
-	return files
 }

@@ -130,7 +130,15 @@ func TestReadAgain(t *testing.T) {
 		return s
 	}
 	plain, mux := read("plain"), read("mux")
-	if again, err := plain.ReadAgain(); err != nil || again.Digest() != plain.Digest() {
+	digest := func(s *Source) [32]byte {
+		t.Helper()
+		d, err := s.Digest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	if again, err := plain.ReadAgain(); err != nil || digest(again) != digest(plain) {
 		t.Errorf("with nothing changed: %v", err)
 	}
 	if err := os.Rename(dir, dir+".away"); err != nil {
@@ -164,7 +172,10 @@ func TestDigest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		digest := source.Digest()
+		digest, err := source.Digest()
+		if err != nil {
+			t.Fatal(err)
+		}
 		if seen[digest] == isNew {
 			t.Errorf("%s = %q: new is %v", file, content, !isNew)
 		}

@@ -1,10 +1,14 @@
 package catalog
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"strings"
 
 	"waterproxy/internal/settings"
 	"waterproxy/internal/userfile"
@@ -12,21 +16,24 @@ import (
 	"waterproxy/transport"
 )
 
-// Source is what a transport's files and flags say at one moment. Each file is read once.
+// Source is what a transport's files and flags are at one moment. Each file is read once.
+// It is for one goroutine at a time.
 type Source struct {
 	catalog  *Catalog
 	name     string
-	file     string // of the module; "" if it is built in
-	module   []byte
+	file     string   // of the module; "" if it is built in
+	files    []string // see Files
+	stamp    string
+	module   []byte // nil before it is needed
 	settings settings.Settings
 	config   []byte // of the module
 	digest   [sha256.Size]byte
 	fromDir  bool // some of it is from the Catalog's directory
 }
 
-// Read reads the files of a transport. What flags say comes before the settings in a
-// file; both may grant addresses. The error is an ErrUnknown if there is no such
-// transport.
+// Read reads the files of a transport, but for the module. What flags say comes before
+// the settings in a file; both may grant addresses. The error is an ErrUnknown if there is
+// no such transport.
 func (c *Catalog) Read(name string) (*Source, error) {
 	if err := c.Find(name); err != nil {
 		return nil, err
@@ -34,18 +41,14 @@ func (c *Catalog) Read(name string) (*Source, error) {
 	if err := errors.Join(c.misused[name]...); err != nil {
 		return nil, err
 	}
-	s := &Source{catalog: c, name: name}
+	s := &Source{catalog: c, name: name, file: c.file(name)}
+	s.look(cmp.Or(c.files[name], c.inDir(name+moduleSuffix)))
+	s.look(c.inDir(name + settingsSuffix))
+	s.fromDir = c.present(name+moduleSuffix) != "" || c.present(name+settingsSuffix) != ""
 	digest := sha256.New()
 	// add counts a file that exists.
 	add := func(file string, content []byte) { fmt.Fprintf(digest, "%q %x\n", file, sha256.Sum256(content)) }
 	var err error
-	if s.file = c.file(name); s.file != "" {
-		if s.module, err = readModule(s.file); err != nil {
-			return nil, err
-		}
-		add(s.file, s.module)
-	}
-	s.fromDir = c.present(name+moduleSuffix) != "" || c.present(name+settingsSuffix) != ""
 	if file := c.present(name + settingsSuffix); file != "" {
 		text, err := userfile.Read(file, userfile.MaxSettings)
 		if err != nil {
@@ -64,6 +67,7 @@ func (c *Catalog) Read(name string) (*Source, error) {
 	}
 	s.settings.State = s.settings.State || c.stateful[name]
 	s.settings.Allow = append(s.settings.Allow, c.allowed[name]...)
+	s.look(s.settings.Config)
 	if s.config, err = s.settings.ReadConfig(); err != nil {
 		return nil, err
 	}
@@ -74,6 +78,26 @@ func (c *Catalog) Read(name string) (*Source, error) {
 	return s, nil
 }
 
+// look notes a file of the transport and its stamp, before it is read. "" is none.
+func (s *Source) look(file string) {
+	if file != "" {
+		s.files = append(s.files, file)
+		s.stamp += Stamp(file)
+	}
+}
+
+// readModule reads the module's file once, if it has one.
+func (s *Source) readModule() (err error) {
+	if s.file == "" || s.module != nil {
+		return nil
+	}
+	if s.module, err = readModule(s.file); err == nil {
+		sum := sha256.Sum256(s.module)
+		s.digest = sha256.Sum256(append(s.digest[:], sum[:]...))
+	}
+	return err
+}
+
 func readModule(file string) ([]byte, error) {
 	wasm, err := userfile.Read(file, userfile.MaxModule)
 	if err != nil {
@@ -82,9 +106,47 @@ func readModule(file string) ([]byte, error) {
 	return wasm, nil
 }
 
-// Digest returns a hash of the files. It is another one when one of them has changed,
-// appeared or gone.
-func (s *Source) Digest() [sha256.Size]byte { return s.digest }
+// Digest returns a hash of the files' contents. It is another one when one of them has
+// changed, appeared or gone. It reads the module's file.
+func (s *Source) Digest() ([sha256.Size]byte, error) {
+	err := s.readModule()
+	return s.digest, err
+}
+
+// Files returns the files that make up the transport, whether or not they exist.
+func (s *Source) Files() []string { return s.files }
+
+// Stamp returns the [Stamp] of Files, as it was before they were read.
+func (s *Source) Stamp() string { return s.stamp }
+
+// Flags describes what the user has said about the transport by flags.
+func (s *Source) Flags() string {
+	c, name := s.catalog, s.name
+	return fmt.Sprintf("%q %q %q %v %v", c.files[name], c.configs[name], c.allowed[name], c.instances[name], c.stateful[name])
+}
+
+// Stamp describes files, and those in directories, by their sizes and times: it opens and
+// parses nothing. Another stamp means that something has changed.
+func Stamp(paths ...string) string {
+	var all strings.Builder
+	for _, path := range paths {
+		// An error is part of the stamp, and no error ends the walk.
+		_ = filepath.WalkDir(path, func(path string, entry fs.DirEntry, err error) error {
+			if err == nil && entry.IsDir() {
+				return nil
+			}
+			info, err := os.Stat(path) // of a link it is what it leads to that counts
+			switch {
+			case err == nil:
+				fmt.Fprintf(&all, "%q %d %d\n", path, info.Size(), info.ModTime().UnixNano())
+			case !errors.Is(err, fs.ErrNotExist):
+				fmt.Fprintf(&all, "%q %v\n", path, err)
+			}
+			return nil
+		})
+	}
+	return all.String()
+}
 
 // ReadAgain reads the files anew. If what s was read from was in a directory that cannot
 // be reached now, that is an error, and does not mean that the files have gone.
@@ -100,7 +162,10 @@ func (s *Source) ReadAgain() (*Source, error) {
 func (s *Source) Config() (cfg transport.Config, err error) {
 	s.settings.Apply(&cfg)
 	cfg.ModuleConfig = s.config
-	if err := s.catalog.grantState(s.name, s.settings.State, &cfg); err != nil {
+	if err := s.grantState(&cfg); err != nil {
+		return cfg, err
+	}
+	if err := s.readModule(); err != nil {
 		return cfg, err
 	}
 	wasm := s.module
@@ -109,7 +174,7 @@ func (s *Source) Config() (cfg transport.Config, err error) {
 			return cfg, err
 		}
 	}
-	s.module = nil // it is large, and s lives as long as the transport
+	s.module = []byte{} // it is large, and s lives as long as the transport
 	o := transport.CompileOptions{Logger: s.catalog.log().With("transport", s.name)}
 	if dir := s.catalog.CacheDir(); dir != "" {
 		o.CacheDir = filepath.Join(dir, "compiled")

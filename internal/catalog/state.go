@@ -92,17 +92,11 @@ func (c *Catalog) log() *slog.Logger {
 
 func (c *Catalog) stateFlag() string { return cmp.Or(c.StateFlag, "TOR_PT_STATE_LOCATION") }
 
-// warnOnce logs a warning of a kind once in the process.
-func (c *Catalog) warnOnce(kind, text string, args ...any) {
-	if _, twice := c.warned.LoadOrStore(kind, true); !twice {
-		c.log().Warn(text, args...)
-	}
-}
-
 // grantState gives a module the part of the state directory that is its own. A module
 // whose operator has said that it keeps state does not run without.
-func (c *Catalog) grantState(name string, required bool, cfg *transport.Config) error {
-	if files := c.sharedState(name); files != nil {
+func (s *Source) grantState(cfg *transport.Config) error {
+	c, name, required := s.catalog, s.name, s.settings.State
+	if files := c.stateFiles(name); files != nil {
 		// A client's module keeps nothing, and a server's misses its files.
 		if root, err := os.OpenRoot(c.StateDir); err == nil {
 			cfg.StateDir, cfg.StateFiles = c.StateDir, files
@@ -123,17 +117,33 @@ func (c *Catalog) grantState(name string, required bool, cfg *transport.Config) 
 	return nil
 }
 
-// sharedState returns the files of the state directory that are a built-in module's.
-func (c *Catalog) sharedState(name string) []string {
+// State returns the files and directories of the state directory that the module sees,
+// whether or not they exist.
+func (s *Source) State() (paths []string) {
+	c := s.catalog
+	switch files := c.stateFiles(s.name); {
+	case c.StateDir == "":
+	case files != nil:
+		for _, file := range files {
+			paths = append(paths, filepath.Join(c.StateDir, file))
+		}
+	case s.settings.State:
+		paths = []string{c.moduleState(s.name)}
+	}
+	return paths
+}
+
+// stateFiles returns the files of the state directory that are a built-in module's.
+func (c *Catalog) stateFiles(name string) []string {
 	if c.StateDir == "" || c.file(name) != "" {
 		return nil
 	}
-	return modules.SharedState(name)
+	return modules.StateFiles(name)
 }
 
 // moduleState returns which directory a module that keeps state has.
 func (c *Catalog) moduleState(name string) string {
-	if c.sharedState(name) != nil {
+	if c.stateFiles(name) != nil {
 		return c.StateDir
 	}
 	return filepath.Join(c.StateDir, "modules", name)
@@ -173,13 +183,10 @@ func (c *Catalog) StateError(name string) error {
 
 // Explain adds to the error of a transport that has not started what is wrong with its
 // state directory, if anything is and the module has one, or should have.
-func (c *Catalog) Explain(name string, err error) error {
-	s, settingsErr := c.settings(name)
-	if settingsErr != nil {
-		return err
-	}
-	builtIn := c.file(name) == "" && modules.SharedState(name) != nil
-	if !builtIn && !c.stateful[name] && !c.kept[name] && !s.State {
+func (s *Source) Explain(err error) error {
+	c, name := s.catalog, s.name
+	builtIn := c.file(name) == "" && modules.StateFiles(name) != nil
+	if !builtIn && !c.kept[name] && !s.settings.State {
 		return err
 	}
 	dir, state := c.makeModuleState(name)

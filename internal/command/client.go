@@ -1,9 +1,11 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 
@@ -13,6 +15,7 @@ import (
 	"waterproxy/internal/bridgeline"
 	"waterproxy/internal/ptlog"
 	"waterproxy/internal/service"
+	"waterproxy/internal/transports"
 	"waterproxy/transport"
 )
 
@@ -36,23 +39,21 @@ func clientCommand() *ffcli.Command {
 				fmt.Fprintln(os.Stderr, "waterproxy client:", err)
 				return errUsage
 			}
-			local := client.Local{Address: forward, Bridge: line, SOCKS: false}
-			switch {
-			case forward != "" && socks != "":
+			if forward != "" && socks != "" {
 				fmt.Fprintln(os.Stderr, "waterproxy client: -socks and -forward exclude each other")
 				return errUsage
-			case forward == "":
-				local.Address, local.SOCKS = socks, true
-				if socks == "" {
-					local.Address = "127.0.0.1:1080"
-				}
 			}
-			if err := bridgeline.CheckListenAddress(local.Address); err != nil {
-				fmt.Fprintf(os.Stderr, "waterproxy client: %s: %v\n", map[bool]string{true: "-socks", false: "-forward"}[local.SOCKS], err)
+			to := client.Bridge{Address: line.Address, Args: line.Args}
+			in := entrance{"-forward", "TCP forward", forward, client.Forward{Bridge: to}}
+			if forward == "" {
+				in = entrance{"-socks", "SOCKS5 proxy", cmp.Or(socks, "127.0.0.1:1080"), client.SOCKS{Bridge: to}}
+			}
+			if err := bridgeline.CheckListenAddress(in.address); err != nil {
+				fmt.Fprintf(os.Stderr, "waterproxy client: %s: %v\n", in.flag, err)
 				return errUsage
 			}
 			err = s.run(func(ctx context.Context, on *service.Service) (service.Runner, error) {
-				return startClient(ctx, on, local)
+				return startClient(ctx, on, line, in)
 			})
 			if refused, ok := errors.AsType[*transport.ArgsError](err); ok {
 				fmt.Fprintf(os.Stderr, "waterproxy client: %s: %v\n", line.Transport, refused)
@@ -63,23 +64,30 @@ func clientCommand() *ffcli.Command {
 	}
 }
 
-// startClient starts the client of a bridge, and prints where it listens.
-func startClient(ctx context.Context, on *service.Service, local client.Local) (*client.Proxy, error) {
-	if err := on.Catalog.Find(local.Bridge.Transport); err != nil {
+// entrance is where applications connect to.
+type entrance struct {
+	flag, what, address string
+	frontend            client.Frontend
+}
+
+// startClient starts the client of a bridge, and prints where it listens. What no
+// connection could use in the bridge line is an error.
+func startClient(ctx context.Context, on *service.Service, line bridgeline.Line, in entrance) (*client.Proxy, error) {
+	if err := on.Catalog.Find(line.Transport); err != nil {
 		return nil, err
 	}
-	p, err := client.ListenLocal(ctx, local, on.Log, on.Meter)
+	ln, err := net.Listen("tcp", in.address)
 	if err != nil {
 		return nil, err
 	}
-	if err := on.Loaded.Start(ctx, local.Bridge.Transport, nil, p); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", local.Bridge.Transport, err), p.Close())
+	d, err := on.Transports.NewDialer(ctx, transports.Options{
+		Name:  line.Transport,
+		Check: func(ctx context.Context, cfg transport.Config) error { return transport.CheckArgs(ctx, cfg, line.Args) },
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", line.Transport, err), ln.Close())
 	}
-	p.Serve(nil)
-	what := "TCP forward"
-	if local.SOCKS {
-		what = "SOCKS5 proxy"
-	}
-	fmt.Fprintf(ptlog.Stdout(), "%s at %s\n", what, p.Addr())
+	p := client.Serve(ctx, ln, d, in.frontend, client.Options{Transport: line.Transport, Log: on.Log, Meter: on.Meter})
+	fmt.Fprintf(ptlog.Stdout(), "%s at %s\n", in.what, p.Addr())
 	return p, nil
 }

@@ -13,6 +13,7 @@ import (
 	"waterproxy/internal/bridgeline"
 	"waterproxy/internal/ptlog"
 	"waterproxy/internal/service"
+	"waterproxy/internal/transports"
 	"waterproxy/server"
 	"waterproxy/transport"
 )
@@ -88,16 +89,16 @@ func startServer(ctx context.Context, on *service.Service, o serverOptions) (*se
 	// Without a place for its keys, a module would ask for other ones in the bridge
 	// line at each start.
 	on.Catalog.KeepState(o.transport)
-	adjust := func(cfg *transport.Config) { cfg.Args = o.args }
-	l, err := server.Listen(ctx, o.transport, addr, server.Forward(o.forward), on.Log, on.Meter)
+	inner, err := server.Listen(addr)
 	if err != nil {
 		return nil, err
 	}
-	if err := on.Loaded.Start(ctx, o.transport, adjust, l); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", o.transport, err), l.Close())
+	ln, published, err := on.Transports.NewListener(ctx, transports.Options{Name: o.transport, Args: o.args}, inner)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.transport, err)
 	}
-	l.Serve()
-	if l.Args() != nil {
+	l := server.Serve(ln, server.Forward(o.forward), server.Options{Transport: o.transport, Log: on.Log, Meter: on.Meter})
+	if published != nil {
 		if err := on.Catalog.StateError(o.transport); err != nil {
 			on.Log.Warn("the bridge line may be another at the next start: the module cannot keep anything", "transport", o.transport, "error", err)
 		}
@@ -105,7 +106,7 @@ func startServer(ctx context.Context, on *service.Service, o serverOptions) (*se
 	if o.public == "" {
 		o.public = reachable(l.Addr().(*net.TCPAddr)).String()
 	}
-	fmt.Fprintln(ptlog.Stdout(), bridgeline.Line{Transport: o.transport, Address: o.public, Args: transport.Args(l.Args())})
+	fmt.Fprintln(ptlog.Stdout(), bridgeline.Line{Transport: o.transport, Address: o.public, Args: published})
 	return l, nil
 }
 

@@ -3,6 +3,7 @@ package managed
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"slices"
 
@@ -11,7 +12,6 @@ import (
 	"waterproxy/client"
 	"waterproxy/internal/ptlog"
 	"waterproxy/internal/service"
-	"waterproxy/transport"
 )
 
 // startClient starts a SOCKS5 proxy for each transport that tor asks for and the catalog
@@ -49,21 +49,15 @@ func (p *plugin) startClient(ctx context.Context) ([]service.Runner, error) {
 	return running, nil
 }
 
-// startProxy starts a client's transport. One that has started before is loaded with
-// its first connection.
+// startProxy starts a client's transport, with a SOCKS5 proxy on a free loopback port.
 func (p *plugin) startProxy(ctx context.Context, name string) (*client.Proxy, error) {
-	proxy, err := client.Listen(ctx, name, p.Log, p.Meter)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	target := &remembered{proxy, p, name, transport.RoleClient, nil, func() transport.Args { return nil }}
-	if _, ok := p.Catalog.Started(name, transport.RoleClient, nil); ok {
-		proxy.Serve(p.Loaded.StartLater(name, p.adjust(nil), target))
-		return proxy, nil
+	d, err := p.Transports.NewDialer(ctx, p.options(name, nil))
+	if err != nil {
+		return nil, errors.Join(err, ln.Close())
 	}
-	if err := p.Loaded.Start(ctx, name, p.adjust(nil), target); err != nil {
-		return nil, errors.Join(err, proxy.Close())
-	}
-	proxy.Serve(nil)
-	return proxy, nil
+	return client.Serve(ctx, ln, d, client.Tor{}, client.Options{Transport: name, Log: p.Log, Meter: p.Meter}), nil
 }

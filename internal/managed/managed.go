@@ -17,8 +17,8 @@ import (
 	"waterproxy/internal/outbound"
 	"waterproxy/internal/program"
 	"waterproxy/internal/ptlog"
-	"waterproxy/internal/reload"
 	"waterproxy/internal/service"
+	"waterproxy/internal/transports"
 	"waterproxy/transport"
 )
 
@@ -96,32 +96,9 @@ func startConcurrently[I any, R service.Runner](ctx context.Context, items []I, 
 	}
 }
 
-// adjust completes the configuration of a transport: the arguments of a server, and
-// the way to whatever its module connects to.
-func (p *plugin) adjust(args transport.Args) func(*transport.Config) {
-	return func(cfg *transport.Config) {
-		cfg.Args = args
-		cfg.Dial = p.outbound.DialContext
-		cfg.DialNames = p.outbound.Proxy != nil
-	}
-}
-
-// remembered is a transport of which the catalog learns that it has started.
-type remembered struct {
-	reload.Target
-	plugin    *plugin
-	name      string
-	role      transport.Role
-	args      transport.Args
-	published func() transport.Args
-}
-
-func (r *remembered) Reload(ctx context.Context, cfg transport.Config) error {
-	if err := r.Target.Reload(ctx, cfg); err != nil {
-		return err
-	}
-	r.plugin.Catalog.Remember(r.name, r.role, r.args, r.published())
-	return nil
+// options returns what a transport is started with; args are a server's.
+func (p *plugin) options(name string, args transport.Args) transports.Options {
+	return transports.Options{Name: name, Args: args, Lazy: true, Dial: p.outbound.DialContext, DialNames: p.outbound.Proxy != nil}
 }
 
 // oneLine turns an error into text for a line to tor. A module's stack trace

@@ -3,7 +3,6 @@ package managed
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 
 	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
@@ -37,43 +36,43 @@ func (p *plugin) startServer(ctx context.Context) ([]service.Runner, error) {
 	}
 	binds := slices.DeleteFunc(info.Bindaddrs, func(b pt.Bindaddr) bool { return !p.Catalog.Has(b.MethodName) })
 	var running []service.Runner
-	for bind, result := range startConcurrently(ctx, binds, func(b pt.Bindaddr) (*server.Listener, error) { return p.startListener(ctx, b, &info) }) {
+	for bind, result := range startConcurrently(ctx, binds, func(b pt.Bindaddr) (*listener, error) { return p.startListener(ctx, b, &info) }) {
 		l, err := result()
 		if err != nil {
 			_ = pt.SmethodError(bind.MethodName, oneLine(err)) // its error is the line it printed
 			continue
 		}
 		running = append(running, l)
-		announce(bind.MethodName, l)
+		l.announce(bind.MethodName)
 	}
 	pt.SmethodsDone()
 	return running, nil
 }
 
-// startListener starts a server's transport. One that has started before is loaded
-// when its first client comes.
-func (p *plugin) startListener(ctx context.Context, bind pt.Bindaddr, info *pt.ServerInfo) (*server.Listener, error) {
-	name, args := bind.MethodName, transport.Args(bind.Options)
-	l, err := server.Listen(ctx, name, bind.Addr, p.orPort(info), p.Log, p.Meter)
+// listener is a server's transport with what tor has to know of it.
+type listener struct {
+	*server.Listener
+	published transport.Args
+}
+
+// startListener starts a server's transport.
+func (p *plugin) startListener(ctx context.Context, bind pt.Bindaddr, info *pt.ServerInfo) (*listener, error) {
+	inner, err := server.Listen(bind.Addr)
 	if err != nil {
 		return nil, err
 	}
-	target := &remembered{l, p, name, transport.RoleServer, args, l.Published}
-	if published, ok := p.Catalog.Started(name, transport.RoleServer, args); ok {
-		l.ServeLater(p.Loaded.StartLater(name, p.adjust(args), target), published)
-		return l, nil
+	ln, published, err := p.Transports.NewListener(ctx, p.options(bind.MethodName, transport.Args(bind.Options)), inner)
+	if err != nil {
+		return nil, err
 	}
-	if err := p.Loaded.Start(ctx, name, p.adjust(args), target); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
-	l.Serve()
-	return l, nil
+	l := server.Serve(ln, p.orPort(info), server.Options{Transport: bind.MethodName, Log: p.Log, Meter: p.Meter})
+	return &listener{l, published}, nil
 }
 
 // announce prints a listener's line, with ARGS if the module has published any.
-func announce(name string, l *server.Listener) {
-	if args := l.Args(); args != nil {
-		pt.SmethodArgs(name, l.Addr(), args)
+func (l *listener) announce(name string) {
+	if l.published != nil {
+		pt.SmethodArgs(name, l.Addr(), pt.Args(l.published))
 		return
 	}
 	pt.Smethod(name, l.Addr())

@@ -29,7 +29,6 @@ const (
 // or listener.
 type Source interface {
 	Stats() transport.Stats
-	Usage() transport.Usage
 }
 
 // Meter counts connections and bytes by transport. It is safe for concurrent
@@ -168,19 +167,18 @@ func (m *collector) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), append([]string{name}, labels...)...)
 		}
 		var st transport.Stats
-		var u transport.Usage
 		for _, s := range f.sources {
-			st, u = st.Plus(s.Stats()), u.Plus(s.Usage())
+			st = st.Plus(s.Stats())
 		}
 		gauge(openDesc, float64(f.open))
 		count(endedDesc, int64(f.finished), Finished)
 		count(endedDesc, int64(f.failed), Failed)
-		count(endedDesc, f.refused+u.Refused, Refused)
+		count(endedDesc, f.refused+st.Refused, Refused)
 		count(bytesDesc, st.ToNetwork, toNetwork)
 		count(bytesDesc, st.FromNetwork, fromNetwork)
-		gauge(instDesc, float64(u.Instances))
-		gauge(memoryDesc, float64(u.Memory))
-		count(trapsDesc, u.Traps)
-		count(limitsDesc, u.Limits)
+		gauge(instDesc, float64(st.Instances))
+		gauge(memoryDesc, float64(st.Memory))
+		count(trapsDesc, st.Traps)
+		count(limitsDesc, st.Limits)
 	}
 }

@@ -24,13 +24,6 @@ import (
 type source struct {
 	mu sync.Mutex
 	st transport.Stats
-	u  transport.Usage
-}
-
-func (c *source) Usage() transport.Usage {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.u
 }
 
 func (c *source) Stats() transport.Stats {
@@ -160,7 +153,9 @@ func TestFigures(t *testing.T) {
 	check("offered again")
 
 	bytes.mu.Lock()
-	bytes.u = transport.Usage{Instances: 2, Memory: 3 << 20, Refused: 4, Traps: 5, Limits: 6}
+	failures := transport.Stats{Instances: 2, Memory: 3 << 20, Refused: 4, Traps: 5, Limits: 6}
+	failures.ConnStats = bytes.st.ConnStats
+	bytes.st = failures
 	bytes.mu.Unlock()
 	want[`instances{transport="a"}`] = "2"
 	want[`instance_memory_bytes{transport="a"}`] = "3.145728e+06"
@@ -169,7 +164,7 @@ func TestFigures(t *testing.T) {
 	want[`limits_total{transport="a"}`] = "6"
 	check("instances")
 
-	m.Offer("a", &source{u: transport.Usage{Instances: 10}}) // at another address
+	m.Offer("a", &source{st: transport.Stats{Instances: 10}}) // at another address
 	want[`instances{transport="a"}`] = "12"
 	check("a second source")
 }

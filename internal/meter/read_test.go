@@ -12,7 +12,7 @@ import (
 
 func TestRead(t *testing.T) {
 	m := New()
-	s := &source{u: transport.Usage{Instances: 1, Memory: 2, Refused: 3, Traps: 4, Limits: 5}}
+	s := &source{st: transport.Stats{Instances: 1, Memory: 2, Refused: 3, Traps: 4, Limits: 5}}
 	s.carry(6, 7)
 	m.Offer("b", s)
 	m.Offer("a", &source{})

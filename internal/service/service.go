@@ -14,17 +14,17 @@ import (
 
 	"waterproxy/internal/catalog"
 	"waterproxy/internal/meter"
-	"waterproxy/internal/reload"
+	"waterproxy/internal/transports"
 )
 
 // Service is a process that serves connections.
 type Service struct {
-	// Catalog has the transports to start. Its state directory has been made.
+	// Catalog has what transports' names stand for. Its state directory has been made.
 	Catalog *catalog.Catalog
-	// Loaded loads those that have been started again when they change.
-	Loaded *reload.Set
-	Log    *slog.Logger
-	Meter  *meter.Meter
+	// Transports starts them, and loads them again when they change.
+	Transports *transports.Set
+	Log        *slog.Logger
+	Meter      *meter.Meter
 
 	options     *Options
 	end         *ending
@@ -62,7 +62,7 @@ func Open(o *Options) *Service {
 	for _, err := range append(s.Catalog.CheckFlags(), s.Catalog.CheckDir()...) {
 		s.Log.Warn("something is wrong that costs no other transport", "error", err)
 	}
-	s.Loaded = reload.New(s.Catalog, s.Log)
+	s.Transports = transports.New(s.Catalog, s.Log, s.Meter)
 	return s
 }
 
@@ -159,12 +159,12 @@ const watchInterval = time.Second
 func (s *Service) keepLoaded() {
 	ctx := s.end.asked
 	if s.options.watch {
-		go s.Loaded.Watch(ctx, watchInterval)
+		go s.Transports.Watch(ctx, watchInterval)
 	}
 	for {
 		select {
 		case <-s.hangUps:
-			s.Loaded.Reload(ctx)
+			s.Transports.Reload(ctx)
 		case <-ctx.Done():
 			return
 		}

@@ -3,6 +3,7 @@ package guest
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,14 +20,11 @@ type ConnOptions struct {
 	// Ended is called once when the connection, after it was set up, is over for
 	// the module; nil is a clean end. It must not block.
 	Ended func(error)
-	// Hold, if not nil, takes over the connection that came from the network if its
-	// set-up has failed, and not by the module's decision. It must not block.
-	Hold func(*stream.Port)
-	// Shared is called for each connection that came over this one, before
-	// anything can happen to it, and sets the new one's Ended. What it returns is
-	// called once the connection can be used. Neither may block. Nil: no
-	// connection comes over this one.
-	Shared func(*Conn) (deliver func())
+	// OnCaller is called for each caller's connection that comes over this one, if
+	// it is multiplexed, before anything can happen to the new one, and sets that
+	// one's Ended. What it returns is called once the connection can be used.
+	// Neither may block. Nil: this one cannot be multiplexed.
+	OnCaller func(*Conn) (deliver func())
 }
 
 // Conn is one connection of a [Many].
@@ -41,19 +39,19 @@ type Conn struct {
 	endLife context.CancelFunc
 	dead    chan struct{} // closed with life
 	setUp   chan error    // gets the result of the set-up
-	shared  atomic.Bool   // several callers' connections came over it
+	muxed   atomic.Bool   // callers' connections come over it
 
 	mu       sync.Mutex
 	state    connState
 	caller   *stream.Port
-	peer     *stream.Port   // the network's, if the connection came from there
+	peer     *stream.Port   // what Incoming has got
 	ports    []*stream.Port // the caller's and the network's
 	closed   []*stream.Port // those of ports that the module has closed
 	draining []*stream.Port // those of ports that are no longer in closed
 	open     int            // descriptors that the module has, and dials under way
 	hostErr  error          // why the last dial failed; nil if it did not
 	given    errno          // what the module got for that
-	past     Counts         // of ports that are gone
+	past     ConnStats      // of ports that are gone
 }
 
 type connState uint8
@@ -64,10 +62,10 @@ const (
 	over
 )
 
-// Counts are bytes that a module has moved.
-type Counts struct{ FromCaller, ToCaller, FromNetwork, ToNetwork int64 }
+// ConnStats are bytes that a module has moved for a connection.
+type ConnStats struct{ FromCaller, ToCaller, FromNetwork, ToNetwork int64 }
 
-func (c *Counts) add(p *stream.Port, isCaller bool) {
+func (c *ConnStats) add(p *stream.Port, isCaller bool) {
 	in, out := p.Counts()
 	if isCaller {
 		c.FromCaller += in
@@ -109,22 +107,31 @@ func (c *Conn) Open(ctx context.Context) error {
 	})
 }
 
-// Incoming hands the connection that the host accepts to the module and waits
-// until its set-up has succeeded. After an error nothing is left of it, and after
-// ErrEnded nothing has been accepted.
-func (c *Conn) Incoming(ctx context.Context) error {
-	return c.begin(ctx, func() (r records.Record, err error) {
-		conn, err := c.o.Host.Accept(ctx)
-		if err != nil {
-			return r, err
-		}
-		peer := newPort(stream.Open(conn))
-		c.mu.Lock()
-		c.peer = peer
-		c.mu.Unlock()
+// NewPeer returns what Incoming takes for a connection that the host has accepted.
+func NewPeer(conn net.Conn) *stream.Port { return newPort(stream.Open(conn)) }
+
+// Incoming hands peer to the module and waits until its set-up has succeeded. After an
+// error the module has nothing of it any more. kept: the set-up failed for another
+// reason than a decision of the module, so peer is open, and the caller's to close or,
+// after ErrEnded, to hand to another instance.
+func (c *Conn) Incoming(ctx context.Context, peer *stream.Port) (kept bool, err error) {
+	c.peer = peer
+	err = c.begin(ctx, func() (r records.Record, err error) {
 		fd, err := c.attach(peer, false)
 		return records.Record{Kind: records.Incoming, Value: fd}, err
 	})
+	if err != nil && !decided(err) {
+		return true, err
+	}
+	if err != nil {
+		_ = peer.Close() // nobody has used it
+	}
+	return false, err
+}
+
+// decided reports whether a set-up failed because the module wanted that.
+func decided(err error) bool {
+	return errors.Is(err, errClosedEarly) || errors.As(err, new(*FailError))
 }
 
 // begin announces the connection with the record that prepare makes, and waits for
@@ -197,13 +204,8 @@ func (c *Conn) endLocked(cause error, tell bool) {
 		c.o.Ended(cause)
 		return
 	}
-	decided := cause == nil || errors.As(cause, new(*FailError))
 	for _, p := range ports {
-		if decided {
-			_ = p.Close() // nobody has used it
-		} else {
-			c.abandon(p)
-		}
+		c.abandon(p)
 	}
 	if cause == nil {
 		cause = errClosedEarly
@@ -265,12 +267,10 @@ func (c *Conn) attach(p *stream.Port, isCaller bool) (int32, error) {
 	return c.attachReserved(p, isCaller)
 }
 
-// abandon closes a port that the module does not get or keep, or has it held if its
-// peer is not to notice.
+// abandon closes a port of a connection that was never up, unless Incoming decides
+// about it.
 func (c *Conn) abandon(p *stream.Port) {
-	if p == c.peer && c.o.Hold != nil {
-		c.o.Hold(p)
-	} else {
+	if p != c.peer {
 		_ = p.Close() // nobody has used it
 	}
 }
@@ -373,9 +373,9 @@ func (c *Conn) Caller() *stream.Port {
 // App returns the Go caller's end of the connection.
 func (c *Conn) App() *stream.PipeConn { return c.app }
 
-// IsShared reports whether callers' connections came over this one, which has
-// then none itself.
-func (c *Conn) IsShared() bool { return c.shared.Load() }
+// Multiplexed reports whether callers' connections come over this one, which then has
+// no caller itself.
+func (c *Conn) Multiplexed() bool { return c.muxed.Load() }
 
 // Ports returns the caller's and the network's ports. They outlive the
 // connection, so that what the module wrote can still leave; the user closes
@@ -386,8 +386,8 @@ func (c *Conn) Ports() []*stream.Port {
 	return slices.Clone(c.ports)
 }
 
-// Counts returns what the connection has moved.
-func (c *Conn) Counts() Counts {
+// Stats returns what the connection has moved.
+func (c *Conn) Stats() ConnStats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := c.past

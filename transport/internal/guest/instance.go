@@ -85,7 +85,7 @@ type Instance struct {
 	portsMu sync.Mutex
 	ports   []*stream.Port // caller and network, in the order they came
 	dialing int            // connections that threads are about to add
-	past    Counts         // of ports that are gone
+	past    ConnStats      // of ports that are gone
 
 	threads threads
 	life    context.Context // ends with Kill; bounds what the host does for the module
@@ -377,8 +377,8 @@ func (in *Instance) Ports() []*stream.Port {
 	return append([]*stream.Port(nil), in.ports...)
 }
 
-// Counts returns what the instance's connection has moved.
-func (in *Instance) Counts() Counts {
+// Stats returns what the instance's connection has moved.
+func (in *Instance) Stats() ConnStats {
 	in.portsMu.Lock()
 	defer in.portsMu.Unlock()
 	n := in.past

@@ -102,8 +102,8 @@ func (m *Many) Stop() {
 	m.queue.end()
 }
 
-// KeepOpen returns how long an incoming connection whose set-up fails is to be kept open
-// open from its beginning, as the module wants it; 0 for not at all.
+// KeepOpen returns how long an incoming connection whose set-up fails is to be kept
+// open from its beginning, as the module asked; 0 for not at all.
 func (m *Many) KeepOpen() time.Duration { return time.Duration(m.keepOpen.Load()) * time.Millisecond }
 
 // Load returns the number of connections.
@@ -253,16 +253,16 @@ func (m *Many) dial(c *Conn, r records.Record) {
 // accept gives an incoming connection its caller.
 func (m *Many) accept(c *Conn, r records.Record) {
 	to, deliver := c, func() {}
-	shared := r.Flags&records.Multiplexed != 0
-	if shared && c.o.Shared == nil || !shared && c.Caller() != nil {
+	muxed := r.Flags&records.Multiplexed != 0
+	if muxed && c.o.OnCaller == nil || !muxed && c.Caller() != nil {
 		m.answer(records.Caller, r, -int32(eInval))
 		return
 	}
-	if shared {
+	if muxed {
 		to = m.NewConn(ConnOptions{Host: c.o.Host})
 		to.state = up
-		deliver = c.o.Shared(to)
-		c.shared.Store(true)
+		deliver = c.o.OnCaller(to)
+		c.muxed.Store(true)
 		if err := m.admit(to); err != nil {
 			to.end(err, false)
 			m.answer(records.Caller, r, -int32(eMfile))

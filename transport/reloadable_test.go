@@ -60,7 +60,7 @@ func TestReloadDialer(t *testing.T) {
 			return c
 		}
 		old := dial()
-		one := d.Usage().Memory
+		one := d.Stats().Memory
 		if err := d.Reload(t.Context(), second); err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +72,7 @@ func TestReloadDialer(t *testing.T) {
 		echoed(t, fresh, "new")
 		awaitInstances(t, first.Module, 1)
 		awaitInstances(t, second.Module, 1)
-		if u := d.Usage(); u.Instances != 2 || one == 0 || u.Memory != 2*one {
+		if u := d.Stats(); u.Instances != 2 || one == 0 || u.Memory != 2*one {
 			t.Errorf("usage %+v, want that of two instances", u)
 		}
 		old.Close()
@@ -85,7 +85,7 @@ func TestReloadDialer(t *testing.T) {
 			t.Errorf("a module that does not start: %v", err)
 		}
 		echoed(t, dial(), "as before")
-		if u := d.Usage(); u.Limits > 1 || u.Refused != 0 {
+		if u := d.Stats(); u.Limits > 1 || u.Refused != 0 {
 			t.Errorf("usage %+v", u)
 		}
 		if err := d.Close(); err != nil {
@@ -198,4 +198,24 @@ func TestReloadUnderDials(t *testing.T) {
 		cfg.Module.Close()
 		awaitInstances(t, cfg.Module, 0)
 	})
+}
+
+// A module that can't be a client, or does not start, is found out at once, and leaves
+// the dialer without a configuration.
+func TestReloadRefuses(t *testing.T) {
+	for name, layer := range map[string]error{
+		"plain_acceptonly_v1": ErrRole,
+		"plain_relayonly_v1":  ErrRole,
+		"evil_trap_init_v1":   ErrTrap,
+		"evil_init_eperm_v1":  ErrModule,
+	} {
+		d := NewLazyDialer(nil)
+		if err := d.Reload(t.Context(), testConfig(t, name)); !errors.Is(err, layer) {
+			t.Errorf("%s: %v, want a %v", name, err, layer)
+		}
+		if d.generations.now() != nil {
+			t.Errorf("%s is dialed with", name)
+		}
+		d.Close()
+	}
 }

@@ -1,0 +1,257 @@
+// Package transports has the transports of a process. It is the one place that starts
+// them, loads them late, reloads them, and remembers that they have started.
+package transports
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"slices"
+	"sync"
+
+	"waterproxy/internal/catalog"
+	"waterproxy/internal/meter"
+	"waterproxy/transport"
+)
+
+// Set is the transports of a process. It is safe for concurrent use.
+type Set struct {
+	catalog *catalog.Catalog
+	log     *slog.Logger
+	meter   *meter.Meter
+	starts  *startCache
+
+	mu  sync.Mutex
+	all []*entry
+}
+
+// Options are what a transport is started with, besides what the catalog has.
+type Options struct {
+	Name string
+	// Args are a server's (ServerTransportOptions).
+	Args transport.Args
+	// Lazy is for a transport that may never be used: if it started before, as it is
+	// now, it is loaded for its first connection.
+	Lazy bool
+	// Dial and DialNames are those of transport.Config.
+	Dial      func(ctx context.Context, network, address string) (net.Conn, error)
+	DialNames bool
+	// Check, if not nil, has to accept a configuration before it is used.
+	Check func(context.Context, transport.Config) error
+}
+
+// New returns an empty Set. m gets the figures of what is started. The catalog's state
+// directory has been made.
+func New(c *catalog.Catalog, log *slog.Logger, m *meter.Meter) *Set {
+	return &Set{catalog: c, log: log, meter: m, starts: newStartCache(c.CacheDir(), log)}
+}
+
+// entry is a transport of a Set.
+type entry struct {
+	set    *Set
+	o      Options
+	role   transport.Role
+	log    *slog.Logger
+	target target
+
+	mu        sync.Mutex
+	module    *transport.Module // nil as long as it has not been used
+	source    *catalog.Source   // that it comes from
+	tried     *catalog.Source   // the last one; its files are watched
+	failed    bool              // it could not be used
+	announced *transport.Args   // what clients know of a server; nil as long as they know nothing
+}
+
+// target is a dialer or listener.
+type target interface {
+	Reload(context.Context, transport.Config) error
+	Stats() transport.Stats
+}
+
+func (s *Set) newEntry(o Options, role transport.Role) *entry {
+	return &entry{set: s, o: o, role: role, log: s.log.With("transport", o.Name)}
+}
+
+// NewDialer starts a transport's client. ctx bounds the start; after an error nothing is
+// left. The user closes the dialer.
+func (s *Set) NewDialer(ctx context.Context, o Options) (*transport.ReloadableDialer, error) {
+	e := s.newEntry(o, transport.RoleClient)
+	d := transport.NewLazyDialer(e.first)
+	if _, err := e.start(ctx, func() target { return d }); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// NewListener starts a transport's server, which accepts connections from inner and owns
+// it, also after an error. published are the arguments that clients need, nil for none.
+// ctx bounds the start. The user closes the listener.
+func (s *Set) NewListener(ctx context.Context, o Options, inner net.Listener) (l *transport.Listener, published transport.Args, err error) {
+	e := s.newEntry(o, transport.RoleServer)
+	published, err = e.start(ctx, func() target {
+		l = transport.ListenLazy(inner, e.log, e.first)
+		return l
+	})
+	if err != nil && l == nil {
+		return nil, nil, errors.Join(err, inner.Close())
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, l.Close())
+	}
+	return l, published, nil
+}
+
+// start loads a transport, unless it may be loaded late, and adds it to the set. A
+// connection that comes before the end of start waits for it.
+func (e *entry) start(ctx context.Context, open func() target) (published transport.Args, err error) {
+	source, err := e.set.catalog.Read(e.o.Name)
+	if err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.target = open()
+	known := false
+	if e.o.Lazy {
+		published, known = e.set.starts.get(e.o, e.role, source)
+	}
+	if !known {
+		if err := e.use(ctx, source); err != nil {
+			return nil, err
+		}
+		published = e.published()
+	}
+	e.announced = &published
+	e.set.add(e)
+	return published, nil
+}
+
+func (s *Set) add(e *entry) {
+	s.meter.Offer(e.o.Name, e.target)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, e)
+}
+
+// first loads a transport when its first connection comes.
+func (e *entry) first(ctx context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.module != nil: // start has loaded it
+		return nil
+	case e.announced == nil:
+		return errNotStarted
+	}
+	source, err := e.set.catalog.Read(e.o.Name)
+	if err != nil {
+		return err
+	}
+	return e.use(ctx, source)
+}
+
+// errNotStarted is for a connection that comes before a start that has failed is undone.
+var errNotStarted = errors.New("the transport has not started")
+
+// use puts what the source has in the place of what is there, if anything is. The lock is
+// held.
+func (e *entry) use(ctx context.Context, source *catalog.Source) error {
+	e.tried = source
+	cfg, err := source.Config()
+	if err != nil {
+		return err
+	}
+	cfg.Args, cfg.Dial, cfg.DialNames, cfg.Logger = e.o.Args, e.o.Dial, e.o.DialNames, e.log
+	if e.o.Check != nil {
+		err = e.o.Check(ctx, cfg)
+	}
+	if err == nil {
+		err = e.target.Reload(ctx, cfg)
+	}
+	if err != nil {
+		return errors.Join(source.Explain(err), cfg.Module.Close())
+	}
+	if e.module != nil {
+		// Its connections go on; it has no error that anybody could do something about.
+		_ = e.module.Close()
+	}
+	e.module, e.source = cfg.Module, source
+	if e.o.Lazy {
+		e.set.starts.put(e.o, e.role, source, e.published())
+	}
+	if e.announced != nil && e.announced.String() != e.published().String() {
+		e.log.Warn("the module publishes other arguments for its clients than those that were announced; start the process again")
+	}
+	// Decoding a module leaves several times its size behind.
+	go debug.FreeOSMemory()
+	return nil
+}
+
+// published returns the arguments that a server's module publishes, nil for none.
+func (e *entry) published() transport.Args {
+	if l, ok := e.target.(*transport.Listener); ok {
+		return l.Args()
+	}
+	return nil
+}
+
+func (s *Set) entries() []*entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.all)
+}
+
+// Reload loads the transports whose files have changed. One that does not load, or
+// does not start, is logged and stays as it is. One that has not been used needs
+// nothing: its first connection loads what there is then.
+func (s *Set) Reload(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, e := range s.entries() {
+		wg.Go(func() {
+			if !e.reload(ctx) {
+				e.log.Info("there is nothing new to load")
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// reload reports whether there was anything to load.
+func (e *entry) reload(ctx context.Context) (changed bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.module == nil {
+		return false
+	}
+	source, changed, err := e.readAgain()
+	if err == nil && !changed && !e.failed {
+		return false
+	}
+	if err == nil {
+		err = e.use(ctx, source)
+	}
+	e.failed = err != nil
+	if err != nil {
+		e.log.Warn("a new version cannot be used; the old one stays", "error", err)
+		return true
+	}
+	e.log.Info("new connections use the new version", "sha256", fmt.Sprintf("%x", e.module.SHA256()))
+	return true
+}
+
+// readAgain reads the files anew, and reports whether they have changed.
+func (e *entry) readAgain() (source *catalog.Source, changed bool, err error) {
+	if source, err = e.source.ReadAgain(); err != nil {
+		return nil, false, err
+	}
+	e.tried = source
+	digest, err := source.Digest()
+	if err != nil {
+		return nil, false, err
+	}
+	used, err := e.source.Digest()
+	return source, digest != used, err
+}
