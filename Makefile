@@ -8,16 +8,19 @@ WASM    := $(MODULES:%=modules/built/%.wasm)
 # The same source and toolchain give the same bytes, whoever builds them where.
 WASM_FLAGS := -buildmode=c-shared -trimpath -buildvcs=false -ldflags='-s -w -buildid='
 
-# The race detector makes wazero's compiler 10 times as slow, and modules are compiled
-# in most packages' tests. Its passes work on what one goroutine owns; they alone are
-# built without. (A package that has generic code of sync would take that from all.)
-WAZEVO := github.com/tetratelabs/wazero/internal/engine/wazevo
-RACE   := -race -gcflags=$(WAZEVO)/backend/...=-race=false -gcflags=$(WAZEVO)/ssa=-race=false
+# The race detector makes wazero's compiler, and our own passes over a module's code, 10
+# times as slow, and modules are compiled in most packages' tests. These work on what one
+# goroutine owns; they alone are built without. (A package that has generic code of sync
+# would take that from all.)
+WAZERO  := github.com/tetratelabs/wazero/internal
+NO_RACE := $(WAZERO)/engine/wazevo/backend/... $(WAZERO)/engine/wazevo/frontend $(WAZERO)/engine/wazevo/ssa \
+	$(WAZERO)/leb128 waterproxy/transport/internal/wasmfile
+RACE    := -race $(NO_RACE:%=-gcflags=%=-race=false)
 
 # What lint is made of.
 CHECKS := gofmt vet vet-wasm vet-peer
 
-.PHONY: all modules testmodules demo test unit integration lint $(CHECKS) bench chutney clean need-tor need-test-tools
+.PHONY: all modules testmodules demo test prepared unit integration lint $(CHECKS) bench chutney clean need-tor need-test-tools
 
 all: waterproxy
 
@@ -37,8 +40,11 @@ demo: need-tor waterproxy
 	./waterproxy demo
 
 # Each part runs whatever becomes of the others; what has failed is listed at the end.
+# One of the two last ones needs processors, and the other mostly waits for tor.
 test:
-	@MAKE="$(MAKE)" $(GO) run ./scripts/testall $(CHECKS) unit integration
+	@MAKE="$(MAKE)" $(GO) run ./scripts/testall $(CHECKS) prepared unit+integration
+
+prepared: need-tor need-test-tools waterproxy testmodules
 
 lint: $(CHECKS)
 
@@ -58,12 +64,12 @@ vet-peer:
 unit integration: export REQUIRE_RUST = 1
 
 # ./transport takes longest and so begins first, with the others beside it.
-unit: modules testmodules
+unit: $(if $(PREPARED),,modules testmodules)
 	@set -o pipefail; packages=$$($(GO) list ./... | grep -v '^waterproxy/integration$$') && \
 		$(GO) test $(RACE) -timeout 25m $(TESTFLAGS) ./transport $$packages
 
 # Most of these tests wait for tor: more of them run at once than there are processors.
-integration: need-tor need-test-tools waterproxy testmodules
+integration: $(if $(PREPARED),,prepared)
 	$(GO) test -count=1 -timeout 25m -parallel 6 $(TESTFLAGS) ./integration
 
 # BENCH="-quick" and other flags: see bench/README.md.
