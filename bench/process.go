@@ -119,7 +119,7 @@ func (p *process) stop() (time.Duration, error) {
 	case <-p.exited:
 		return time.Since(begin), nil
 	case <-time.After(exitLimit):
-		err := fmt.Errorf("%s did not exit within %v of being told to and was killed%s", p.name, exitLimit, p.stderr.quoted())
+		err := fmt.Errorf("%s did not exit within %v of being asked to and was killed%s", p.name, exitLimit, p.stderr.quoted())
 		return time.Since(begin), errors.Join(err, p.kill())
 	}
 }

@@ -20,7 +20,7 @@ import (
 // Defaults of a [Config].
 const (
 	DefaultMaxMemory      = 256 << 20 // of an instance for one connection
-	DefaultSharedMemory   = 2 << 30   // of an instance for many
+	DefaultManyMemory     = 2 << 30   // of an instance for many
 	DefaultMaxDescriptors = 64
 	DefaultMaxInstances   = 16384
 	DefaultMaxConns       = 16384
@@ -88,7 +88,7 @@ type Config struct {
 	MaxConns int
 	// MaxMemory bounds the linear memory of one instance, in bytes. 0 means
 	// DefaultMaxMemory for an instance that carries one connection, and
-	// DefaultSharedMemory for one that carries many.
+	// DefaultManyMemory for one that carries many.
 	MaxMemory uint64
 	// MaxDescriptors bounds what one connection has open at once, and what an
 	// instance has besides its connections. 0 means DefaultMaxDescriptors.

@@ -72,7 +72,7 @@ func (c *conn) Close() error {
 // Abort ends the connection at once. What is in flight is lost.
 func (c *conn) Abort() error {
 	err := c.s.app.Close()
-	c.s.kill()
+	c.s.abort()
 	<-c.s.done
 	return err
 }
@@ -127,7 +127,7 @@ func (c *conn) SetWriteDeadline(t time.Time) error { return c.s.app.SetWriteDead
 // Close, Abort and Stats.
 func (c *conn) Splice(peer net.Conn) error {
 	s := c.s
-	if err := s.in.Caller().Splice(s.app, peer, s.cfg.DrainTimeout, s.abort); err != nil {
+	if err := s.in.Caller().Splice(s.app, peer, s.cfg.DrainTimeout, s.aborted); err != nil {
 		_ = c.Abort()
 		return &Error{"splice", ErrNetwork, err}
 	}

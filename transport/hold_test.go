@@ -119,7 +119,7 @@ func TestHoldAfterFailure(t *testing.T) {
 				p.mu.Lock()
 				in := p.members[0].in
 				p.mu.Unlock()
-				in.Kill(errors.New("it was killed by the test"))
+				in.Abort(errors.New("it was killed by the test"))
 			}
 			awaitFailure(t, l)
 			for _, v := range visitors {

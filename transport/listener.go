@@ -236,7 +236,7 @@ func (g *serveGeneration) close() error {
 // accept has a module shake hands with the peer of raw. s is nil after an error, and for
 // a multiplexed connection, whose callers' connections are delivered instead. rest is
 // what is left to close, nil if nothing is.
-func (g *serveGeneration) accept(ctx context.Context, raw net.Conn) (s *session, rest *stream.Port, err error) {
+func (g *serveGeneration) accept(ctx context.Context, raw net.Conn) (s *session, rest *stream.Endpoint, err error) {
 	n := &network{cfg: &g.cfg}
 	if g.pool == nil {
 		n.inbound = raw
@@ -250,7 +250,7 @@ func (g *serveGeneration) accept(ctx context.Context, raw net.Conn) (s *session,
 // closeLate closes a connection after the module's KeepOpen delay. A prober then cannot
 // tell an internal failure from a rejected handshake. ctx ends with the listener;
 // connections of one that is closed are closed at once.
-func (g *serveGeneration) closeLate(ctx context.Context, rest *stream.Port, began time.Time) {
+func (g *serveGeneration) closeLate(ctx context.Context, rest *stream.Endpoint, began time.Time) {
 	rest.Discard(began.Add(g.pool.keepOpen()), ctx.Done())
 	_ = rest.Close() // nobody could use the error
 }

@@ -209,7 +209,7 @@ func TestEvilManyServer(t *testing.T) {
 			l.Close()
 			<-accepted
 			for _, s := range l.ledger.sessions() {
-				s.kill()
+				s.abort()
 			}
 			awaitFigures(t, l, func(s figures) bool { return s == figures{Failures: s.Failures} })
 		})

@@ -27,7 +27,7 @@ func manyDialer(t testing.TB, cfg Config) *RuntimeDialer {
 			t.Error(err)
 		}
 		for _, s := range d.pool.ledger.sessions() {
-			s.kill()
+			s.abort()
 		}
 		awaitFigures(t, d, func(s figures) bool { return s.Instances == 0 })
 	})

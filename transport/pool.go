@@ -159,13 +159,13 @@ func (p *pool) begin() {
 	}()
 }
 
-// checkPublished warns of an instance whose clients would need other arguments than
-// they have been told. The lock is held.
+// checkPublished warns of an instance that publishes other arguments for its clients than
+// the first. The lock is held.
 func (p *pool) checkPublished(text string) {
 	if p.published == nil {
 		p.published = &text
 	} else if *p.published != text {
-		p.cfg.Logger.Warn("another instance of the module wants other arguments of its clients than the first; it needs a state directory to keep them in")
+		p.cfg.Logger.Warn("another instance of the module publishes other arguments for its clients than the first; it needs a state directory to keep them in")
 	}
 }
 
@@ -186,7 +186,7 @@ func (p *pool) startMember(wait time.Duration) (*member, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.Limits.Memory = cmp.Or(p.cfg.MaxMemory, DefaultSharedMemory)
+	o.Limits.Memory = cmp.Or(p.cfg.MaxMemory, DefaultManyMemory)
 	in, err := guest.StartMany(ctx, p.cfg.Module.m, o)
 	if err != nil {
 		err = wrap("start module", err)
@@ -194,7 +194,7 @@ func (p *pool) startMember(wait time.Duration) (*member, error) {
 		return nil, err
 	}
 	m := &member{in: in, own: newSession(p.cfg, n, p.ledger), done: make(chan struct{})}
-	in.Own.SetEnded(func(err error) { go m.own.finish(err, func() {}) })
+	in.Own.SetEnd(func(err error) { go m.own.end(err, func() {}) })
 	m.own.instance, m.own.own = in, true
 	m.own.use(in.Own, nil)
 	return m, nil
@@ -215,7 +215,7 @@ func (p *pool) run(m *member) {
 	p.mu.Lock()
 	p.members = slices.DeleteFunc(p.members, func(o *member) bool { return o == m })
 	p.kept = max(p.kept, m.in.KeepOpen())
-	if err != nil && !errors.Is(err, guest.ErrKilled) {
+	if err != nil && !errors.Is(err, guest.ErrAborted) {
 		err = wrap("carry", err)
 		p.ledger.note(err)
 		if time.Since(began) >= longEnough {
@@ -256,7 +256,7 @@ func (p *pool) release(m *member) {
 // stop ends an instance that has no connections.
 func (m *member) stop() {
 	m.in.Stop()
-	time.AfterFunc(stopTimeout, func() { m.in.Kill(nil) })
+	time.AfterFunc(stopTimeout, func() { m.in.Abort(nil) })
 }
 
 // close ends the instances as soon as they have no connections, and makes
@@ -300,7 +300,7 @@ func (p *pool) open(ctx context.Context, n *network, o guest.ConnOptions, set fu
 		}
 		s := newSession(p.cfg, n, p.ledger)
 		o.Host = n
-		o.Ended = func(err error) { go p.finish(m, s, err) }
+		o.End = func(err error) { go p.end(m, s, err) }
 		if callers != nil {
 			o.OnCaller = func(c *guest.Conn) func() { return p.caller(m, n, c, callers) }
 		}
@@ -326,7 +326,7 @@ func (p *pool) open(ctx context.Context, n *network, o guest.ConnOptions, set fu
 
 // accept hands an accepted connection to one of the instances; see
 // [serveGeneration.accept]. callers gets the callers' connections of a multiplexed one.
-func (p *pool) accept(ctx context.Context, n *network, raw net.Conn, callers func(*session)) (s *session, rest *stream.Port, err error) {
+func (p *pool) accept(ctx context.Context, n *network, raw net.Conn, callers func(*session)) (s *session, rest *stream.Endpoint, err error) {
 	peer, kept := guest.NewPeer(raw), true // as long as no instance has it
 	s, err = p.open(ctx, n, guest.ConnOptions{}, func(ctx context.Context, c *guest.Conn) (err error) {
 		kept, err = c.Incoming(ctx, peer)
@@ -348,12 +348,12 @@ func (p *pool) caller(m *member, n *network, c *guest.Conn, callers func(*sessio
 	m.load++
 	p.mu.Unlock()
 	s := newSession(p.cfg, n, p.ledger)
-	c.SetEnded(func(err error) { go p.finish(m, s, err) })
+	c.SetEnd(func(err error) { go p.end(m, s, err) })
 	s.use(c, c.App())
 	return func() { callers(s) }
 }
 
-// finish lets a session drain and frees its place.
-func (p *pool) finish(m *member, s *session, err error) {
-	s.finish(err, func() { p.release(m) })
+// end lets a session drain and frees its place.
+func (p *pool) end(m *member, s *session, err error) {
+	s.end(err, func() { p.release(m) })
 }

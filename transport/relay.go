@@ -66,7 +66,7 @@ func (r *Relay) Close() error { return r.a.stop(net.ErrClosed) }
 func (r *Relay) Abort() error {
 	err := r.Close()
 	for _, s := range r.ledger.sessions() {
-		s.kill()
+		s.abort()
 	}
 	r.a.running.Wait()
 	return err

@@ -19,12 +19,12 @@ const closeWait = 500 * time.Millisecond
 // carried is what the runtime has under a connection: an instance of its own, or
 // a part in one that serves many.
 type carried interface {
-	Caller() *stream.Port
-	Ports() []*stream.Port // all of them; they outlive the module's work
+	Caller() *stream.Endpoint
+	Endpoints() []*stream.Endpoint // all of them; they outlive the module's work
 	Stats() guest.ConnStats
-	Finish()    // ask the module to deliver what the caller wrote, and end
-	Kill(error) // end now
-	Release()   // free what the module holds; its work is over
+	Close()      // ask the module to deliver what the caller wrote, and end
+	Abort(error) // end now
+	Release()    // free what the module holds; its work is over
 }
 
 // session is a connection that a module carries, from its set-up to the last byte.
@@ -41,13 +41,13 @@ type session struct {
 
 	failure   atomic.Pointer[error] // why the module's work ended, if not cleanly
 	done      chan struct{}         // closed when nothing is left of the session
-	abort     chan struct{}         // closed to end it now, whatever is in flight
+	aborted   chan struct{}         // closed to end it now, whatever is in flight
 	abortOnce sync.Once
 	closeOnce sync.Once
 }
 
 func newSession(cfg *Config, n *network, l *ledger) *session {
-	return &session{cfg: cfg, net: n, ledger: l, done: make(chan struct{}), abort: make(chan struct{})}
+	return &session{cfg: cfg, net: n, ledger: l, done: make(chan struct{}), aborted: make(chan struct{})}
 }
 
 // use puts what carries the session under it.
@@ -85,25 +85,25 @@ func start(ctx context.Context, cfg *Config, role Role, n *network, l *ledger) (
 	go func() {
 		err := in.Run()
 		l.note(wrap("carry", err))
-		s.finish(err, func() {})
+		s.end(err, func() {})
 	}()
 	return s, nil
 }
 
 var errSetupTimeout = &Error{"set up", ErrLimit, errors.New("the module was not ready in time")}
 
-// finish lets what the module wrote leave, after its work has ended with err. Then
+// end lets what the module wrote leave, after its work has ended with err. Then
 // release frees its place.
-func (s *session) finish(err error, release func()) {
+func (s *session) end(err error, release func()) {
 	var (
 		result *guest.ResultError
 		fail   *guest.FailError
 	)
-	if err == nil || errors.Is(err, guest.ErrKilled) || errors.As(err, &result) || errors.As(err, &fail) {
+	if err == nil || errors.Is(err, guest.ErrAborted) || errors.As(err, &result) || errors.As(err, &fail) {
 		// A module that gives up because its connection broke is not to blame.
 		if broken := s.networkFailure(); broken != nil {
 			err = broken
-		} else if errors.Is(err, guest.ErrKilled) {
+		} else if errors.Is(err, guest.ErrAborted) {
 			err = nil
 		}
 	}
@@ -114,9 +114,9 @@ func (s *session) finish(err error, release func()) {
 	}
 	s.in.Release()
 	var wg sync.WaitGroup
-	for _, p := range s.in.Ports() {
+	for _, p := range s.in.Endpoints() {
 		wg.Go(func() {
-			p.Linger(s.cfg.DrainTimeout, s.abort)
+			p.Drain(s.cfg.DrainTimeout, s.aborted)
 			_ = p.Close() // the connection is over: nobody could use the error
 		})
 	}
@@ -138,7 +138,7 @@ func (s *session) err() error {
 // networkFailure returns the error that ended a network connection, if one did.
 func (s *session) networkFailure() error {
 	caller := s.in.Caller()
-	for _, p := range s.in.Ports() {
+	for _, p := range s.in.Endpoints() {
 		if p == caller {
 			continue
 		}
@@ -162,8 +162,8 @@ func (s *session) whyEnded() error {
 // close ends the session after what the caller wrote, waiting a little.
 func (s *session) close() {
 	s.closeOnce.Do(func() {
-		s.in.Finish()
-		go s.watchDrain()
+		s.in.Close()
+		go s.drain()
 	})
 	t := time.NewTimer(closeWait)
 	defer t.Stop()
@@ -177,9 +177,9 @@ func (s *session) close() {
 // could otherwise keep it up by writing for ever.
 const drainRounds = 20
 
-// watchDrain kills the session if for DrainTimeout no byte moves from the caller
+// drain aborts the session if for DrainTimeout no byte moves from the caller
 // to the network.
-func (s *session) watchDrain() {
+func (s *session) drain() {
 	moved := s.drained()
 	for range drainRounds {
 		t := time.NewTimer(s.cfg.DrainTimeout)
@@ -195,7 +195,7 @@ func (s *session) watchDrain() {
 		}
 		moved = now
 	}
-	s.kill()
+	s.abort()
 }
 
 // drained counts the bytes that have moved towards the network.
@@ -204,11 +204,11 @@ func (s *session) drained() int64 {
 	return st.FromCaller + st.ToNetwork
 }
 
-// kill ends the session now.
-func (s *session) kill() {
+// abort ends the session now.
+func (s *session) abort() {
 	s.abortOnce.Do(func() {
-		s.in.Kill(nil)
-		close(s.abort)
+		s.in.Abort(nil)
+		close(s.aborted)
 	})
 }
 

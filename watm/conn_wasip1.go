@@ -80,8 +80,8 @@ func readError(n int, err error) error {
 func (c *polledConn) LocalAddr() net.Addr  { return address{} }
 func (c *polledConn) RemoteAddr() net.Addr { return address{} }
 
-// eventConn is a connection of an instance that has many: the host says on the
-// control descriptor when it is ready.
+// eventConn is a connection of an instance that has many: the host sends on
+// the control descriptor when it is ready.
 type eventConn struct {
 	fd     int32
 	mu     sync.Mutex // guards closed, and fd against being closed in use

@@ -251,7 +251,7 @@ func (t *task) abort() {
 	}
 }
 
-// end is the last that is done for a task. Its failure is told to the host before
+// end is the last that is done for a task. Its failure is reported to the host before
 // its connections are closed.
 func (in *instance) end(t *task, err error) {
 	t.mu.Lock()

@@ -37,7 +37,7 @@
 // it returned) ends that connection. One in a goroutine that the transport has
 // started itself ends the instance, and all of its connections.
 //
-// docs/writing-a-module.md is a walkthrough, docs/abi.md says what goes on below.
+// docs/writing-a-module.md is a walkthrough, docs/abi.md specifies what goes on below.
 package watm
 
 import (
@@ -58,7 +58,7 @@ type Conn interface {
 	CloseWrite() error
 }
 
-// Transport says how bytes look on the wire. Its methods are called at the same
+// Transport decides how bytes look on the wire. Its methods are called at the same
 // time for different connections.
 //
 // The connection that a method returns is read, written and closed by the SDK,
@@ -113,7 +113,7 @@ type Dialer interface {
 // is not used.
 type Acceptor interface {
 	// Accept calls deliver for each of them, and returns when no more will come.
-	// deliver waits for the host to take the connection; an error says that it
+	// deliver waits for the host to take the connection; an error means that it
 	// did not, and that the connection has been closed. conn belongs to Accept;
 	// the SDK closes it when Accept has returned and all that was delivered has
 	// ended.
@@ -133,7 +133,7 @@ type Request struct {
 }
 
 // NewRequest returns a request whose connections are made by dial, for tests of a
-// Dialer. The address that dial gets is empty for Connect. shared says whether the
+// Dialer. The address that dial gets is empty for Connect. shared reports whether the
 // request was made by Shared.
 func NewRequest(args Args, network, address string, dial func(ctx context.Context, network, address string, shared bool) (Conn, error)) *Request {
 	return &Request{Args: args, Network: network, Address: address, dial: func(ctx context.Context, target string, shared bool) (Conn, error) {
@@ -163,7 +163,7 @@ func (r *Request) Shared() *Request {
 
 // Env is what a transport can know of its host.
 type Env struct {
-	// Server says whether the transport is a server's; otherwise it is a client's.
+	// Server is true if the transport is a server's; otherwise it is a client's.
 	Server bool
 	// Config is the module's configuration, nil if it has none.
 	Config []byte
@@ -179,9 +179,9 @@ type Env struct {
 // keepOpen is what KeepOpen was given.
 var keepOpen time.Duration
 
-// KeepOpen says how long, from its beginning, a client's connection stays open that
+// KeepOpen sets how long, from its beginning, a client's connection stays open that
 // fails before Server has returned, if not by Server's own decision: because the
-// instance ends, or a limit is reached. The host then reads from it and says
+// instance ends, or a limit is reached. The host then reads from it and sends
 // nothing, as a transport does after a bad handshake, so that a prober cannot tell
 // the two apart. It is of use in Start only, and on a server.
 func (e *Env) KeepOpen(d time.Duration) { keepOpen = d }
@@ -209,7 +209,7 @@ func (e *Env) Publish(args Args) error {
 // transport is the one given to Run.
 var transport Transport
 
-// Run says which transport the module is. It is called once, by main or by an
+// Run sets which transport the module is. It is called once, by main or by an
 // init function, and returns; main should do so as well. Outside of a module it
 // only remembers t.
 func Run(t Transport) { transport = t }

@@ -85,7 +85,7 @@ func inspect(w io.Writer, file string) error {
 		row("", "its role and arguments, as files below /watm")
 	}
 	row("", "at most %s of memory (%s for many connections), %d open descriptors for a connection and %d instances",
-		mebibytes(transport.DefaultMaxMemory), mebibytes(transport.DefaultSharedMemory), transport.DefaultMaxDescriptors, transport.DefaultMaxInstances)
+		mebibytes(transport.DefaultMaxMemory), mebibytes(transport.DefaultManyMemory), transport.DefaultMaxDescriptors, transport.DefaultMaxInstances)
 	row("not granted", "other files, the environment, standard input and output (what it prints is logged)")
 	row("", "addresses of its own choice and a directory for state, unless the operator grants them")
 	return t.Flush()

@@ -108,7 +108,7 @@ func (*shadowsocks) Client(_ context.Context, wire watm.Conn, args watm.Args) (n
 	return &conn{Conn: wire, in: library.NewReader(wire, key), out: out}, nil
 }
 
-// Server implements watm.Transport. After a bad handshake it reads on and says
+// Server implements watm.Transport. After a bad handshake it reads on and sends
 // nothing for as long as it would wait for a handshake: a prober sees the same
 // whatever it sends, and however much.
 func (t *shadowsocks) Server(ctx context.Context, wire watm.Conn) (net.Conn, error) {

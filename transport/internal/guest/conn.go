@@ -17,12 +17,12 @@ type ConnOptions struct {
 	Host   Host   // dials for it
 	Target string // what DialFixed dials, for the module to know
 	Args   string
-	// Ended is called once when the connection, after it was set up, is over for
+	// End is called once when the connection, after it was set up, is over for
 	// the module; nil is a clean end. It must not block.
-	Ended func(error)
+	End func(error)
 	// OnCaller is called for each caller's connection that comes over this one, if
 	// it is multiplexed, before anything can happen to the new one, and sets that
-	// one's Ended. What it returns is called once the connection can be used.
+	// one's End. What it returns is called once the connection can be used.
 	// Neither may block. Nil: this one cannot be multiplexed.
 	OnCaller func(*Conn) (deliver func())
 }
@@ -41,17 +41,17 @@ type Conn struct {
 	setUp   chan error    // gets the result of the set-up
 	muxed   atomic.Bool   // callers' connections come over it
 
-	mu       sync.Mutex
-	state    connState
-	caller   *stream.Port
-	peer     *stream.Port   // what Incoming has got
-	ports    []*stream.Port // the caller's and the network's
-	closed   []*stream.Port // those of ports that the module has closed
-	draining []*stream.Port // those of ports that are no longer in closed
-	open     int            // descriptors that the module has, and dials under way
-	hostErr  error          // why the last dial failed; nil if it did not
-	given    errno          // what the module got for that
-	past     ConnStats      // of ports that are gone
+	mu        sync.Mutex
+	state     connState
+	caller    *stream.Endpoint
+	peer      *stream.Endpoint   // what Incoming has got
+	endpoints []*stream.Endpoint // the caller's and the network's
+	closed    []*stream.Endpoint // those of endpoints that the module has closed
+	draining  []*stream.Endpoint // those of endpoints that are no longer in closed
+	open      int                // descriptors that the module has, and dials under way
+	hostErr   error              // why the last dial failed; nil if it did not
+	given     errno              // what the module got for that
+	past      ConnStats          // of endpoints that are gone
 }
 
 type connState uint8
@@ -65,7 +65,7 @@ const (
 // ConnStats are bytes that a module has moved for a connection.
 type ConnStats struct{ FromCaller, ToCaller, FromNetwork, ToNetwork int64 }
 
-func (c *ConnStats) add(p *stream.Port, isCaller bool) {
+func (c *ConnStats) add(p *stream.Endpoint, isCaller bool) {
 	in, out := p.Counts()
 	if isCaller {
 		c.FromCaller += in
@@ -76,7 +76,7 @@ func (c *ConnStats) add(p *stream.Port, isCaller bool) {
 	}
 }
 
-func newPort(s stream.Stream) *stream.Port { return stream.NewPort(s, stream.Posix) }
+func newEndpoint(s stream.Stream) *stream.Endpoint { return stream.NewEndpoint(s, stream.Posix) }
 
 // Open hands an outgoing connection to the module and waits until it is ready.
 // After an error nothing is left of it.
@@ -96,25 +96,25 @@ func (c *Conn) Open(ctx context.Context) error {
 			if err != nil {
 				return r, err
 			}
-			fd, err := c.attach(newPort(stream.Open(conn)), false)
+			fd, err := c.attach(newEndpoint(stream.Open(conn)), false)
 			if err != nil {
 				return r, err
 			}
 			r.Request = uint32(fd)
 		}
-		r.Value, err = c.attach(newPort(c.near), true)
+		r.Value, err = c.attach(newEndpoint(c.near), true)
 		return r, err
 	})
 }
 
 // NewPeer returns what Incoming takes for a connection that the host has accepted.
-func NewPeer(conn net.Conn) *stream.Port { return newPort(stream.Open(conn)) }
+func NewPeer(conn net.Conn) *stream.Endpoint { return newEndpoint(stream.Open(conn)) }
 
 // Incoming hands peer to the module and waits until its set-up has succeeded. After an
 // error the module has nothing of it any more. kept: the set-up failed for another
 // reason than a decision of the module, so peer is open, and the caller's to close or,
 // after ErrEnded, to hand to another instance.
-func (c *Conn) Incoming(ctx context.Context, peer *stream.Port) (kept bool, err error) {
+func (c *Conn) Incoming(ctx context.Context, peer *stream.Endpoint) (kept bool, err error) {
 	c.peer = peer
 	err = c.begin(ctx, func() (r records.Record, err error) {
 		fd, err := c.attach(peer, false)
@@ -152,7 +152,7 @@ func (c *Conn) begin(ctx context.Context, prepare func() (records.Record, error)
 	case err := <-c.setUp:
 		return err
 	case <-ctx.Done():
-		c.giveUp(context.Cause(ctx))
+		c.abortSetUp(context.Cause(ctx))
 		return <-c.setUp // it may have been ready at the last moment
 	}
 }
@@ -167,8 +167,8 @@ func (c *Conn) ready() {
 	}
 }
 
-// giveUp ends the connection if it is not up yet.
-func (c *Conn) giveUp(cause error) {
+// abortSetUp ends the connection if it is not up yet.
+func (c *Conn) abortSetUp(cause error) {
 	c.mu.Lock()
 	if c.state == settingUp {
 		c.endLocked(cause, true)
@@ -189,7 +189,7 @@ var errClosedEarly = errors.New("the module closed the connection before it was 
 func (c *Conn) endLocked(cause error, tell bool) {
 	was := c.state
 	c.state = over
-	ports := c.ports
+	endpoints := c.endpoints
 	c.mu.Unlock()
 	if was == over {
 		return
@@ -201,10 +201,10 @@ func (c *Conn) endLocked(cause error, tell bool) {
 		c.many.queue.push(records.Record{Kind: records.Abort, ID: c.id})
 	}
 	if was == up {
-		c.o.Ended(cause)
+		c.o.End(cause)
 		return
 	}
-	for _, p := range ports {
+	for _, p := range endpoints {
 		c.abandon(p)
 	}
 	if cause == nil {
@@ -238,7 +238,7 @@ func (c *Conn) reserve() error {
 	if c.state == over {
 		return ErrEnded
 	}
-	c.retireClosed()
+	c.drainClosed()
 	if limit := c.many.o.Limits.Descriptors; c.open+len(c.closed)+len(c.draining) >= limit {
 		return &LimitError{"open descriptors of one connection", limit}
 	}
@@ -259,7 +259,7 @@ func (c *Conn) unreserve() {
 }
 
 // attach gives the module a descriptor for p, which belongs to the connection.
-func (c *Conn) attach(p *stream.Port, isCaller bool) (int32, error) {
+func (c *Conn) attach(p *stream.Endpoint, isCaller bool) (int32, error) {
 	if err := c.reserve(); err != nil {
 		c.abandon(p)
 		return 0, err
@@ -267,15 +267,15 @@ func (c *Conn) attach(p *stream.Port, isCaller bool) (int32, error) {
 	return c.attachReserved(p, isCaller)
 }
 
-// abandon closes a port of a connection that was never up, unless Incoming decides
+// abandon closes an endpoint of a connection that was never up, unless Incoming decides
 // about it.
-func (c *Conn) abandon(p *stream.Port) {
+func (c *Conn) abandon(p *stream.Endpoint) {
 	if p != c.peer {
 		_ = p.Close() // nobody has used it
 	}
 }
 
-func (c *Conn) attachReserved(p *stream.Port, isCaller bool) (fd int32, err error) {
+func (c *Conn) attachReserved(p *stream.Endpoint, isCaller bool) (fd int32, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state == over {
@@ -284,21 +284,21 @@ func (c *Conn) attachReserved(p *stream.Port, isCaller bool) (fd int32, err erro
 		return 0, ErrEnded
 	}
 	fd = c.many.fds.insertOwned(func(fd int32) *descriptor {
-		d := &descriptor{port: p, owner: c, watch: newWatch(&c.many.queue, fd)}
+		d := &descriptor{endpoint: p, owner: c, watch: newWatch(&c.many.queue, fd)}
 		d.nonblock.Store(true)
 		return d
 	})
 	if isCaller {
 		c.caller = p
 	}
-	c.ports = append(c.ports, p)
+	c.endpoints = append(c.endpoints, p)
 	return fd, nil
 }
 
-// released notes that the module has closed a port. What it wrote still leaves.
-// With the last one the connection ends. If it has ended before, its ports are not
+// released notes that the module has closed an endpoint. What it wrote still leaves.
+// With the last one the connection ends. If it has ended before, its endpoints are not
 // touched: the user has to learn why before it sees the end of the stream.
-func (c *Conn) released(p *stream.Port) {
+func (c *Conn) released(p *stream.Endpoint) {
 	c.mu.Lock()
 	c.open--
 	if c.state == over {
@@ -310,7 +310,7 @@ func (c *Conn) released(p *stream.Port) {
 	c.closed = append(c.closed, p)
 	switch own := c == c.many.Own; {
 	case own:
-		c.retireClosed()
+		c.drainClosed()
 		c.mu.Unlock()
 	case c.open == 0:
 		c.endLocked(nil, false)
@@ -319,17 +319,17 @@ func (c *Conn) released(p *stream.Port) {
 	}
 }
 
-// retireClosed drains and forgets the ports that the module has closed. Those that
+// drainClosed drains and forgets the endpoints that the module has closed. Those that
 // have nothing to drain are gone when it returns: they must not count any longer. The
 // lock is held.
-func (c *Conn) retireClosed() {
+func (c *Conn) drainClosed() {
 	for _, p := range c.closed {
 		if p != c.caller { // that one is needed for the end
 			c.draining = append(c.draining, p)
-			go c.retire(p)
+			go c.drain(p)
 		}
 	}
-	c.closed = slices.DeleteFunc(c.closed, func(p *stream.Port) bool { return p != c.caller })
+	c.closed = slices.DeleteFunc(c.closed, func(p *stream.Endpoint) bool { return p != c.caller })
 	for _, p := range slices.Clone(c.draining) {
 		if p.Drained() {
 			c.forget(p)
@@ -337,10 +337,10 @@ func (c *Conn) retireClosed() {
 	}
 }
 
-// retire drains and forgets a port, unless the connection ends before: then the
-// port is drained with the others.
-func (c *Conn) retire(p *stream.Port) {
-	p.Linger(c.many.o.Drain, c.dead)
+// drain drains and forgets an endpoint, unless the connection ends before: then the
+// endpoint is drained with the others.
+func (c *Conn) drain(p *stream.Endpoint) {
+	p.Drain(c.many.o.Drain, c.dead)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state != over {
@@ -348,8 +348,8 @@ func (c *Conn) retire(p *stream.Port) {
 	}
 }
 
-// forget closes a port that has been drained. The lock is held.
-func (c *Conn) forget(p *stream.Port) {
+// forget closes an endpoint that has been drained. The lock is held.
+func (c *Conn) forget(p *stream.Endpoint) {
 	i := slices.Index(c.draining, p)
 	if i < 0 {
 		return
@@ -357,14 +357,14 @@ func (c *Conn) forget(p *stream.Port) {
 	c.draining = slices.Delete(c.draining, i, i+1)
 	_ = p.Close() // nobody could use the error
 	c.past.add(p, false)
-	c.ports = slices.DeleteFunc(c.ports, func(q *stream.Port) bool { return p == q })
+	c.endpoints = slices.DeleteFunc(c.endpoints, func(q *stream.Endpoint) bool { return p == q })
 }
 
-// SetEnded sets what is called at the end, before anything can have happened.
-func (c *Conn) SetEnded(f func(error)) { c.o.Ended = f }
+// SetEnd sets what is called at the end, before anything can have happened.
+func (c *Conn) SetEnd(f func(error)) { c.o.End = f }
 
-// Caller returns the port on the Go caller's side; nil if there is none.
-func (c *Conn) Caller() *stream.Port {
+// Caller returns the endpoint on the Go caller's side; nil if there is none.
+func (c *Conn) Caller() *stream.Endpoint {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.caller
@@ -377,13 +377,13 @@ func (c *Conn) App() *stream.PipeConn { return c.app }
 // no caller itself.
 func (c *Conn) Multiplexed() bool { return c.muxed.Load() }
 
-// Ports returns the caller's and the network's ports. They outlive the
+// Endpoints returns the caller's and the network's endpoints. They outlive the
 // connection, so that what the module wrote can still leave; the user closes
-// them after Ended.
-func (c *Conn) Ports() []*stream.Port {
+// them after End.
+func (c *Conn) Endpoints() []*stream.Endpoint {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Clone(c.ports)
+	return slices.Clone(c.endpoints)
 }
 
 // Stats returns what the connection has moved.
@@ -391,22 +391,22 @@ func (c *Conn) Stats() ConnStats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := c.past
-	for _, p := range c.ports {
+	for _, p := range c.endpoints {
 		n.add(p, p == c.caller)
 	}
 	return n
 }
 
-// Finish asks the module to end the connection once what the caller wrote has
-// reached the network. It does not wait; Kill is what follows if it does not end.
-func (c *Conn) Finish() {
+// Close asks the module to end the connection once what the caller wrote has
+// reached the network. It does not wait; Abort is what follows if it does not end.
+func (c *Conn) Close() {
 	c.many.queue.push(records.Record{Kind: records.Close, ID: c.id})
 }
 
-// Kill ends the connection at once.
-func (c *Conn) Kill(cause error) {
+// Abort ends the connection at once.
+func (c *Conn) Abort(cause error) {
 	if cause == nil {
-		cause = ErrKilled
+		cause = ErrAborted
 	}
 	c.end(cause, true)
 }

@@ -19,7 +19,7 @@ import (
 // when maxUnread bytes wait for it, it is given up.
 type controlQueue struct {
 	handle   func(records.Record) error // a record of the module; nil if all is well
-	giveUp   func(why string)
+	abort    func(why string)
 	patience time.Duration
 
 	mu      sync.Mutex
@@ -61,7 +61,7 @@ func (q *controlQueue) push(r records.Record) {
 		w.Wake()
 	}
 	if tooMuch {
-		q.giveUp("leaves too much of what it is told unread")
+		q.abort("leaves too many records unread")
 	}
 }
 
@@ -77,7 +77,7 @@ func (q *controlQueue) check() {
 		q.taken = false
 		q.watch.Reset(q.patience)
 	default:
-		q.giveUp("does not read what it is told")
+		q.abort("does not read its records")
 	}
 }
 

@@ -113,7 +113,7 @@ func TestControlQueueWrites(t *testing.T) {
 func TestControlQueuePatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		given := make(chan string, 10)
-		q := &controlQueue{giveUp: func(why string) { given <- why }, patience: 10 * time.Second}
+		q := &controlQueue{abort: func(why string) { given <- why }, patience: 10 * time.Second}
 		q.push(records.Record{Kind: records.Open})
 		for range 10 { // late, and never all
 			q.push(records.Record{Kind: records.Open})
@@ -144,7 +144,7 @@ func TestControlQueuePatience(t *testing.T) {
 // TestControlQueueUnread: what waits for a module that does not read is bounded.
 func TestControlQueueUnread(t *testing.T) {
 	given := 0
-	q := &controlQueue{giveUp: func(string) { given++ }}
+	q := &controlQueue{abort: func(string) { given++ }}
 	payload := make([]byte, records.MaxOpen)
 	for range 2 * maxUnread / len(payload) {
 		q.push(records.Record{Kind: records.Open, Payload: payload})

@@ -10,25 +10,25 @@ import (
 
 // descriptor is an entry of an instance's descriptor table.
 type descriptor struct {
-	port     *stream.Port // a connection, or the control channel
-	file     *file        // a file or directory
-	output   *lineLogger  // standard output or standard error
+	endpoint *stream.Endpoint // a connection, or the control channel
+	file     *file            // a file or directory
+	output   *lineLogger      // standard output or standard error
 	nonblock atomic.Bool
 
 	// Of an instance that serves many connections:
-	owner *Conn  // whose connection the port is; nil for other descriptors
-	watch *watch // tells the module when the port is ready
+	owner *Conn  // whose connection the endpoint is; nil for other descriptors
+	watch *watch // tells the module when the endpoint is ready
 
-	// When a Careful module, which has one thread, last learned that the port can be
+	// When a Careful module, which has one thread, last learned that the endpoint can be
 	// written to; see Instance.knowsWritable.
 	known   bool
 	knownAt uint64
 }
 
-// watched asks for a record to the module once the port may be ready. It reports
+// watched asks for a record to the module once the endpoint may be ready. It reports
 // whether it is ready at once.
 func (d *descriptor) watched(dir stream.Direction) bool {
-	return d.watch != nil && d.port.Await(dir, d.watch.direction(dir))
+	return d.watch != nil && d.endpoint.Await(dir, d.watch.direction(dir))
 }
 
 // descriptors is an instance's descriptor table. Numbers are given out lowest
@@ -122,11 +122,11 @@ func (t *descriptors) renumber(from, to uint32) (replaced *descriptor, ok bool) 
 	return replaced, true
 }
 
-// has reports whether a descriptor stands for the port.
-func (t *descriptors) has(p *stream.Port) bool {
+// has reports whether a descriptor stands for the endpoint.
+func (t *descriptors) has(p *stream.Endpoint) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return slices.ContainsFunc(t.slots, func(d *descriptor) bool { return d != nil && d.port == p })
+	return slices.ContainsFunc(t.slots, func(d *descriptor) bool { return d != nil && d.endpoint == p })
 }
 
 // all returns what is in the table.

@@ -24,9 +24,9 @@ const StatePath = "state"
 type tree struct {
 	name string // as the module sees it
 	fs.FS
-	root  *os.Root   // nil if it cannot be written
-	only  []string   // the files that there are for the module; nil is no limit
-	notes *mailboxes // nil if there are none
+	root      *os.Root   // nil if it cannot be written
+	only      []string   // the files that there are for the module; nil is no limit
+	mailboxes *mailboxes // nil if there are none
 }
 
 // has reports whether the module may know of a file.
@@ -37,7 +37,7 @@ func (t *tree) has(name string) bool {
 // open opens a file below the tree. Flags are those of os.OpenFile.
 func (t *tree) open(name string, flags int) (*file, error) {
 	if t.root == nil {
-		if box := t.notes.find(name); box != nil && flags != os.O_RDONLY {
+		if box := t.mailboxes.find(name); box != nil && flags != os.O_RDONLY {
 			return &file{f: box.open(), tree: t, name: name}, nil
 		}
 		if flags != os.O_RDONLY {
@@ -97,7 +97,7 @@ func (in *Instance) configTree() *tree {
 	t := &tree{name: "/", FS: files}
 	if in.readsNotes() {
 		in.addNotes(files)
-		t.notes = &in.notes
+		t.mailboxes = &in.mailboxes
 	}
 	return t
 }

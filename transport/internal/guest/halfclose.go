@@ -16,7 +16,7 @@ func (in *Instance) flush() {
 	}
 	in.portsMu.Lock()
 	defer in.portsMu.Unlock()
-	for _, p := range in.ports {
+	for _, p := range in.endpoints {
 		p.Flush()
 	}
 }
@@ -38,13 +38,13 @@ func (in *Instance) knowsWritable(d *descriptor) bool {
 // heldBack reports whether reads of p have to wait because too much of what the
 // module wrote elsewhere has not left yet. If so, wake is called when to look
 // again.
-func (in *Instance) heldBack(p *stream.Port, wake stream.Waker) bool {
+func (in *Instance) heldBack(p *stream.Endpoint, wake stream.Waker) bool {
 	if in.mode == stream.Posix {
 		return false
 	}
 	in.portsMu.Lock()
 	defer in.portsMu.Unlock()
-	for _, other := range in.ports {
+	for _, other := range in.endpoints {
 		if other != p && other.Congested(wake) {
 			return true
 		}
@@ -59,7 +59,7 @@ func (in *Instance) someEnded() bool {
 	}
 	in.portsMu.Lock()
 	defer in.portsMu.Unlock()
-	for _, p := range in.ports {
+	for _, p := range in.endpoints {
 		if p.InEnded() {
 			return true
 		}
@@ -77,17 +77,17 @@ func (in *Instance) settle(t *thread, quiet bool) (changed bool) {
 	if in.mode == stream.Posix && !closing {
 		return false
 	}
-	ports := in.Ports()
+	endpoints := in.Endpoints()
 	if in.mode == stream.Careful && quiet {
-		passEnds(ports)
+		passEnds(endpoints)
 	}
-	if !broken(ports) && !(quiet && in.finished(ports, closing, t.wake)) {
+	if !broken(endpoints) && !(quiet && in.finished(endpoints, closing, t.wake)) {
 		return false
 	}
 	if closing {
 		in.sayGoodbye()
 	}
-	for _, p := range ports {
+	for _, p := range endpoints {
 		if p.InEnded() {
 			p.ShowEnd()
 		}
@@ -99,10 +99,10 @@ func (in *Instance) settle(t *thread, quiet bool) (changed bool) {
 
 // passEnds half-closes each connection for which no more bytes can come from
 // any other.
-func passEnds(ports []*stream.Port) {
-	for _, to := range ports {
-		ended := len(ports) > 1
-		for _, from := range ports {
+func passEnds(endpoints []*stream.Endpoint) {
+	for _, to := range endpoints {
+		ended := len(endpoints) > 1
+		for _, from := range endpoints {
 			if from != to && !from.InEnded() {
 				ended = false
 			}
@@ -115,8 +115,8 @@ func passEnds(ports []*stream.Port) {
 }
 
 // broken reports whether a connection is of no more use in either direction.
-func broken(ports []*stream.Port) bool {
-	for _, p := range ports {
+func broken(endpoints []*stream.Endpoint) bool {
+	for _, p := range endpoints {
 		if p.InEnded() && (p.InBroken() != nil || p.OutBroken() != nil) {
 			return true
 		}
@@ -126,9 +126,9 @@ func broken(ports []*stream.Port) bool {
 
 // finished reports whether the module's work is over: every connection has
 // ended, or the caller is gone and what it wrote has left.
-func (in *Instance) finished(ports []*stream.Port, closing bool, wake stream.Waker) bool {
+func (in *Instance) finished(endpoints []*stream.Endpoint, closing bool, wake stream.Waker) bool {
 	all, left := true, true
-	for _, p := range ports {
+	for _, p := range endpoints {
 		all = all && p.InEnded()
 		if p != in.caller && !p.OutFinished(wake) {
 			left = false

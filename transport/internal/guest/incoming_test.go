@@ -17,8 +17,8 @@ func TestIncomingKept(t *testing.T) {
 		before, after func(*Conn)
 		kept          bool
 	}{
-		"killed before the module has it": {before: func(c *Conn) { c.Kill(killed) }, kept: true},
-		"killed after that":               {after: func(c *Conn) { c.Kill(killed) }, kept: true},
+		"killed before the module has it": {before: func(c *Conn) { c.Abort(killed) }, kept: true},
+		"killed after that":               {after: func(c *Conn) { c.Abort(killed) }, kept: true},
 		"failed by the module":            {after: func(c *Conn) { c.end(&FailError{}, false) }},
 		"closed by the module":            {after: func(c *Conn) { c.end(nil, false) }},
 	} {

@@ -60,35 +60,35 @@ type Options struct {
 	Logger      *slog.Logger
 }
 
-// ErrKilled is the cause of an instance that was stopped by Kill(nil).
-var ErrKilled = errors.New("the instance was stopped")
+// ErrAborted is the cause of an instance that was stopped by Abort(nil).
+var ErrAborted = errors.New("the instance was stopped")
 
-// exitKilled is what a killed instance unwinds with; it never reaches a user.
-const exitKilled = 0xdead
+// exitAborted is what an aborted instance unwinds with; it never reaches a user.
+const exitAborted = 0xdead
 
 // Instance is one running module. Start and Run are called by one goroutine, one
 // after the other; the rest may be called from anywhere.
 type Instance struct {
-	o      Options
-	module *Module
-	shape  *Shape
-	shared *sharedMemory // nil if the memory is for one thread
-	fds    descriptors
-	main   *thread
-	mode   stream.Mode
-	many   *Many // nil if the instance serves one connection
-	notes  mailboxes
+	o         Options
+	module    *Module
+	shape     *Shape
+	shared    *sharedMemory // nil if the memory is for one thread
+	fds       descriptors
+	main      *thread
+	mode      stream.Mode
+	many      *Many // nil if the instance serves one connection
+	mailboxes mailboxes
 
-	caller  *stream.Port
+	caller  *stream.Endpoint
 	control *stream.PipeConn
 
-	portsMu sync.Mutex
-	ports   []*stream.Port // caller and network, in the order they came
-	dialing int            // connections that threads are about to add
-	past    ConnStats      // of ports that are gone
+	portsMu   sync.Mutex
+	endpoints []*stream.Endpoint // caller and network, in the order they came
+	dialing   int                // connections that threads are about to add
+	past      ConnStats          // of endpoints that are gone
 
 	threads threads
-	life    context.Context // ends with Kill; bounds what the host does for the module
+	life    context.Context // ends with Abort; bounds what the host does for the module
 	endLife context.CancelFunc
 	hostErr atomic.Pointer[error]
 	// lastWords is what its runtime printed when it gave up, as Go's and Rust's do.
@@ -133,7 +133,7 @@ func Probe(ctx context.Context, m *Module, o Options) (published string, err err
 
 // Published returns the arguments that the module wants its clients to have, as
 // it left them by the end of its set-up (docs/abi.md, "Arguments and state").
-func (in *Instance) Published() string { return in.notes.published.text() }
+func (in *Instance) Published() string { return in.mailboxes.published.text() }
 
 // Memory returns the size of the instance's linear memory in bytes. It may be called
 // once Start has returned.
@@ -146,7 +146,7 @@ func (in *Instance) Memory() uint64 {
 
 func newInstance(ctx context.Context, m *Module, o Options) *Instance {
 	in := &Instance{o: o, module: m, shape: m.shape, dead: make(chan struct{})}
-	// ctx itself bounds the start only, by way of Kill.
+	// ctx itself bounds the start only, by way of Abort.
 	in.life, in.endLife = context.WithCancel(context.WithoutCancel(ctx))
 	in.threads.init()
 	in.main = newThread(in)
@@ -159,9 +159,9 @@ func newInstance(ctx context.Context, m *Module, o Options) *Instance {
 	return in
 }
 
-// bounded runs f, killing the instance if ctx ends first.
+// bounded runs f, aborting the instance if ctx ends first.
 func (in *Instance) bounded(ctx context.Context, f func() error) error {
-	stopWatch := context.AfterFunc(ctx, func() { in.Kill(context.Cause(ctx)) })
+	stopWatch := context.AfterFunc(ctx, func() { in.Abort(context.Cause(ctx)) })
 	err := f()
 	if !stopWatch() && err == nil {
 		err = context.Cause(ctx)
@@ -171,9 +171,9 @@ func (in *Instance) bounded(ctx context.Context, f func() error) error {
 
 // discard ends an instance that never ran, and its connections.
 func (in *Instance) discard(cause error) {
-	in.Kill(cause)
+	in.Abort(cause)
 	in.Release()
-	for _, p := range in.Ports() {
+	for _, p := range in.Endpoints() {
 		_ = p.Close() // nobody has used them
 	}
 }
@@ -213,7 +213,7 @@ func (in *Instance) initialise() (err error) {
 func (in *Instance) connect() error {
 	var args []uint64
 	if in.o.Role.hasCaller() {
-		in.caller = stream.NewPort(in.o.Caller, in.mode)
+		in.caller = stream.NewEndpoint(in.o.Caller, in.mode)
 		fd, err := in.addPort(in.caller)
 		if err != nil {
 			return err
@@ -225,14 +225,14 @@ func (in *Instance) connect() error {
 		return err
 	}
 	if in.o.Role.hasCaller() {
-		if d := in.fds.get(uint32(fd)); d == nil || d.port == nil || d.port == in.caller {
+		if d := in.fds.get(uint32(fd)); d == nil || d.endpoint == nil || d.endpoint == in.caller {
 			return &BrokenError{in.shape.ABI.roles[in.o.Role].name,
 				fmt.Sprintf("returned %d, which is not a network connection", fd)}
 		}
 	}
 	near, far := stream.NewPipe()
 	in.control = far
-	ctrl, ok := in.fds.insert(&descriptor{port: stream.NewPort(near, stream.Posix)})
+	ctrl, ok := in.fds.insert(&descriptor{endpoint: stream.NewEndpoint(near, stream.Posix)})
 	if !ok {
 		return &LimitError{"open descriptors", in.o.Limits.Descriptors}
 	}
@@ -272,7 +272,7 @@ func (in *Instance) call(f function, args ...uint64) (int32, error) {
 // failed makes an error of a negative result, with the module's own words if it
 // has left any.
 func (in *Instance) failed(where string, result int32) error {
-	return &ResultError{where, result, in.notes.reason.take()}
+	return &ResultError{where, result, in.mailboxes.reason.take()}
 }
 
 func (in *Instance) invoke(f function, args ...uint64) (int32, error) {
@@ -283,7 +283,7 @@ func (in *Instance) invoke(f function, args ...uint64) (int32, error) {
 	return int32(uint32(out[0])), nil
 }
 
-// failure tells a trap or an exit of the module's own from one that Kill caused.
+// failure tells a trap or an exit of the module's own from one that Abort caused.
 func (in *Instance) failure(where string, err error) error {
 	if dead := in.alive(); dead != nil {
 		return dead
@@ -310,11 +310,11 @@ func (in *Instance) said() string {
 	return ""
 }
 
-// Kill stops the instance wherever it is: in its own code or in a host call. The
+// Abort stops the instance wherever it is: in its own code or in a host call. The
 // cause is what Start or Run return.
-func (in *Instance) Kill(cause error) {
+func (in *Instance) Abort(cause error) {
 	if cause == nil {
-		cause = ErrKilled
+		cause = ErrAborted
 	}
 	in.deadOnce.Do(func() {
 		in.cause = cause
@@ -333,20 +333,20 @@ func (in *Instance) alive() error {
 	}
 }
 
-// checkAlive unwinds the module if the instance has been killed.
+// checkAlive unwinds the module if the instance has been aborted.
 func (in *Instance) checkAlive() {
 	select {
 	case <-in.dead:
-		panic(sys.NewExitError(exitKilled))
+		panic(sys.NewExitError(exitAborted))
 	default:
 	}
 }
 
 // Release frees the module's memory, once its threads have ended; the one that it
-// began with runs no more. The ports
-// stay as they are: see Ports.
+// began with runs no more. The endpoints
+// stay as they are: see Endpoints.
 func (in *Instance) Release() {
-	in.Kill(nil)
+	in.Abort(nil)
 	in.threads.wait()
 	in.main.close()
 	if in.shared != nil {
@@ -366,15 +366,15 @@ func (in *Instance) Release() {
 	}
 }
 
-// Caller returns the port on the Go caller's side, nil in the relay role.
-func (in *Instance) Caller() *stream.Port { return in.caller }
+// Caller returns the endpoint on the Go caller's side, nil in the relay role.
+func (in *Instance) Caller() *stream.Endpoint { return in.caller }
 
-// Ports returns the caller's and the network's ports. They outlive the module,
+// Endpoints returns the caller's and the network's endpoints. They outlive the module,
 // so that what it wrote can still leave; the user closes them.
-func (in *Instance) Ports() []*stream.Port {
+func (in *Instance) Endpoints() []*stream.Endpoint {
 	in.portsMu.Lock()
 	defer in.portsMu.Unlock()
-	return append([]*stream.Port(nil), in.ports...)
+	return append([]*stream.Endpoint(nil), in.endpoints...)
 }
 
 // Stats returns what the instance's connection has moved.
@@ -382,7 +382,7 @@ func (in *Instance) Stats() ConnStats {
 	in.portsMu.Lock()
 	defer in.portsMu.Unlock()
 	n := in.past
-	for _, p := range in.ports {
+	for _, p := range in.endpoints {
 		n.add(p, p == in.caller)
 	}
 	return n
@@ -391,8 +391,8 @@ func (in *Instance) Stats() ConnStats {
 // forgetDrained closes the network connections that the module has closed, those that
 // have nothing to drain, and reports whether there were any. portsMu is held.
 func (in *Instance) forgetDrained() bool {
-	before := len(in.ports)
-	in.ports = slices.DeleteFunc(in.ports, func(p *stream.Port) bool {
+	before := len(in.endpoints)
+	in.endpoints = slices.DeleteFunc(in.endpoints, func(p *stream.Endpoint) bool {
 		if p == in.caller || in.fds.has(p) || !p.Drained() {
 			return false
 		}
@@ -400,24 +400,24 @@ func (in *Instance) forgetDrained() bool {
 		in.past.add(p, false)
 		return true
 	})
-	return len(in.ports) < before
+	return len(in.endpoints) < before
 }
 
 // addPort gives a connection a descriptor.
-func (in *Instance) addPort(p *stream.Port) (int32, error) {
-	fd, ok := in.fds.insert(&descriptor{port: p})
+func (in *Instance) addPort(p *stream.Endpoint) (int32, error) {
+	fd, ok := in.fds.insert(&descriptor{endpoint: p})
 	if !ok {
 		return 0, &LimitError{"open descriptors", in.o.Limits.Descriptors}
 	}
 	in.portsMu.Lock()
-	in.ports = append(in.ports, p)
+	in.endpoints = append(in.endpoints, p)
 	in.portsMu.Unlock()
 	return fd, nil
 }
 
-// Finish asks the module to end once what the caller wrote has reached the
-// network. It does not wait; Kill is what follows if the module does not end.
-func (in *Instance) Finish() {
+// Close asks the module to end once what the caller wrote has reached the
+// network. It does not wait; Abort is what follows if the module does not end.
+func (in *Instance) Close() {
 	in.closing.Store(true)
 	in.main.wake.Wake()
 }

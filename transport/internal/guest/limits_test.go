@@ -53,7 +53,7 @@ func TestClosedConnectionsCount(t *testing.T) {
 			t.Fatal(err)
 		}
 		far = append(far, peer)
-		p := stream.NewPort(stream.Open(near), stream.Posix)
+		p := stream.NewEndpoint(stream.Open(near), stream.Posix)
 		t.Cleanup(func() { p.Close() })
 		fd, err := c.in.addPort(p)
 		if err != nil {
@@ -87,7 +87,7 @@ func TestClosedConnectionsCount(t *testing.T) {
 func TestLateConnectionIsClosed(t *testing.T) {
 	c := newCall(t, stream.Posix)
 	near, far := net.Pipe()
-	c.in.o.Host = hostFuncs{dial: func() (net.Conn, error) { c.in.Kill(nil); return near, nil }}
+	c.in.o.Host = hostFuncs{dial: func() (net.Conn, error) { c.in.Abort(nil); return near, nil }}
 	func() {
 		defer func() {
 			if recover() == nil {

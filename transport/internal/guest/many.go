@@ -51,7 +51,7 @@ func newMany(ctx context.Context, m *Module, o Options) *Many {
 	in := newInstance(ctx, m, o)
 	n := &Many{Instance: in, conns: map[uint32]*Conn{}}
 	n.queue.handle, n.queue.patience = n.handle, o.DialTimeout
-	n.queue.giveUp = func(why string) { in.Kill(&BrokenError{m.shape.ABI.many[o.Role].name, why}) }
+	n.queue.abort = func(why string) { in.Abort(&BrokenError{m.shape.ABI.many[o.Role].name, why}) }
 	in.many, in.mode = n, stream.Posix
 	n.Own = n.newConn(ConnOptions{Host: o.Host})
 	n.Own.state = up
@@ -62,7 +62,7 @@ func newMany(ctx context.Context, m *Module, o Options) *Many {
 // left. It returns nil after Stop.
 func (m *Many) Run() error {
 	f := m.shape.ABI.many[m.o.Role]
-	fd, _ := m.fds.insert(&descriptor{port: stream.NewPort(&m.queue, stream.Posix)})
+	fd, _ := m.fds.insert(&descriptor{endpoint: stream.NewEndpoint(&m.queue, stream.Posix)})
 	err := m.startWorkers()
 	var r int32
 	if err == nil {
@@ -92,7 +92,7 @@ func (m *Many) Run() error {
 	return err
 }
 
-// Stop tells the module to end. It does not wait; Kill is what follows if the
+// Stop tells the module to end. It does not wait; Abort is what follows if the
 // module does not end.
 func (m *Many) Stop() {
 	m.mu.Lock()
@@ -240,7 +240,7 @@ func (m *Many) dial(c *Conn, r records.Record) {
 			refuse(err, toErrno(err))
 			return
 		}
-		fd, err := owner.attachReserved(newPort(stream.Open(conn)), false)
+		fd, err := owner.attachReserved(newEndpoint(stream.Open(conn)), false)
 		if err != nil {
 			m.answer(records.Dialed, r, -int32(eCanceled))
 			return
@@ -269,7 +269,7 @@ func (m *Many) accept(c *Conn, r records.Record) {
 			return
 		}
 	}
-	fd, err := to.attach(newPort(to.near), true)
+	fd, err := to.attach(newEndpoint(to.near), true)
 	if err != nil {
 		to.end(err, false)
 		m.answer(records.Caller, r, -int32(eInval))

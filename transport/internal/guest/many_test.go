@@ -32,7 +32,7 @@ func startMany(t *testing.T, l Limits) (m *Many, descriptors int) {
 	}
 	descriptors = m.fds.used + 1 // the control descriptor comes with Run
 	ended := make(chan struct{})
-	m.Own.SetEnded(func(error) { close(ended) })
+	m.Own.SetEnd(func(error) { close(ended) })
 	done := make(chan error, 1)
 	go func() { done <- m.Run() }()
 	t.Cleanup(func() {
@@ -73,13 +73,13 @@ func (m *Many) awaitDescriptors(t *testing.T, what string, n int) {
 // instance's table, and it leaves the list of connections.
 func TestManyLeavesNothing(t *testing.T) {
 	m, before := startMany(t, Limits{Descriptors: 8, Conns: 8})
-	kill := func(c *Conn) { c.Kill(nil) }
+	kill := func(c *Conn) { c.Abort(nil) }
 	use := func(c *Conn) { _, _ = c.App().Write([]byte("something")) }
 	for _, test := range []struct {
 		args string
 		end  func(c *Conn) // how it ends once it is up; nil if it does not come up
 	}{
-		{"", func(c *Conn) { _ = c.App().Close(); c.Finish() }},
+		{"", func(c *Conn) { _ = c.App().Close(); c.Close() }},
 		{"", kill},
 		{"connect=twice", kill},
 		{"connect=none", kill},
@@ -97,7 +97,7 @@ func TestManyLeavesNothing(t *testing.T) {
 		ended := make(chan error, 1)
 		c := m.NewConn(ConnOptions{
 			Host: echoHost, Target: "tcp 192.0.2.1:1", Args: test.args,
-			Ended: func(err error) { ended <- err },
+			End: func(err error) { ended <- err },
 		})
 		ctx, cancel := context.WithCancel(context.Background())
 		if test.end == nil {
@@ -115,7 +115,7 @@ func TestManyLeavesNothing(t *testing.T) {
 			case <-time.After(time.Minute):
 				t.Fatalf("%q: it does not end", test.args)
 			}
-			for _, p := range c.Ports() {
+			for _, p := range c.Endpoints() {
 				_ = p.Close() // as its user does
 			}
 		}

@@ -79,7 +79,7 @@ func (in *Instance) instantiate(t *thread) (err error) {
 	}
 	t.stop = stop
 	in.threads.add(t)
-	if err := in.alive(); err != nil { // Kill may have come before the switch was there
+	if err := in.alive(); err != nil { // Abort may have come before the switch was there
 		return err
 	}
 	return t.begin(wasmfile.StartFunction)
@@ -265,7 +265,7 @@ func (in *Instance) spawn(work func(t *thread, id uint32) error) (id uint32, err
 			err = work(t, id)
 		}
 		if err != nil {
-			in.Kill(err)
+			in.Abort(err)
 		}
 	})
 	return id, nil

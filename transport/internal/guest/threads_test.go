@@ -11,7 +11,7 @@ import (
 )
 
 // TestThreadsShareDescriptors has several threads use, open and close descriptors at
-// once. The race detector sees what it does to the table, the ports and the files.
+// once. The race detector sees what it does to the table, the endpoints and the files.
 func TestThreadsShareDescriptors(t *testing.T) {
 	c := newCall(t, stream.Posix)
 	shared, _ := c.connect(t)
@@ -40,7 +40,7 @@ func TestThreadsShareDescriptors(t *testing.T) {
 				use(uint64(shared))
 				use(uint64(opened))
 				near, _ := stream.NewPipe()
-				n, ok := c.in.fds.insert(&descriptor{port: stream.NewPort(near, stream.Posix)})
+				n, ok := c.in.fds.insert(&descriptor{endpoint: stream.NewEndpoint(near, stream.Posix)})
 				if !ok {
 					t.Error("there is no room for a descriptor")
 					return

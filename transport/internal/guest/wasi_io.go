@@ -54,7 +54,7 @@ func fdRead(c *call, a []uint64) errno {
 	}
 	var n int
 	switch {
-	case d.port != nil:
+	case d.endpoint != nil:
 		n, e = c.readPort(d, bufs)
 	case d.file != nil:
 		n, e = d.file.read(bufs)
@@ -78,7 +78,7 @@ func fdWrite(c *call, a []uint64) errno {
 	}
 	var n int
 	switch {
-	case d.port != nil:
+	case d.endpoint != nil:
 		n, e = c.writePort(d, bufs)
 	case d.file != nil:
 		n, e = d.file.write(bufs)
@@ -96,8 +96,8 @@ func fdWrite(c *call, a []uint64) errno {
 // readPort reads once, waiting for bytes if the descriptor blocks.
 func (c *call) readPort(d *descriptor, bufs [][]byte) (int, errno) {
 	for {
-		if !c.in.heldBack(d.port, c.wake) {
-			n, err := d.port.Read(bufs)
+		if !c.in.heldBack(d.endpoint, c.wake) {
+			n, err := d.endpoint.Read(bufs)
 			switch err {
 			case nil:
 				c.moved()
@@ -115,12 +115,12 @@ func (c *call) readPort(d *descriptor, bufs [][]byte) (int, errno) {
 			}
 			return 0, eAgain
 		}
-		if d.port.InEnded() {
+		if d.endpoint.InEnded() {
 			// A blocking read is all that the module waits for.
-			d.port.ShowEnd()
+			d.endpoint.ShowEnd()
 			continue
 		}
-		if !c.in.heldBack(d.port, c.wake) && d.port.Await(stream.In, c.wake) {
+		if !c.in.heldBack(d.endpoint, c.wake) && d.endpoint.Await(stream.In, c.wake) {
 			continue
 		}
 		c.park()
@@ -130,7 +130,7 @@ func (c *call) readPort(d *descriptor, bufs [][]byte) (int, errno) {
 // outgoing returns the buffers of a write. Those of a Careful connection must be
 // written whole.
 func (c *call) outgoing(d *descriptor, ptr, count uint64) ([][]byte, errno) {
-	if d.port == nil || c.in.mode == stream.Posix {
+	if d.endpoint == nil || c.in.mode == stream.Posix {
 		return c.iovecs(ptr, count)
 	}
 	return c.iovecsUpTo(maxWhole, ptr, count)
@@ -166,7 +166,7 @@ func (c *call) writePort(d *descriptor, bufs [][]byte) (total int, e errno) {
 // module cannot cope with a refusal.
 func (c *call) writeOnce(d *descriptor, bufs [][]byte) (int, errno) {
 	for {
-		n, err := d.port.Write(bufs)
+		n, err := d.endpoint.Write(bufs)
 		switch err {
 		case nil:
 			c.moved()
@@ -181,7 +181,7 @@ func (c *call) writeOnce(d *descriptor, bufs [][]byte) (int, errno) {
 			}
 			return 0, eAgain
 		}
-		if d.port.Await(stream.Out, c.wake) {
+		if d.endpoint.Await(stream.Out, c.wake) {
 			continue
 		}
 		c.park()
@@ -194,7 +194,7 @@ func (t *thread) moved() {
 	t.in.activity.Add(1)
 }
 
-// park waits for a wake, or unwinds the module when the instance is killed.
+// park waits for a wake, or unwinds the module when the instance is aborted.
 func (t *thread) park() {
 	t.in.flush()
 	t.aboutToWait()
@@ -225,14 +225,14 @@ func (c *call) shrunk() {
 }
 
 // release ends the module's use of what is behind the descriptor. What it wrote
-// to a connection still leaves: the port itself is closed with the instance.
+// to a connection still leaves: the endpoint itself is closed with the instance.
 func (d *descriptor) release() error {
 	switch {
 	case d.owner != nil:
-		d.owner.released(d.port)
-	case d.port != nil:
-		_ = d.port.CloseRead()
-		return d.port.CloseWrite()
+		d.owner.released(d.endpoint)
+	case d.endpoint != nil:
+		_ = d.endpoint.CloseRead()
+		return d.endpoint.CloseWrite()
 	case d.file != nil:
 		return d.file.close()
 	case d.output != nil:
@@ -243,9 +243,9 @@ func (d *descriptor) release() error {
 
 func (d *descriptor) fileType() uint8 {
 	switch {
-	case d.port != nil && d.port.Datagram():
+	case d.endpoint != nil && d.endpoint.Datagram():
 		return typeDatagram
-	case d.port != nil:
+	case d.endpoint != nil:
 		return typeStream
 	case d.file != nil && d.file.isDir():
 		return typeDirectory
@@ -318,7 +318,7 @@ func (c *call) socket(fd uint64) (*descriptor, errno) {
 	switch {
 	case d == nil:
 		return nil, eBadf
-	case d.port == nil:
+	case d.endpoint == nil:
 		return nil, eNotsock
 	}
 	return d, eSuccess
@@ -379,10 +379,10 @@ func sockShutdown(c *call, a []uint64) errno {
 	}
 	var err error
 	if a[1]&shutRead != 0 {
-		err = d.port.CloseRead()
+		err = d.endpoint.CloseRead()
 	}
 	if a[1]&shutWrite != 0 {
-		if werr := d.port.CloseWrite(); err == nil {
+		if werr := d.endpoint.CloseWrite(); err == nil {
 			err = werr
 		}
 	}

@@ -159,15 +159,15 @@ func (p *poll) checkDescriptors() {
 		switch {
 		case d == nil:
 			p.add(sub, eBadf, 0)
-		case d.port == nil: // files and logs never block
+		case d.endpoint == nil: // files and logs never block
 			p.add(sub, eSuccess, 1)
-		case dir == stream.In && p.in.heldBack(d.port, p.wake):
+		case dir == stream.In && p.in.heldBack(d.endpoint, p.wake):
 		case dir == stream.Out && p.in.knowsWritable(d):
 		case dir == stream.In && !d.nonblock.Load():
-			if d.port.AwaitBytes(p.wake) {
+			if d.endpoint.AwaitBytes(p.wake) {
 				p.add(sub, eSuccess, 1)
 			}
-		case d.port.Await(dir, p.wake):
+		case d.endpoint.Await(dir, p.wake):
 			p.add(sub, eSuccess, 1)
 		}
 	})

@@ -33,7 +33,7 @@ func newCall(t *testing.T, mode stream.Mode) *call {
 	in := newInstance(ctx, &Module{shape: &Shape{ABI: abis[0], Posix: mode == stream.Posix}},
 		Options{Logger: slog.New(slog.DiscardHandler), Limits: Limits{Descriptors: 16}})
 	in.openStandard()
-	t.Cleanup(func() { in.Kill(nil) })
+	t.Cleanup(func() { in.Abort(nil) })
 	return &call{thread: in.main, mem: m.Memory()}
 }
 
@@ -41,7 +41,7 @@ func newCall(t *testing.T, mode stream.Mode) *call {
 func (c *call) connect(t *testing.T) (fd uint32, far *stream.PipeConn) {
 	t.Helper()
 	near, far := stream.NewPipe()
-	n, err := c.in.addPort(stream.NewPort(near, c.in.mode))
+	n, err := c.in.addPort(stream.NewEndpoint(near, c.in.mode))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +185,7 @@ func TestPollBadInput(t *testing.T) {
 const pageSizeOfTests = 64 << 10
 
 // TestPollWritableOnce is for modules that ask about writing in every poll: they
-// would never sleep if a Careful module's port said each time that it is ready.
+// would never sleep if a Careful module's endpoint said each time that it is ready.
 func TestPollWritableOnce(t *testing.T) {
 	c := newCall(t, stream.Careful)
 	a, far := c.connect(t)
@@ -208,7 +208,7 @@ func TestPollEndsWithInstance(t *testing.T) {
 		defer func() { ended <- recover() }()
 		c.poll(t, read(a))
 	}()
-	c.in.Kill(nil)
+	c.in.Abort(nil)
 	select {
 	case r := <-ended:
 		if r == nil {

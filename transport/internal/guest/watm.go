@@ -71,7 +71,7 @@ func (c *call) roomForPort(stack []uint64) bool {
 		return false
 	}
 	c.in.portsMu.Lock()
-	room := len(c.in.ports)+c.in.dialing < c.in.o.Limits.Descriptors || c.in.forgetDrained()
+	room := len(c.in.endpoints)+c.in.dialing < c.in.o.Limits.Descriptors || c.in.forgetDrained()
 	if room {
 		c.in.dialing++
 	}
@@ -100,7 +100,7 @@ func (c *call) connected(stack []uint64) func(net.Conn, error) {
 			stack[0] = toErrno(err).negative()
 			return
 		}
-		p := stream.NewPort(stream.Open(conn), c.in.mode)
+		p := stream.NewEndpoint(stream.Open(conn), c.in.mode)
 		fd, err := c.in.addPort(p)
 		if err != nil {
 			_ = p.Close()

@@ -109,7 +109,7 @@ func closeWrite(conn net.Conn) {
 	}
 }
 
-// Close ends the stream at once; [Port] has waited for what was written.
+// Close ends the stream at once; [Endpoint] has waited for what was written.
 func (r *relayed) Close() (err error) {
 	r.closed.Do(func() {
 		err = r.conn.Close()

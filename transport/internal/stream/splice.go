@@ -9,16 +9,16 @@ import (
 
 // Splice puts peer in the place of the pipe whose Go end is app, without losing
 // or reordering a byte of either direction, and closes app. It owns peer from
-// now on, and does not block while the port is open. If the port was closed
+// now on, and does not block while the endpoint is open. If the endpoint was closed
 // first, what the pipe still holds is delivered to peer, which is then closed as
-// [Port.Linger] does.
-func (p *Port) Splice(app *PipeConn, peer net.Conn, patience time.Duration, cancel <-chan struct{}) error {
+// [Endpoint.Drain] does.
+func (p *Endpoint) Splice(app *PipeConn, peer net.Conn, patience time.Duration, cancel <-chan struct{}) error {
 	s := &spliced{Stream: Open(peer), done: make(chan struct{})}
 	p.reading.Lock()
 	p.writing.Lock()
 	p.mu.Lock()
 	// Each side's bytes that are in the pipe come before all others.
-	var callers, modules wakers // the port itself may be among them
+	var callers, modules wakers // the endpoint itself may be among them
 	s.ended = app.out.hasEnded()
 	s.first, callers = app.out.takeAll()
 	s.last, modules = app.in.takeAll()
@@ -29,9 +29,9 @@ func (p *Port) Splice(app *PipeConn, peer net.Conn, patience time.Duration, canc
 		callers.wake()
 		modules.wake()
 		_ = app.Close()
-		rest := NewPort(s, Posix)
+		rest := NewEndpoint(s, Posix)
 		s.flush()
-		rest.Linger(patience, cancel)
+		rest.Drain(patience, cancel)
 		return rest.Close()
 	}
 	old := p.s
@@ -57,7 +57,7 @@ func (p *Port) Splice(app *PipeConn, peer net.Conn, patience time.Duration, canc
 }
 
 // spliced is a stream with bytes that are read, and bytes that are written,
-// before its own. Only its port reads it, one call at a time.
+// before its own. Only its endpoint reads it, one call at a time.
 type spliced struct {
 	Stream
 	first []byte // read first

@@ -13,9 +13,9 @@ import (
 func TestSpliceDoesNotWait(t *testing.T) {
 	for _, mode := range []Mode{Posix, Careful} {
 		near, app := NewPipe()
-		p := NewPort(near, mode)
+		p := NewEndpoint(near, mode)
 		sent := bytes.Repeat([]byte("left in the pipe"), largeRing/16)
-		if mode == Careful { // more than fits, so that the port waits for the pipe
+		if mode == Careful { // more than fits, so that the endpoint waits for the pipe
 			sent = bytes.Repeat(sent, 3)
 		}
 		if n, err := p.Write([][]byte{sent}); n != len(sent) || err != nil {
@@ -66,8 +66,8 @@ func TestSpliceDoesNotWait(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if !p.Linger(time.Minute, nil) {
-			t.Error("the port does not wait for what was written")
+		if !p.Drain(time.Minute, nil) {
+			t.Error("the endpoint does not wait for what was written")
 		}
 		if err := p.Close(); err != nil {
 			t.Fatal(err)

@@ -3,7 +3,7 @@
 // A module is driven by one goroutine and must never hold an OS thread, so
 // every [Stream] is non-blocking: it reads, writes, or returns [ErrWouldBlock] and
 // wakes a [Waker] later. [Open] makes a Stream of any net.Conn, [NewPipe] makes
-// one whose other end is a net.Conn for the Go caller, and [Port] adds what a
+// one whose other end is a net.Conn for the Go caller, and [Endpoint] adds what a
 // module's descriptor needs on top: a swap of the underlying stream, byte
 // counts, and for modules that cannot do it themselves, outbound queueing and
 // half-closing.

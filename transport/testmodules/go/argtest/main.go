@@ -1,6 +1,6 @@
 //go:build wasip1
 
-// Command argtest is a transport that shows what it was told, for tests of the way
+// Command argtest is a transport that shows what it is given, for tests of the way
 // that arguments take. A client needs the argument key, and sends all its arguments
 // before anything else; a server publishes all that it was started with, and serves
 // clients that have its key. (Without one it makes one, and keeps it in its state

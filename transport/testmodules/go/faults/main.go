@@ -1,6 +1,6 @@
 //go:build wasip1
 
-// Command faults is a passthrough that misbehaves as it is told: a client by the
+// Command faults is a passthrough that misbehaves on request: a client by the
 // arguments of the connection, a server by those in the first line that its peer
 // sends, and both at their start by those in the configuration (start.go). In all
 // three the syntax is that of a bridge line.

@@ -2,7 +2,7 @@
 
 // Command keepopen is a passthrough whose server has failed connections kept open, for
 // as long as its configuration says (as time.ParseDuration reads it). The first line of
-// a client says what becomes of its set-up:
+// a client decides what becomes of its set-up:
 //
 //	go     it succeeds
 //	fail   it is refused

@@ -33,7 +33,7 @@ func sockets(t *testing.T) (Stream, *net.TCPConn) {
 }
 
 // readPort reads as a module does, waiting when there is nothing.
-func readPort(p *Port, b []byte) (int, error) {
+func readPort(p *Endpoint, b []byte) (int, error) {
 	s := NewSignal()
 	for {
 		n, err := p.Read([][]byte{b})
@@ -50,7 +50,7 @@ func readPort(p *Port, b []byte) (int, error) {
 // all of it arrives.
 func TestCarefulWritesTakeAll(t *testing.T) {
 	s, far := sockets(t)
-	p := NewPort(s, Careful)
+	p := NewEndpoint(s, Careful)
 	const size = 6 << 20
 	for at := 0; at < size; at += 30_000 {
 		b := numbers(at, min(30_000, size-at))
@@ -84,7 +84,7 @@ func TestCarefulWritesTakeAll(t *testing.T) {
 // TestCarefulBacklogIsBounded: a module that writes without end has to wait.
 func TestCarefulBacklogIsBounded(t *testing.T) {
 	s, far := sockets(t)
-	p := NewPort(s, Careful)
+	p := NewEndpoint(s, Careful)
 	b := make([]byte, 256<<10)
 	total := 0
 	var err error
@@ -109,10 +109,10 @@ func TestCarefulBacklogIsBounded(t *testing.T) {
 	}
 }
 
-// TestEndIsWithheld from a Careful port's module until it may be shown.
+// TestEndIsWithheld from a Careful endpoint's module until it may be shown.
 func TestEndIsWithheld(t *testing.T) {
 	s, far := sockets(t)
-	p := NewPort(s, Careful)
+	p := NewEndpoint(s, Careful)
 	far.Write([]byte("last"))
 	far.Close()
 	b := make([]byte, 100)
@@ -144,7 +144,7 @@ func TestEndIsWithheld(t *testing.T) {
 // TestPosixPort is what the stream is: refusals and ends show.
 func TestPosixPort(t *testing.T) {
 	s, far := sockets(t)
-	p := NewPort(s, Posix)
+	p := NewEndpoint(s, Posix)
 	var err error
 	for err == nil {
 		_, err = p.Write([][]byte{make([]byte, 1<<20)})
@@ -162,7 +162,7 @@ func TestPosixPort(t *testing.T) {
 func TestReset(t *testing.T) {
 	for _, mode := range []Mode{Careful, Posix} {
 		s, far := sockets(t)
-		p := NewPort(s, mode)
+		p := NewEndpoint(s, mode)
 		w := NewSignal()
 		if p.Await(In, w) {
 			t.Fatal("ready for nothing")
@@ -177,11 +177,11 @@ func TestReset(t *testing.T) {
 	}
 }
 
-// TestLinger: what was written leaves although the port is closed right after.
-func TestLinger(t *testing.T) {
+// TestDrain: what was written leaves although the endpoint is closed right after.
+func TestDrain(t *testing.T) {
 	for _, mode := range []Mode{Careful, Posix} {
 		s, far := sockets(t)
-		p := NewPort(s, mode)
+		p := NewEndpoint(s, mode)
 		sent, err := p.Write([][]byte{numbers(0, 4<<20)})
 		if err != nil {
 			t.Fatal(err)
@@ -195,7 +195,7 @@ func TestLinger(t *testing.T) {
 			}
 			far.Close()
 		})
-		if !p.Linger(time.Minute, nil) {
+		if !p.Drain(time.Minute, nil) {
 			t.Error("it says that not all has left")
 		}
 		p.Close()
@@ -203,11 +203,11 @@ func TestLinger(t *testing.T) {
 	}
 }
 
-// TestLingerGivesUp on a peer that takes nothing, and when it is told to.
-func TestLingerGivesUp(t *testing.T) {
+// TestDrainGivesUp on a peer that takes nothing, and when it is told to.
+func TestDrainGivesUp(t *testing.T) {
 	for _, cancelled := range []bool{false, true} {
 		s, _ := sockets(t)
-		p := NewPort(s, Careful)
+		p := NewEndpoint(s, Careful)
 		for range 30 { // more than the kernel takes
 			p.Write([][]byte{make([]byte, 256<<10)})
 		}
@@ -217,7 +217,7 @@ func TestLingerGivesUp(t *testing.T) {
 			patience = time.Hour
 			time.AfterFunc(20*time.Millisecond, func() { close(cancel) })
 		}
-		if p.Linger(patience, cancel) {
+		if p.Drain(patience, cancel) {
 			t.Error("it says that everything has left")
 		}
 		p.Close()
@@ -229,7 +229,7 @@ func TestLingerGivesUp(t *testing.T) {
 func TestSplicedOrder(t *testing.T) {
 	for _, mode := range []Mode{Careful, Posix} {
 		near, app := NewPipe()
-		p := NewPort(near, mode)
+		p := NewEndpoint(near, mode)
 		peer, user := net.Pipe()
 		app.Write(numbers(0, 1000))
 		if n, err := p.Write([][]byte{numbers(0, 5000)}); n != 5000 || err != nil {

@@ -7,10 +7,10 @@ import (
 	"sync/atomic"
 )
 
-// Limits of what a [Port] queues for a module whose writes must never be short.
+// Limits of what an [Endpoint] queues for a module whose writes must never be short.
 const (
 	// highWater is the backlog above which a module should be kept from
-	// reading more (see [Port.Congested]), lowWater the one at which it may go on.
+	// reading more (see [Endpoint.Congested]), lowWater the one at which it may go on.
 	highWater = 256 << 10
 	lowWater  = 64 << 10
 	// maxBacklog is the most that is queued for a module that writes without
@@ -32,13 +32,13 @@ const (
 	// Careful is for modules that take a short or refused write as fatal and
 	// that stop at the first end of stream. Writes take everything, failed
 	// writes are swallowed, and the end of a stream is withheld until
-	// [Port.ShowEnd].
+	// [Endpoint.ShowEnd].
 	Careful
 )
 
-// Port is what a module's descriptor refers to: a Stream that can be replaced
+// Endpoint is what a module's descriptor refers to: a Stream that can be replaced
 // while it is used, with byte counts and the behaviour of its [Mode].
-type Port struct {
+type Endpoint struct {
 	mode    Mode
 	in, out atomic.Int64 // bytes read and written by the module
 
@@ -60,28 +60,28 @@ type Port struct {
 	closed   bool
 }
 
-// NewPort returns a port over s, which it owns from now on.
-func NewPort(s Stream, m Mode) *Port { return &Port{s: s, mode: m} }
+// NewEndpoint returns an endpoint over s, which it owns from now on.
+func NewEndpoint(s Stream, m Mode) *Endpoint { return &Endpoint{s: s, mode: m} }
 
 // Counts returns the bytes that the module has read and written so far.
-func (p *Port) Counts() (in, out int64) { return p.in.Load(), p.out.Load() }
+func (p *Endpoint) Counts() (in, out int64) { return p.in.Load(), p.out.Load() }
 
-// stream returns what the port is over at present.
-func (p *Port) stream() Stream {
+// stream returns what the endpoint is over at present.
+func (p *Endpoint) stream() Stream {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.s
 }
 
-// Datagram reports whether the port keeps message boundaries.
-func (p *Port) Datagram() bool {
+// Datagram reports whether the endpoint keeps message boundaries.
+func (p *Endpoint) Datagram() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.s.Datagram()
 }
 
 // Read is that of [Stream].
-func (p *Port) Read(bufs [][]byte) (int, error) {
+func (p *Endpoint) Read(bufs [][]byte) (int, error) {
 	p.reading.Lock()
 	defer p.reading.Unlock()
 	p.mu.Lock()
@@ -104,7 +104,7 @@ func (p *Port) Read(bufs [][]byte) (int, error) {
 
 // read reads from the stream and notes its end. Both locks are held; mu is not
 // while the stream reads.
-func (p *Port) read(bufs [][]byte) (int, error) {
+func (p *Endpoint) read(bufs [][]byte) (int, error) {
 	s := p.s
 	p.mu.Unlock()
 	n, err := s.Read(bufs)
@@ -116,9 +116,9 @@ func (p *Port) read(bufs [][]byte) (int, error) {
 	return n, err
 }
 
-// AwaitBytes is Await for a read that will block: a Careful port is not ready if
+// AwaitBytes is Await for a read that will block: a Careful endpoint is not ready if
 // all there is to read is an end that must not be shown yet.
-func (p *Port) AwaitBytes(w Waker) bool {
+func (p *Endpoint) AwaitBytes(w Waker) bool {
 	for {
 		if !p.Await(In, w) {
 			return false
@@ -131,7 +131,7 @@ func (p *Port) AwaitBytes(w Waker) bool {
 }
 
 // peek reports whether a read would return something, or an end that may be shown.
-func (p *Port) peek() bool {
+func (p *Endpoint) peek() bool {
 	p.reading.Lock()
 	defer p.reading.Unlock()
 	p.mu.Lock()
@@ -146,16 +146,16 @@ func (p *Port) peek() bool {
 }
 
 // end returns what a read at the end of the stream gets.
-func (p *Port) end() error {
+func (p *Endpoint) end() error {
 	if p.mode == Careful && !p.show {
 		return ErrWouldBlock
 	}
 	return p.endErr
 }
 
-// Write is that of [Stream], except that a Careful port takes everything or
+// Write is that of [Stream], except that a Careful endpoint takes everything or
 // ErrWouldBlock.
-func (p *Port) Write(bufs [][]byte) (int, error) {
+func (p *Endpoint) Write(bufs [][]byte) (int, error) {
 	p.writing.Lock()
 	defer p.writing.Unlock()
 	p.mu.Lock()
@@ -196,7 +196,7 @@ func (p *Port) Write(bufs [][]byte) (int, error) {
 
 // Flush hands the stream what small writes have left. The module is about to
 // wait, or has ended.
-func (p *Port) Flush() {
+func (p *Endpoint) Flush() {
 	if p.mode == Posix {
 		return
 	}
@@ -206,14 +206,14 @@ func (p *Port) Flush() {
 }
 
 // fail records that the outgoing half is broken. The lock is held.
-func (p *Port) fail(err error) {
+func (p *Endpoint) fail(err error) {
 	p.broken, p.finished = err, true
 	p.queue.clear()
 }
 
 // flush hands the queue to the stream as far as it takes it, and asks to be
 // woken for the rest. The lock is held.
-func (p *Port) flush() {
+func (p *Endpoint) flush() {
 	for p.queue.size > 0 {
 		n, err := p.s.Write(p.queue.front())
 		if err == ErrWouldBlock {
@@ -232,7 +232,7 @@ func (p *Port) flush() {
 }
 
 // Wake implements [Waker]: the stream takes bytes again.
-func (p *Port) Wake() {
+func (p *Endpoint) Wake() {
 	p.mu.Lock()
 	p.flush()
 	fin := p.finishing()
@@ -250,7 +250,7 @@ func (p *Port) Wake() {
 
 // finishing reports, once, that the outgoing half is to be closed now. The lock
 // is held.
-func (p *Port) finishing() bool {
+func (p *Endpoint) finishing() bool {
 	if !p.finish || p.finished || p.queue.size > 0 {
 		return false
 	}
@@ -259,7 +259,7 @@ func (p *Port) finishing() bool {
 }
 
 // CloseWrite ends the outgoing half after what was written.
-func (p *Port) CloseWrite() error {
+func (p *Endpoint) CloseWrite() error {
 	p.mu.Lock()
 	p.finish = true
 	p.flush()
@@ -277,7 +277,7 @@ func (p *Port) CloseWrite() error {
 }
 
 // CloseRead ends reading for the module; what arrives from now on is discarded.
-func (p *Port) CloseRead() error {
+func (p *Endpoint) CloseRead() error {
 	p.mu.Lock()
 	if !p.ended {
 		p.ended, p.endErr = true, io.EOF
@@ -288,9 +288,9 @@ func (p *Port) CloseRead() error {
 	return s.CloseRead()
 }
 
-// Await is that of [Stream]. Wakes of a port whose state changed in another way
+// Await is that of [Stream]. Wakes of an endpoint whose state changed in another way
 // (it was congested, or its end may be shown) reach w as well.
-func (p *Port) Await(d Direction, w Waker) bool {
+func (p *Endpoint) Await(d Direction, w Waker) bool {
 	s, ready := p.await(d, w)
 	if s != nil { // one that is replaced meanwhile wakes w when it is closed
 		return s.Await(d, w)
@@ -298,8 +298,8 @@ func (p *Port) Await(d Direction, w Waker) bool {
 	return ready
 }
 
-// await is Await as far as the port itself can tell; if not, it returns the stream.
-func (p *Port) await(d Direction, w Waker) (s Stream, ready bool) {
+// await is Await as far as the endpoint itself can tell; if not, it returns the stream.
+func (p *Endpoint) await(d Direction, w Waker) (s Stream, ready bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -323,7 +323,7 @@ func (p *Port) await(d Direction, w Waker) (s Stream, ready bool) {
 
 // Congested reports whether so much is queued that the module should not read
 // from elsewhere. If it is, w is woken when it is no longer.
-func (p *Port) Congested(w Waker) bool {
+func (p *Endpoint) Congested(w Waker) bool {
 	if p.mode == Posix {
 		return false
 	}
@@ -337,15 +337,15 @@ func (p *Port) Congested(w Waker) bool {
 }
 
 // InEnded reports whether the module has read everything there will ever be.
-func (p *Port) InEnded() bool {
+func (p *Endpoint) InEnded() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.ended && len(p.peeked) == 0
 }
 
-// InBroken returns the error that ended the port's reading half; nil if it goes
+// InBroken returns the error that ended the endpoint's reading half; nil if it goes
 // on or came to a clean end.
-func (p *Port) InBroken() error {
+func (p *Endpoint) InBroken() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ended && !errors.Is(p.endErr, io.EOF) {
@@ -354,8 +354,8 @@ func (p *Port) InBroken() error {
 	return nil
 }
 
-// OutBroken returns the first error of the port's writing half.
-func (p *Port) OutBroken() error {
+// OutBroken returns the first error of the endpoint's writing half.
+func (p *Endpoint) OutBroken() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.broken
@@ -363,7 +363,7 @@ func (p *Port) OutBroken() error {
 
 // OutFinished reports whether the outgoing half has ended and everything written
 // before has been handed to the stream. If not, w is woken when it has.
-func (p *Port) OutFinished(w Waker) bool {
+func (p *Endpoint) OutFinished(w Waker) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.finished || p.closed {
@@ -374,7 +374,7 @@ func (p *Port) OutFinished(w Waker) bool {
 }
 
 // ShowEnd lets a Careful module see the end of the stream.
-func (p *Port) ShowEnd() {
+func (p *Endpoint) ShowEnd() {
 	p.mu.Lock()
 	p.show = true
 	ws := p.waiting.take()
@@ -383,7 +383,7 @@ func (p *Port) ShowEnd() {
 }
 
 // Close releases the stream.
-func (p *Port) Close() error {
+func (p *Endpoint) Close() error {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()

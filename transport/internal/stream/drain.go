@@ -2,18 +2,18 @@ package stream
 
 import "time"
 
-// Linger ends the outgoing half and waits until everything written has left and
+// Drain ends the outgoing half and waits until everything written has left and
 // the peer has ended its half too, so that closing cannot destroy bytes that
 // are still on their way (a socket closed with unread bytes in it is reset).
 // What still arrives is discarded. It gives up when no written byte has moved,
 // or the peer has not ended its half, for patience, or when cancel is closed; it
 // reports whether everything written had left by then. Bytes for the Go caller
 // wait until it reads or closes.
-func (p *Port) Linger(patience time.Duration, cancel <-chan struct{}) bool {
-	// A port whose write half is already broken has nothing to wait for.
+func (p *Endpoint) Drain(patience time.Duration, cancel <-chan struct{}) bool {
+	// An endpoint whose write half is already broken has nothing to wait for.
 	_ = p.CloseWrite()
 	_, local := p.stream().(*pipeStream)
-	l := &lingering{wake: NewSignal(), cancel: cancel}
+	l := &draining{wake: NewSignal(), cancel: cancel}
 	if !local {
 		l.timer = time.NewTimer(patience)
 		defer l.timer.Stop()
@@ -60,7 +60,7 @@ func (p *Port) Linger(patience time.Duration, cancel <-chan struct{}) bool {
 
 // layers returns the stream below all others, and for each of them that hands on what
 // is written what is closed when it has.
-func (p *Port) layers() (lowest Stream, flushed []<-chan struct{}) {
+func (p *Endpoint) layers() (lowest Stream, flushed []<-chan struct{}) {
 	lowest = p.stream()
 	for {
 		if f, ok := lowest.(interface{ flushed() <-chan struct{} }); ok {
@@ -80,9 +80,9 @@ func hasPeer(s Stream) bool {
 	return !local && !s.Datagram()
 }
 
-// Drained reports whether Linger would have nothing to wait for, on a port of which
-// both halves have been closed. Like Linger it discards what arrives.
-func (p *Port) Drained() bool {
+// Drained reports whether Drain would have nothing to wait for, on an endpoint of which
+// both halves have been closed. Like Drain it discards what arrives.
+func (p *Endpoint) Drained() bool {
 	p.mu.Lock()
 	finished := p.finished || p.closed
 	p.mu.Unlock()
@@ -109,8 +109,8 @@ func (p *Port) Drained() bool {
 
 // Discard throws away what arrives until a time has come, the peer has ended its
 // half or cancel is closed.
-func (p *Port) Discard(until time.Time, cancel <-chan struct{}) {
-	l := &lingering{wake: NewSignal(), cancel: cancel, timer: time.NewTimer(time.Until(until))}
+func (p *Endpoint) Discard(until time.Time, cancel <-chan struct{}) {
+	l := &draining{wake: NewSignal(), cancel: cancel, timer: time.NewTimer(time.Until(until))}
 	defer l.timer.Stop()
 	s := p.stream()
 	var waste [2 << 10]byte
@@ -122,16 +122,16 @@ func (p *Port) Discard(until time.Time, cancel <-chan struct{}) {
 	}
 }
 
-// lingering is the waiting that Linger does; timer is nil to wait for ever.
-type lingering struct {
+// draining is the waiting that Drain does; timer is nil to wait for ever.
+type draining struct {
 	wake   Signal
 	timer  *time.Timer
 	cancel <-chan struct{}
 }
 
-func (l *lingering) wait() bool { return l.waitFor(l.wake) }
+func (l *draining) wait() bool { return l.waitFor(l.wake) }
 
-func (l *lingering) waitFor(c <-chan struct{}) bool {
+func (l *draining) waitFor(c <-chan struct{}) bool {
 	var late <-chan time.Time
 	if l.timer != nil {
 		late = l.timer.C
@@ -145,10 +145,10 @@ func (l *lingering) waitFor(c <-chan struct{}) bool {
 	return false
 }
 
-func (l *lingering) reset(d time.Duration) {
+func (l *draining) reset(d time.Duration) {
 	if l.timer != nil {
 		l.timer.Reset(d)
 	}
 }
 
-func (l *lingering) cancelled() bool { return isClosed(l.cancel) }
+func (l *draining) cancelled() bool { return isClosed(l.cancel) }

@@ -66,7 +66,7 @@ func (b *mailbox) open() fs.File {
 	b.mu.Lock()
 	b.content = nil
 	b.mu.Unlock()
-	return boxFile{b}
+	return openMailbox{b}
 }
 
 func (b *mailbox) text() string {
@@ -98,10 +98,10 @@ func oneLine(text string) string {
 	return text
 }
 
-// boxFile is an open mailbox.
-type boxFile struct{ *mailbox }
+// openMailbox is an open mailbox.
+type openMailbox struct{ *mailbox }
 
-func (f boxFile) Write(p []byte) (int, error) {
+func (f openMailbox) Write(p []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.content)+len(p) > maxNote {
@@ -111,16 +111,16 @@ func (f boxFile) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (boxFile) Read([]byte) (int, error)     { return 0, fs.ErrPermission }
-func (boxFile) Close() error                 { return nil }
-func (f boxFile) Stat() (fs.FileInfo, error) { return boxInfo{}, nil }
+func (openMailbox) Read([]byte) (int, error)     { return 0, fs.ErrPermission }
+func (openMailbox) Close() error                 { return nil }
+func (f openMailbox) Stat() (fs.FileInfo, error) { return mailboxInfo{}, nil }
 
-// boxInfo is that of an empty file.
-type boxInfo struct{}
+// mailboxInfo is that of an empty file.
+type mailboxInfo struct{}
 
-func (boxInfo) Name() string       { return "note" }
-func (boxInfo) Size() int64        { return 0 }
-func (boxInfo) Mode() fs.FileMode  { return 0o600 }
-func (boxInfo) ModTime() time.Time { return time.Time{} }
-func (boxInfo) IsDir() bool        { return false }
-func (boxInfo) Sys() any           { return nil }
+func (mailboxInfo) Name() string       { return "note" }
+func (mailboxInfo) Size() int64        { return 0 }
+func (mailboxInfo) Mode() fs.FileMode  { return 0o600 }
+func (mailboxInfo) ModTime() time.Time { return time.Time{} }
+func (mailboxInfo) IsDir() bool        { return false }
+func (mailboxInfo) Sys() any           { return nil }
