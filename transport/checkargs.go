@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -9,9 +10,16 @@ import (
 	"waterproxy/transport/internal/guest"
 )
 
-// ArgsError is a module's refusal of a bridge line's arguments. Its text is the
-// module's, and quotes none of their values.
-type ArgsError = guest.ArgsError
+// ArgsError is a module's refusal of a bridge line's arguments.
+type ArgsError struct {
+	// Reason is the module's text, in which there are no values of arguments; "" if it
+	// gave none.
+	Reason string
+}
+
+func (e *ArgsError) Error() string {
+	return cmp.Or(e.Reason, "the module refuses the bridge line's arguments")
+}
 
 // CheckArgs has the module check the arguments of a bridge line, as it does again when
 // they are dialed with. The error is an [ErrConfig] with an [*ArgsError] in its chain if
@@ -41,8 +49,8 @@ func CheckArgs(ctx context.Context, c Config, args Args) error {
 		return err
 	}
 	err = guest.CheckArgs(ctx, c.Module.m, o)
-	if _, refused := errors.AsType[*ArgsError](err); refused {
-		return &Error{"check arguments", ErrConfig, err}
+	if refused, ok := errors.AsType[*guest.ArgsError](err); ok {
+		return &Error{"check arguments", ErrConfig, &ArgsError{refused.Reason}}
 	}
 	return wrap("check arguments", err)
 }

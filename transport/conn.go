@@ -9,21 +9,31 @@ import (
 // [RuntimeDialerConn]. It is a net.Conn, safe for concurrent use, that can be
 // closed one direction at a time. Its user closes it.
 type Conn interface {
+	// Close delivers what was written: it waits for that for half a second, and then
+	// delivery goes on in the background, see [Config.DrainTimeout].
 	net.Conn
-	// CloseRead and CloseWrite close one direction.
-	CloseRead() error
+	// CloseWrite ends writing. What was written is delivered; the peer then sees the
+	// end of the stream if the module can express that. Reading goes on.
 	CloseWrite() error
+	// CloseRead discards what arrives from now on. Writing goes on.
+	CloseRead() error
 	// Abort is Close without delivering what is in flight.
 	Abort() error
-	// Done is closed when the connection is over; Err returns the reason.
+	// Done is closed when the connection is over and nothing is left of it. Err returns
+	// why it ended: nil before that, and after a clean end; otherwise an [*Error].
 	Done() <-chan struct{}
 	Err() error
-	// Splice puts another connection in place of the user.
+	// Splice joins peer to the connection in place of its user: the module then
+	// works on peer directly, without a copy in between. Splice takes ownership of
+	// both, blocks until both directions have ended, and returns Err. It must be the
+	// last call on the connection but for Close, Abort and Stats.
 	Splice(peer net.Conn) error
-	// Stats returns what the connection has carried so far.
+	// Stats returns what the connection has carried so far; it may be called after its
+	// end. Bytes are counted once a read or write is over.
 	Stats() ConnStats
-	// SetupTime returns how long the connection took to be ready, 0 if it came over
-	// one that was there.
+	// SetupTime returns how long the connection took to be ready: an instance, if one
+	// had to be started, the network connection and the module's handshake. It is 0
+	// for a caller's connection over a multiplexed one that was there.
 	SetupTime() time.Duration
 }
 
@@ -69,7 +79,7 @@ func (c *conn) Close() error {
 	return nil
 }
 
-// Abort ends the connection at once. What is in flight is lost.
+// Abort implements [Conn]: it ends the connection at once, and what is in flight is lost.
 func (c *conn) Abort() error {
 	err := c.s.app.Close()
 	c.s.abort()
@@ -77,10 +87,10 @@ func (c *conn) Abort() error {
 	return err
 }
 
-// Done is closed when the connection is over and nothing is left of it.
+// Done implements [Conn].
 func (c *conn) Done() <-chan struct{} { return c.s.done }
 
-// Err returns why the connection ended: nil while it lives or after a clean end.
+// Err implements [Conn].
 func (c *conn) Err() error {
 	select {
 	case <-c.s.done:
@@ -90,16 +100,14 @@ func (c *conn) Err() error {
 	}
 }
 
-// Stats returns what the connection has carried so far.
+// Stats implements [Conn].
 func (c *conn) Stats() ConnStats { return c.s.stats() }
 
-// SetupTime returns how long the connection took to be ready: an instance, if one
-// had to be started, the network connection and the module's handshake. It is 0 for
-// a connection that came over another one.
+// SetupTime implements [Conn].
 func (c *conn) SetupTime() time.Duration { return c.s.setUp }
 
 // LocalAddr returns the local address of the network connection; an empty one if
-// that is shared with others.
+// that is multiplexed.
 func (c *conn) LocalAddr() net.Addr {
 	local, _ := c.s.net.addrs()
 	return local
@@ -120,11 +128,7 @@ func (c *conn) SetReadDeadline(t time.Time) error { return c.s.app.SetReadDeadli
 // SetWriteDeadline implements net.Conn.
 func (c *conn) SetWriteDeadline(t time.Time) error { return c.s.app.SetWriteDeadline(t) }
 
-// Splice joins peer to the connection in place of its user: the module then
-// works on peer directly, without a copy in between. Splice takes ownership of
-// both, blocks until both directions have ended, and returns why the connection
-// ended, nil for a clean end. It must be the last call on the connection but for
-// Close, Abort and Stats.
+// Splice implements [Conn].
 func (c *conn) Splice(peer net.Conn) error {
 	s := c.s
 	if err := s.in.Caller().Splice(s.app, peer, s.cfg.DrainTimeout, s.aborted); err != nil {

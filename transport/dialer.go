@@ -16,15 +16,15 @@ func (a Args) String() string { return ptargs.Format(a) }
 // Dialer dials connections that modules carry. It is safe for concurrent use.
 type Dialer interface {
 	// Start finds out whether the module starts with this configuration, before
-	// anything is dialed.
+	// anything is dialed. ctx bounds it.
 	Start(ctx context.Context) error
 	// Dial connects to an address (those of net.Dial), or, if address is empty,
-	// to what the module chooses by itself within Config.Allow. A module that is a
+	// to what the module chooses within [Config.Allow]. A module that is a
 	// fixed client and no client always chooses itself: it ignores the address. The
 	// arguments are for the module. ctx bounds the set-up, and has no effect on the
 	// connection afterwards.
 	Dial(ctx context.Context, network, address string, args Args) (Conn, error)
-	// Close ends dialing. Connections that are up live on.
+	// Close ends dialing; it may be called twice. Connections that are up live on.
 	Close() error
 	// Stats returns the dialer's figures. They go on after Close.
 	Stats() Stats

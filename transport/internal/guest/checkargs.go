@@ -6,17 +6,13 @@ import (
 	"slices"
 )
 
-// ArgsError is a module's refusal of a bridge line's arguments.
+// ArgsError is a module's refusal of a bridge line's arguments. Package transport has
+// its own for users.
 type ArgsError struct {
 	Reason string // the module's own words; may be empty
 }
 
-func (e *ArgsError) Error() string {
-	if e.Reason == "" {
-		return "the module refuses the bridge line's arguments"
-	}
-	return e.Reason
-}
+func (e *ArgsError) Error() string { return "the module refuses the arguments: " + e.Reason }
 
 // CheckArgs starts an instance in o's role, has it check o.Args and stops it before it
 // connects to anything. The module must be one that can (Shape.ChecksArgs). The error is
