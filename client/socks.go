@@ -32,8 +32,8 @@ const (
 // will do, because applications use them to keep connections apart.
 type socksRequest struct{ conn net.Conn }
 
-// readSOCKS reads a request, for which conn has a deadline. Where the application wants
-// to go is left out: only the
+// readSOCKS reads a request, for which conn has a deadline. The application's
+// destination is left out: only the
 // bridge decides that.
 func readSOCKS(conn net.Conn) (r socksRequest, err error) {
 	r.conn = conn

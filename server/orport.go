@@ -21,7 +21,7 @@ import (
 type ORPort struct {
 	Addr     *net.TCPAddr // its ORPort; nil if there is only the other
 	Extended *net.TCPAddr // its Extended ORPort, which is preferred; nil if there is none
-	// CookieFile is the secret that the Extended ORPort wants to be known.
+	// CookieFile is the secret that the Extended ORPort asks for.
 	CookieFile string
 	// LocalAddr is where connections come from; nil for the system's choice.
 	LocalAddr net.Addr
@@ -49,7 +49,7 @@ const (
 
 func (o ORPort) String() string { return "tor's ORPort" }
 
-// dial implements Backend. Only the Extended ORPort wants to know more than bytes.
+// dial implements Backend. Only the Extended ORPort gets more than bytes.
 func (o ORPort) dial(client net.Addr, transport string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
 	defer cancel()

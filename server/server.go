@@ -14,8 +14,8 @@ import (
 	"waterproxy/transport"
 )
 
-// Listener carries one transport's connections to tor, or to where the operator
-// wants them.
+// Listener carries one transport's connections to tor, or to the address that the
+// operator chose.
 type Listener struct {
 	name  string
 	ln    *transport.Listener

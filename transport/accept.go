@@ -11,7 +11,7 @@ import (
 )
 
 // acceptor accepts connections and sets each up in a goroutine of its own, so
-// that a slow or hostile peer delays nobody else.
+// that a slow or hostile peer delays no other.
 type acceptor struct {
 	inner   net.Listener
 	log     *slog.Logger

@@ -60,7 +60,7 @@ type Config struct {
 	// Allow grants the module addresses to dial by its own choice. Nil: none. A
 	// module that is given its address by the host needs none.
 	Allow []AddressRule
-	// Resolve looks up host names that a module wants to dial by its own choice;
+	// Resolve looks up host names that a module chooses to dial;
 	// nil means the system's resolver.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 	// DialNames gives host names that a module dials by its own choice to Dial as they

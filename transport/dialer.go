@@ -72,7 +72,7 @@ func (d *RuntimeConnDialer) DialContext(ctx context.Context, network, address st
 	return d.dial(ctx, RoleClient, network, address, nil)
 }
 
-// DialFixedContext is DialContext for a module that knows by itself what to
+// DialFixedContext is DialContext for a module that chooses what to
 // dial (RoleFixedClient). Config.Allow lists what it may dial.
 func (d *RuntimeConnDialer) DialFixedContext(ctx context.Context) (*RuntimeConn, error) {
 	return d.dial(ctx, RoleFixedClient, "", "", nil)

@@ -28,7 +28,7 @@ type Listener struct {
 // Listen starts an instance, to see that the module starts with this configuration and
 // what arguments it publishes, and then accepts connections from inner, which belongs to
 // the Listener if there is no error. Set-ups run concurrently, so that a slow or hostile
-// peer delays nobody else; one that fails is logged and its connection closed. ctx
+// peer delays no other; one that fails is logged and its connection closed. ctx
 // bounds Listen itself.
 func Listen(ctx context.Context, cfg Config, inner net.Listener) (*Listener, error) {
 	l := newListener(cfg.Logger, nil)
@@ -168,7 +168,7 @@ func (l *Listener) deliver(ctx context.Context, s *session) {
 	case l.ready <- s:
 	case <-ctx.Done():
 		c := conn{s}
-		_ = c.Abort() // nobody has used it
+		_ = c.Abort() // it has carried nothing
 	}
 }
 
@@ -252,5 +252,5 @@ func (g *serveGeneration) accept(ctx context.Context, raw net.Conn) (s *session,
 // connections of one that is closed are closed at once.
 func (g *serveGeneration) closeLate(ctx context.Context, rest *stream.Endpoint, began time.Time) {
 	rest.Discard(began.Add(g.pool.keepOpen()), ctx.Done())
-	_ = rest.Close() // nobody could use the error
+	_ = rest.Close() // the error is of no use
 }

@@ -87,7 +87,7 @@ func (n *network) closeUnused() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.inbound != nil {
-		_ = n.inbound.Close() // nobody has used it
+		_ = n.inbound.Close() // it has carried nothing
 		n.inbound = nil
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// An AddressRule grants a module a set of addresses that it may dial by itself.
+// An AddressRule grants a module a set of addresses that it may choose to dial.
 // Make one with [ParseAddressRule].
 type AddressRule struct {
 	text    string
@@ -151,7 +151,7 @@ func isPublic(a netip.Addr) bool {
 }
 
 // granted returns the addresses of host that the rules grant for a network and
-// port, in the resolver's order, or, with DialNames, a name as it is. A host that no
+// port, in the resolver's order, or, with DialNames, a name unresolved. A host that no
 // rule mentions is not looked up.
 func (c *Config) granted(ctx context.Context, network, host string, port uint16) (hosts []string, err error) {
 	var named bool

@@ -29,7 +29,7 @@ const (
 	longEnough   = time.Minute
 
 	// stopTimeout is how long an instance that is not needed any more may take to
-	// end by itself.
+	// end.
 	stopTimeout = 5 * time.Second
 )
 

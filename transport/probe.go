@@ -12,7 +12,7 @@ import (
 
 // Probe starts an instance for one connection and stops it before it would
 // connect to anything, to find out whether the module starts with this
-// configuration, and what arguments it wants its clients to have (nil if none).
+// configuration, and what arguments it publishes (nil if none).
 // ctx and ProbeTimeout bound it.
 func Probe(ctx context.Context, c Config, r Role) (Args, error) {
 	c, err := c.prepare(c.Module.CheckRole, r)

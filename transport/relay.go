@@ -59,7 +59,7 @@ func (r *Relay) Wait() error {
 }
 
 // Close stops accepting and ends set-ups that are under way. Connections that
-// are up live on until they end by themselves, or until Abort.
+// are up live on until they end, or until Abort.
 func (r *Relay) Close() error { return r.a.stop(net.ErrClosed) }
 
 // Abort is Close, and ends all connections at once; what is in flight is lost.

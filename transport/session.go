@@ -117,7 +117,7 @@ func (s *session) end(err error, release func()) {
 	for _, p := range s.in.Endpoints() {
 		wg.Go(func() {
 			p.Drain(s.cfg.DrainTimeout, s.aborted)
-			_ = p.Close() // the connection is over: nobody could use the error
+			_ = p.Close() // the connection is over: the error is of no use
 		})
 	}
 	wg.Wait()

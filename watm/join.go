@@ -11,7 +11,7 @@ import (
 // join carries bytes between a caller and the connection that the transport has
 // made, in both directions. ended is called once: when both have ended, or as soon
 // as the connection is of no more use, with the first error that is not the
-// consequence of a close. After an error nobody has been shown an end that would
+// consequence of a close. After an error neither side has been shown an end that would
 // look like a clean one. What is left open is for ended to close.
 type join struct {
 	caller Conn
@@ -21,7 +21,7 @@ type join struct {
 	mu       sync.Mutex
 	sent     bool // all that the caller wrote is on the wire
 	received bool
-	finished bool // the caller wants no more
+	finished bool // the caller reads no more
 	over     bool // ended has been called
 	err      error
 }
@@ -74,7 +74,7 @@ func (j *join) settle(useless bool) {
 		j.ended(ignoreClosed(err))
 	}
 	if stop {
-		go j.close() // it is the transport's code, for which nobody should wait
+		go j.close() // it is the transport's code, which may take long
 	}
 }
 
@@ -106,7 +106,7 @@ func pass(dst, src net.Conn) error {
 	return dst.Close()
 }
 
-// bufferSize is that of a large transfer; nobody holds a buffer while nothing
+// bufferSize is that of a large transfer; no buffer is held while nothing
 // flows.
 const bufferSize = 256 << 10
 

@@ -45,7 +45,7 @@ type task struct {
 	mu     sync.Mutex
 	own    []*eventConn // closed with the task
 	join   *join        // nil until it is set up
-	closed bool         // the caller wants no more
+	closed bool         // the caller reads no more
 	over   bool
 }
 

@@ -8,7 +8,7 @@ import (
 	"waterproxy/internal/records"
 )
 
-// main_main is the author's main function. A reactor's is not run by itself.
+// main_main is the author's main function. A reactor's is not run by the host.
 //
 //go:linkname main_main main.main
 func main_main()

@@ -90,7 +90,7 @@ type Starter interface {
 	Start(env *Env) error
 }
 
-// ArgsChecker is a Transport that can judge the arguments of a bridge line by themselves.
+// ArgsChecker is a Transport that can check the arguments of a bridge line without a connection.
 // A user then learns of bad ones when the client starts, and not when a connection fails.
 type ArgsChecker interface {
 	// CheckArgs returns an error if no connection can be made with the arguments of

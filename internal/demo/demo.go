@@ -83,7 +83,7 @@ type stack interface {
 	http() *http.Client
 	// usage tells users of the machine how to use the stack.
 	usage() string
-	// ended returns a channel that is closed when a part ends by itself.
+	// ended returns a channel that is closed when a part ends unasked.
 	ended() <-chan struct{}
 	// explain adds to an error what the parts have to say about it.
 	explain(error) error

@@ -33,7 +33,7 @@ var handshakes = map[string]func(*Proxy, context.Context, net.Conn, string) erro
 }
 
 // ParseProxy reads KIND://[USER[:PASSWORD]@]HOST:PORT. Credentials that are
-// percent-encoded, as the specification wants them, are decoded. Others are taken
+// percent-encoded, as the specification requires, are decoded. Others are taken
 // as they are, because tor writes there what is in torrc: "p@ss/w%rd" is a password.
 // Errors do not repeat the text, which may have a password in it.
 func ParseProxy(s string) (*Proxy, error) {

@@ -68,7 +68,7 @@ func (lineWriter) Write(p []byte) (int, error) {
 // proxy up instead of starting it again and again.
 func EnvError(format string, args ...any) {
 	msg := Printable(fmt.Sprintf(format, args...))
-	// If tor does not listen there is nobody left to tell.
+	// If tor does not listen there is no one left to report to.
 	_, _ = io.WriteString(pt.Stdout, "ENV-ERROR "+msg+"\n")
 }
 
@@ -82,7 +82,7 @@ func ReportConnect(transport, failure string) {
 		why = strings.NewReplacer(`\`, `\134`, `"`, `\042`).Replace(why)
 		line = fmt.Sprintf(`STATUS TRANSPORT=%s CONNECT=Failed ERRSTR="%s"`, transport, why)
 	}
-	// If tor does not listen there is nobody left to tell.
+	// If tor does not listen there is no one left to report to.
 	_, _ = io.WriteString(pt.Stdout, line+"\n")
 }
 

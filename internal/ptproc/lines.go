@@ -25,7 +25,7 @@ type Lines struct {
 	mu      sync.Mutex
 	kept    []string
 	partial []byte
-	more    chan struct{} // closed when there is a line more; nil if nobody waits
+	more    chan struct{} // closed when there is a line more; nil if no one waits
 }
 
 // Write takes a piece of text. It returns no error.
@@ -60,7 +60,7 @@ func (l *Lines) add(line string) {
 	}
 }
 
-// All returns the lines that are kept, and what there is of an unfinished one.
+// All returns the lines that are kept, and the unfinished one.
 func (l *Lines) All() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

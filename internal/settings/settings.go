@@ -43,7 +43,7 @@ type Limits struct {
 	DrainTimeout time.Duration
 }
 
-// document is a file as it is written. Numbers are pointers, because 0 is an error.
+// document has the keys of a file. Numbers are pointers, because 0 is an error.
 type document struct {
 	Config    string   `toml:"config"`
 	Allow     []string `toml:"allow"`

@@ -299,7 +299,7 @@ func (c *Core) add(kind string, logs map[string]string) (*Node, error) {
 	return node, nil
 }
 
-// discard stops nodes whose start failed. Their files stay for whoever wants to
+// discard stops nodes whose start failed. Their files stay for whoever is to
 // know why: the next attempt has nodes of other names.
 func (c *Core) discard(nodes ...*Node) error {
 	var errs []error

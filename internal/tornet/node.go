@@ -75,7 +75,7 @@ func (c *Core) newNode(name string, logs map[string]string) (*Node, error) {
 			return nil, fmt.Errorf("%q cannot be the name of a further log", file)
 		}
 	}
-	// tor insists on a folder that nobody else can enter.
+	// tor insists on a folder that no other user can enter.
 	if err := os.Mkdir(n.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -281,7 +281,7 @@ func (n *Node) stop(sig os.Signal) error {
 }
 
 // Close stops tor and waits until it and all it launched are gone. It returns a
-// [*SurvivorsError] if a transport did not end by itself. The files stay.
+// [*SurvivorsError] if a transport did not end. The files stay.
 func (n *Node) Close() error {
 	n.mu.Lock()
 	if n.closed {

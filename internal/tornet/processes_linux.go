@@ -44,7 +44,7 @@ func readStat(pid int) (stat, error) {
 }
 
 // dead reports whether a state is that of a process that runs no more: an
-// orphan may stay a zombie for as long as nobody asks for its exit status.
+// orphan may stay a zombie until its exit status is read.
 func (s stat) dead() bool { return s.state == 'Z' || s.state == 'X' }
 
 // vanished reports whether an error means that a process is gone.

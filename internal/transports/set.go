@@ -205,8 +205,8 @@ func (s *Set) entries() []*entry {
 }
 
 // Reload loads the transports whose files have changed. One that does not load, or
-// does not start, is logged and stays as it is. One that has not been used needs
-// nothing: its first connection loads what there is then.
+// does not start, is logged and does not change. One that has not been used needs
+// nothing: its first connection loads the files of that moment.
 func (s *Set) Reload(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, e := range s.entries() {

@@ -45,7 +45,7 @@ func (e *entry) look(last look) (next look, rested bool) {
 	used := e.module != nil
 	e.mu.Unlock()
 	if !used {
-		return look{}, false // its first connection loads what there is then
+		return look{}, false // its first connection loads the files of that moment
 	}
 	if last.at != source {
 		last = look{source, source.Stamp(), false}

@@ -125,7 +125,7 @@ func (t *shadowsocks) Server(ctx context.Context, wire watm.Conn) (net.Conn, err
 	return c, wire.SetReadDeadline(time.Time{})
 }
 
-// handshake reads what a client begins with, and ignores where it wants to go.
+// handshake reads what a client begins with, and ignores its destination.
 func (t *shadowsocks) handshake(wire watm.Conn) (net.Conn, error) {
 	salt := make([]byte, t.key.SaltSize())
 	if _, err := io.ReadFull(wire, salt); err != nil {

@@ -52,7 +52,7 @@ type ABI struct {
 	worker  function
 	many    [roles]function // one instance for many connections in a role
 
-	workers function // how many background workers the module wants
+	workers function // how many background workers the module asks for
 	work    function // runs one of them
 
 	checkArgs function // checks a bridge line's arguments without a connection
@@ -184,7 +184,7 @@ func inspect(m wazero.CompiledModule, shared bool) (*Shape, error) {
 	return s, checkImports(m, shared)
 }
 
-// findThreads finds out whether and how the module wants threads.
+// findThreads finds out whether and how the module uses threads.
 func (s *Shape) findThreads(m wazero.CompiledModule, fns map[string]api.FunctionDefinition, shared bool) error {
 	s.Spawns = slices.ContainsFunc(m.ImportedFunctions(), func(d api.FunctionDefinition) bool {
 		module, _, _ := d.Import()

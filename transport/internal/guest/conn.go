@@ -124,7 +124,7 @@ func (c *Conn) Incoming(ctx context.Context, peer *stream.Endpoint) (kept bool, 
 		return true, err
 	}
 	if err != nil {
-		_ = peer.Close() // nobody has used it
+		_ = peer.Close() // it has carried nothing
 	}
 	return false, err
 }
@@ -271,7 +271,7 @@ func (c *Conn) attach(p *stream.Endpoint, isCaller bool) (int32, error) {
 // about it.
 func (c *Conn) abandon(p *stream.Endpoint) {
 	if p != c.peer {
-		_ = p.Close() // nobody has used it
+		_ = p.Close() // it has carried nothing
 	}
 }
 
@@ -355,7 +355,7 @@ func (c *Conn) forget(p *stream.Endpoint) {
 		return
 	}
 	c.draining = slices.Delete(c.draining, i, i+1)
-	_ = p.Close() // nobody could use the error
+	_ = p.Close() // the error is of no use
 	c.past.add(p, false)
 	c.endpoints = slices.DeleteFunc(c.endpoints, func(q *stream.Endpoint) bool { return p == q })
 }

@@ -131,7 +131,7 @@ func Probe(ctx context.Context, m *Module, o Options) (published string, err err
 	return published, err
 }
 
-// Published returns the arguments that the module wants its clients to have, as
+// Published returns the arguments that the module publishes for its clients, as
 // it left them by the end of its set-up (docs/abi.md, "Arguments and state").
 func (in *Instance) Published() string { return in.mailboxes.published.text() }
 
@@ -174,7 +174,7 @@ func (in *Instance) discard(cause error) {
 	in.Abort(cause)
 	in.Release()
 	for _, p := range in.Endpoints() {
-		_ = p.Close() // nobody has used them
+		_ = p.Close() // they have carried nothing
 	}
 }
 
@@ -396,7 +396,7 @@ func (in *Instance) forgetDrained() bool {
 		if p == in.caller || in.fds.has(p) || !p.Drained() {
 			return false
 		}
-		_ = p.Close() // nobody could use the error
+		_ = p.Close() // the error is of no use
 		in.past.add(p, false)
 		return true
 	})

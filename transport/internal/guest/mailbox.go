@@ -11,7 +11,7 @@ import (
 )
 
 // Notes are what host and module tell each other in files below /watm, so that a
-// module which uses them still runs where nobody knows of them. Modules that
+// module which uses them still runs on a host without them. Modules that
 // export none of our markers do not see them.
 const (
 	rolePath      = "watm/role"   // the role, by name

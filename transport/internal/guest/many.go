@@ -21,7 +21,7 @@ type Many struct {
 	// Own holds the network connections that belong to no one connection.
 	Own   *Conn
 	queue controlQueue
-	// connects: the module wants connections to be made before it hears of them.
+	// connects: the module gets connections that are already made.
 	connects atomic.Bool
 	keepOpen atomic.Int32 // milliseconds; see records.KeepOpen
 

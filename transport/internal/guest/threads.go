@@ -286,7 +286,7 @@ func threadSpawn(c *call, stack []uint64) {
 	stack[0] = uint64(id)
 }
 
-// startWorkers starts the background workers that the module wants.
+// startWorkers starts the background workers that the module asks for.
 func (in *Instance) startWorkers() error {
 	if !in.shape.Workers {
 		return nil

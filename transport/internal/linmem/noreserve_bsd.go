@@ -2,5 +2,5 @@
 
 package linmem
 
-// noReserve does not exist here: the kernel overcommits by itself.
+// noReserve does not exist here: the kernel always overcommits.
 const noReserve = 0

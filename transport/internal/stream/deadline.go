@@ -30,7 +30,7 @@ func (d *deadline) set(t time.Time) {
 	past := d.past
 	if left := time.Until(t); left > 0 {
 		// A timer that fires while it is being replaced closes a channel that
-		// nobody waits for any more, unless the deadline only moved: then the
+		// no one waits for any more, unless the deadline only moved: then the
 		// channel is the same and must not be closed early, so it checks.
 		var timer *time.Timer
 		timer = time.AfterFunc(left, func() {
@@ -46,7 +46,7 @@ func (d *deadline) set(t time.Time) {
 	close(past)
 }
 
-// stop releases the timer; the deadline no longer passes by itself.
+// stop releases the timer; the deadline no longer passes.
 func (d *deadline) stop() {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -74,7 +74,7 @@ func (p *Endpoint) layers() (lowest Stream, flushed []<-chan struct{}) {
 	}
 }
 
-// hasPeer reports whether somebody far away ends the other half of a stream.
+// hasPeer reports whether a peer ends the other half of a stream.
 func hasPeer(s Stream) bool {
 	_, local := s.(*pipeStream)
 	return !local && !s.Datagram()

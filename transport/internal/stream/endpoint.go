@@ -173,7 +173,7 @@ func (p *Endpoint) Write(bufs [][]byte) (int, error) {
 	}
 	all := size(bufs)
 	if p.broken != nil || p.finished {
-		return all, nil // nobody is there to read it
+		return all, nil // there is no reader
 	}
 	if p.queue.size > maxBacklog {
 		return 0, ErrWouldBlock

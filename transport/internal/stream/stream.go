@@ -86,7 +86,7 @@ func (ws wakers) wake() {
 	}
 }
 
-// A Signal is a Waker that a goroutine can wait for. Wakes while nobody waits
+// A Signal is a Waker that a goroutine can wait for. Wakes while no one waits
 // are remembered as one.
 type Signal chan struct{}
 

@@ -24,8 +24,8 @@ var errInPlace = errors.New("the data segments cannot be taken out")
 // twenty thousand of them, which take longer to apply, one by one, than the
 // module takes to start; as an image they can be mapped, and instances share the
 // pages that they do not write to. If that is not possible (segments that the
-// code uses by itself, or that are placed by a global), the module is returned
-// as it is, with an empty image.
+// code uses directly, or that are placed by a global), the module is returned
+// unchanged, with an empty image.
 //
 // Each thread of a module with a shared memory is an instance of its own, which
 // must not write the data once more. So there active segments have to go, also if

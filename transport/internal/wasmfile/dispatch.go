@@ -175,7 +175,7 @@ func (d *dispatch) value(segment int) int { return slices.Index(d.enters, segmen
 // around is the number of blocks around a segment, and the depth of the loop.
 func (d *dispatch) around(segment int) int { return len(d.segments) - 1 - segment }
 
-// appendSegment appends a segment's code, as it is in another place: there the
+// appendSegment appends a segment's code, in another place: there the
 // loop has the depth given, and a jump to a segment goes to the depth that label
 // tells.
 func (d *dispatch) appendSegment(out []byte, i, loop int, label func(segment int) int) []byte {

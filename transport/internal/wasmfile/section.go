@@ -30,7 +30,7 @@ type section struct {
 
 var header = []byte("\x00asm\x01\x00\x00\x00")
 
-// module is a module that is being rewritten. After an error it stays as it is.
+// module is a module that is being rewritten. After an error it does not change.
 type module struct {
 	sections []section
 	err      error

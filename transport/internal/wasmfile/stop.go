@@ -12,7 +12,7 @@ const (
 	// StopGlobal is the stop switch.
 	StopGlobal = "waterproxy:stop"
 	// StartFunction is the module's start function, if it has one. It no longer
-	// runs by itself, since the switch is out of reach until it has returned.
+	// runs at instantiation, since the switch is out of reach until it has returned.
 	StartFunction = "waterproxy:start"
 )
 
@@ -34,7 +34,7 @@ const (
 
 // AddStop returns the module such that its code can be stopped wherever it is,
 // and never keeps Go's scheduler and garbage collector waiting for long, which
-// cannot interrupt compiled WebAssembly by themselves. Every loop, and every
+// cannot interrupt compiled WebAssembly. Every loop, and every
 // function that calls others, counts down, and after checkEvery of them goes
 // through a checkpoint: a call that wazero handles in Go (Checkpoint of a module
 // that went through ShareMemory, memory.grow by nothing in others), after which
