@@ -14,8 +14,8 @@ func (in *Instance) flush() {
 	if in.mode == stream.Posix {
 		return
 	}
-	in.portsMu.Lock()
-	defer in.portsMu.Unlock()
+	in.endpointsMu.Lock()
+	defer in.endpointsMu.Unlock()
 	for _, p := range in.endpoints {
 		p.Flush()
 	}
@@ -42,8 +42,8 @@ func (in *Instance) heldBack(p *stream.Endpoint, wake stream.Waker) bool {
 	if in.mode == stream.Posix {
 		return false
 	}
-	in.portsMu.Lock()
-	defer in.portsMu.Unlock()
+	in.endpointsMu.Lock()
+	defer in.endpointsMu.Unlock()
 	for _, other := range in.endpoints {
 		if other != p && other.Congested(wake) {
 			return true
@@ -57,8 +57,8 @@ func (in *Instance) someEnded() bool {
 	if in.mode == stream.Posix {
 		return false
 	}
-	in.portsMu.Lock()
-	defer in.portsMu.Unlock()
+	in.endpointsMu.Lock()
+	defer in.endpointsMu.Unlock()
 	for _, p := range in.endpoints {
 		if p.InEnded() {
 			return true

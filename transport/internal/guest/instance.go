@@ -82,7 +82,7 @@ type Instance struct {
 	caller  *stream.Endpoint
 	control *stream.PipeConn
 
-	portsMu   sync.Mutex
+	endpointsMu   sync.Mutex
 	endpoints []*stream.Endpoint // caller and network, in the order they came
 	dialing   int                // connections that threads are about to add
 	past      ConnStats          // of endpoints that are gone
@@ -372,15 +372,15 @@ func (in *Instance) Caller() *stream.Endpoint { return in.caller }
 // Endpoints returns the caller's and the network's endpoints. They outlive the module,
 // so that what it wrote can still leave; the user closes them.
 func (in *Instance) Endpoints() []*stream.Endpoint {
-	in.portsMu.Lock()
-	defer in.portsMu.Unlock()
+	in.endpointsMu.Lock()
+	defer in.endpointsMu.Unlock()
 	return append([]*stream.Endpoint(nil), in.endpoints...)
 }
 
 // Stats returns what the instance's connection has moved.
 func (in *Instance) Stats() ConnStats {
-	in.portsMu.Lock()
-	defer in.portsMu.Unlock()
+	in.endpointsMu.Lock()
+	defer in.endpointsMu.Unlock()
 	n := in.past
 	for _, p := range in.endpoints {
 		n.add(p, p == in.caller)
@@ -389,7 +389,7 @@ func (in *Instance) Stats() ConnStats {
 }
 
 // forgetDrained closes the network connections that the module has closed, those that
-// have nothing to drain, and reports whether there were any. portsMu is held.
+// have nothing to drain, and reports whether there were any. endpointsMu is held.
 func (in *Instance) forgetDrained() bool {
 	before := len(in.endpoints)
 	in.endpoints = slices.DeleteFunc(in.endpoints, func(p *stream.Endpoint) bool {
@@ -409,9 +409,9 @@ func (in *Instance) addPort(p *stream.Endpoint) (int32, error) {
 	if !ok {
 		return 0, &LimitError{"open descriptors", in.o.Limits.Descriptors}
 	}
-	in.portsMu.Lock()
+	in.endpointsMu.Lock()
 	in.endpoints = append(in.endpoints, p)
-	in.portsMu.Unlock()
+	in.endpointsMu.Unlock()
 	return fd, nil
 }
 

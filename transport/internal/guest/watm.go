@@ -27,7 +27,7 @@ func waterDial(c *call, stack []uint64) {
 		stack[0] = e.negative()
 		return
 	}
-	if c.roomForPort(stack) {
+	if c.roomForEndpoint(stack) {
 		c.connected(stack)(c.in.o.Host.Dial(c.in.life, network, address))
 	}
 }
@@ -50,32 +50,32 @@ func (c *call) gathered(ptr, count uint64) (string, errno) {
 
 // water_dial_fixed() -> fd
 func waterDialFixed(c *call, stack []uint64) {
-	if c.roomForPort(stack) {
+	if c.roomForEndpoint(stack) {
 		c.connected(stack)(c.in.o.Host.DialFixed(c.in.life))
 	}
 }
 
 // water_accept() -> fd
 func waterAccept(c *call, stack []uint64) {
-	if c.roomForPort(stack) {
+	if c.roomForEndpoint(stack) {
 		c.connected(stack)(c.in.o.Host.Accept(c.in.life))
 	}
 }
 
-// roomForPort reports whether the instance may have one more connection, and
+// roomForEndpoint reports whether the instance may have one more connection, and
 // tells the module if not. Connections count until they have been drained, which
 // is later than the module's fd_close.
-func (c *call) roomForPort(stack []uint64) bool {
+func (c *call) roomForEndpoint(stack []uint64) bool {
 	if c.in.many != nil { // it would hold up all connections; there are control records for it
 		stack[0] = eNotsup.negative()
 		return false
 	}
-	c.in.portsMu.Lock()
+	c.in.endpointsMu.Lock()
 	room := len(c.in.endpoints)+c.in.dialing < c.in.o.Limits.Descriptors || c.in.forgetDrained()
 	if room {
 		c.in.dialing++
 	}
-	c.in.portsMu.Unlock()
+	c.in.endpointsMu.Unlock()
 	if room {
 		return true
 	}
@@ -88,9 +88,9 @@ func (c *call) roomForPort(stack []uint64) bool {
 // connected returns the function that gives a new connection its descriptor.
 func (c *call) connected(stack []uint64) func(net.Conn, error) {
 	return func(conn net.Conn, err error) {
-		c.in.portsMu.Lock()
+		c.in.endpointsMu.Lock()
 		c.in.dialing--
-		c.in.portsMu.Unlock()
+		c.in.endpointsMu.Unlock()
 		if conn != nil && c.in.alive() != nil {
 			_ = conn.Close() // the instance was stopped meanwhile
 		}
