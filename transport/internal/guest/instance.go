@@ -82,10 +82,10 @@ type Instance struct {
 	caller  *stream.Endpoint
 	control *stream.PipeConn
 
-	endpointsMu   sync.Mutex
-	endpoints []*stream.Endpoint // caller and network, in the order they came
-	dialing   int                // connections that threads are about to add
-	past      ConnStats          // of endpoints that are gone
+	endpointsMu sync.Mutex
+	endpoints   []*stream.Endpoint // caller and network, in the order they came
+	dialing     int                // connections that threads are about to add
+	past        ConnStats          // of endpoints that are gone
 
 	threads threads
 	life    context.Context // ends with Abort; bounds what the host does for the module
