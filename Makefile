@@ -20,7 +20,7 @@ RACE    := -race $(NO_RACE:%=-gcflags=%=-race=false)
 # What lint is made of.
 CHECKS := gofmt vet vet-wasm vet-peer
 
-.PHONY: all modules testmodules demo test prepared unit integration lint $(CHECKS) bench chutney clean need-tor need-test-tools
+.PHONY: all modules testmodules demo test unit integration lint $(CHECKS) bench chutney clean need-tor need-test-tools
 
 all: waterproxy
 
@@ -40,11 +40,8 @@ demo: need-tor waterproxy
 	./waterproxy demo
 
 # Each part runs whatever becomes of the others; what has failed is listed at the end.
-# One of the two last ones needs processors, and the other mostly waits for tor.
 test:
-	@MAKE="$(MAKE)" $(GO) run ./scripts/testall $(CHECKS) prepared unit+integration
-
-prepared: need-tor need-test-tools waterproxy testmodules
+	@MAKE="$(MAKE)" $(GO) run ./scripts/testall $(CHECKS) unit integration
 
 lint: $(CHECKS)
 
@@ -64,12 +61,12 @@ vet-peer:
 unit integration: export REQUIRE_RUST = 1
 
 # ./transport takes longest and so begins first, with the others beside it.
-unit: $(if $(PREPARED),,modules testmodules)
+unit: modules testmodules
 	@set -o pipefail; packages=$$($(GO) list ./... | grep -v '^waterproxy/integration$$') && \
 		$(GO) test $(RACE) -timeout 25m $(TESTFLAGS) ./transport $$packages
 
 # Most of these tests wait for tor: more of them run at once than there are processors.
-integration: $(if $(PREPARED),,prepared)
+integration: need-tor need-test-tools waterproxy testmodules
 	$(GO) test -count=1 -timeout 25m -parallel 6 $(TESTFLAGS) ./integration
 
 # BENCH="-quick" and other flags: see bench/README.md.

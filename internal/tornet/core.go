@@ -177,8 +177,8 @@ func waitForVotingGrid(ctx context.Context) error {
 	}
 }
 
-// fetchTime is how long a relay may take to fetch the consensus when it is asked
-// to, and its relays' descriptors; it takes about a second.
+// fetchTime is how long a relay may take at first to fetch the consensus when it is asked
+// to, and its relays' descriptors; it takes about a second on an idle machine.
 const fetchTime = 3 * time.Second
 
 // exitReady is what the exit logs when it has a consensus that it is part of.
@@ -227,13 +227,14 @@ func (c *Core) startExit(ctx context.Context, orPort int, report func(int)) erro
 
 // waitExitReady waits until the exit has the consensus that the authority has.
 // Having asked for it before there was one, the exit would ask again only after
-// a random time of up to 12 seconds; SIGHUP makes it ask at once.
+// a random time of up to 12 seconds; SIGHUP makes it ask at once. It also ends what is
+// being fetched, so the next one comes later each time: on a busy machine a fetch is slow.
 func (c *Core) waitExitReady(ctx context.Context) error {
-	for {
+	for limit := fetchTime; ; limit *= 2 {
 		if err := c.exit.Signal(syscall.SIGHUP); err != nil {
 			return err
 		}
-		patience, cancel := context.WithTimeout(ctx, fetchTime)
+		patience, cancel := context.WithTimeout(ctx, limit)
 		_, err := c.exit.WaitLog(patience, noticeLog, exitReady)
 		gaveUp := patience.Err() != nil && ctx.Err() == nil
 		cancel()

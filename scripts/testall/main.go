@@ -1,9 +1,6 @@
 // Command testall is make test: it makes each of the targets that it is given, all of
 // them whatever becomes of the others, and lists at the end what has failed.
 //
-// TARGET+TARGET is for targets that run side by side; what they need has to be made
-// before, since make's PREPARED tells them to leave that out.
-//
 // What the targets write is shown as it comes. Of the tests only those that fail, and
 // those that take long, since targets run go test with -json (make's TESTFLAGS).
 package main
@@ -17,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -27,31 +23,17 @@ func main() {
 		os.Exit(2)
 	}
 	var parts []*part
-	for _, targets := range os.Args[1:] {
-		var running sync.WaitGroup
-		atOnce := strings.Split(targets, "+")
-		for _, target := range atOnce {
-			p := newPart(target, os.Stdout)
-			parts = append(parts, p)
-			running.Go(func() { p.make(len(atOnce) > 1) })
-		}
-		running.Wait()
+	for _, target := range os.Args[1:] {
+		fmt.Printf("== make %s\n", target)
+		p := newPart(target, os.Stdout)
+		began := time.Now()
+		p.err = p.run(exec.Command(cmp.Or(os.Getenv("MAKE"), "make"), "--no-print-directory", target, "TESTFLAGS=-json"))
+		p.took = time.Since(began)
+		parts = append(parts, p)
 	}
 	if !summarize(os.Stdout, parts) {
 		os.Exit(1)
 	}
-}
-
-// make makes the target.
-func (p *part) make(prepared bool) {
-	fmt.Printf("== make %s\n", p.name)
-	args := []string{"--no-print-directory", p.name, "TESTFLAGS=-json"}
-	if prepared {
-		args = append(args, "PREPARED=1")
-	}
-	began := time.Now()
-	p.err = p.run(exec.Command(cmp.Or(os.Getenv("MAKE"), "make"), args...))
-	p.took = time.Since(began)
 }
 
 // pipeTime is how long to read on after the end of a target, for a process that it has
