@@ -6,7 +6,7 @@ MODULES := plain reverse mux obfs4 shadowsocks
 WASM    := $(MODULES:%=modules/built/%.wasm)
 
 # The same source and toolchain give the same bytes, whoever builds them where.
-WASM_FLAGS := -buildmode=c-shared -trimpath -buildvcs=false -ldflags='-s -w -buildid='
+WASM_FLAGS := -buildmode=c-shared -trimpath -buildvcs=false -tags=watm_hostcrypto -ldflags='-s -w -buildid='
 
 # The race detector makes wazero's compiler, and our own passes over a module's code, 10
 # times as slow, and modules are compiled in most packages' tests. These work on what one

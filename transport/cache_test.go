@@ -215,6 +215,60 @@ func TestCacheUnloadable(t *testing.T) {
 	}
 }
 
+// TestCachePrepared: what a large module is made into before it is compiled is kept, is
+// mended if it is damaged, and is not taken for another module's.
+func TestCachePrepared(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "cache")
+	prepared := func() string {
+		t.Helper()
+		files, err := filepath.Glob(filepath.Join(dir, "*-prepared-*"))
+		if err != nil || len(files) != 1 {
+			t.Fatalf("%v, %v are kept", files, err)
+		}
+		return files[0]
+	}
+	check := func(what string, warnings int) {
+		t.Helper()
+		if said := cached(t, "go/argtest", dir); strings.Count(said, "level=WARN") != warnings {
+			t.Errorf("%s: it logged %q", what, said)
+		}
+	}
+	check("an empty cache", 0)
+	file := prepared()
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("again", 0)
+	if prepared() != file {
+		t.Error("it was kept anew")
+	}
+	if err := os.WriteFile(file, good[:len(good)-1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check("damaged", 1)
+	if mended, err := os.ReadFile(prepared()); err != nil || !bytes.Equal(mended, good) {
+		t.Errorf("it was not mended: %v", err)
+	}
+	// Another module's, whose file has the same name but for the checksum.
+	bad := bytes.Clone(good)
+	bad[0] ^= 1
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	forged := file[:len(file)-sha256.Size*2] + fmt.Sprintf("%x", sha256.Sum256(bad))
+	if err := os.WriteFile(forged, bad[:len(bad)-1000], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check("not what its name has", 1)
+	if err := os.WriteFile(forged, bad, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if said := cached(t, "go/argtest", dir); said != "" {
+		t.Errorf("another module's: it logged %q", said)
+	}
+}
+
 // TestStateFIFO: a FIFO in a module's directory for state does not hold up the module.
 func TestStateFIFO(t *testing.T) {
 	cfg := testConfig(t, "go/files"+inOne)

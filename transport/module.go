@@ -151,6 +151,10 @@ func (m *Module) Threads() bool { return m.m.Shape().Threads() }
 // and short writes (see docs/abi.md). For others the runtime does what it can.
 func (m *Module) HalfClose() bool { return m.m.Shape().Posix || m.Threads() }
 
+// HostCrypto reports whether the module uses the host's cryptography (water_crypto_v1, see
+// docs/abi.md).
+func (m *Module) HostCrypto() bool { return m.m.Shape().HostCrypto }
+
 // Instances returns the number of instances that exist.
 func (m *Module) Instances() int { return m.m.Running() }
 

@@ -47,7 +47,7 @@ func (datagrams) CloseWrite() error { return nil }
 // polledConn is a connection that waits in Go's own poller.
 type polledConn struct{ *net.TCPConn }
 
-func (c *polledConn) readLazily() (buf *[bufferSize]byte, n int, err error) {
+func (c *polledConn) readLazily(first []byte) (buf *[bufferSize]byte, n int, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil, 0, err
@@ -55,7 +55,7 @@ func (c *polledConn) readLazily() (buf *[bufferSize]byte, n int, err error) {
 	var failure error
 	err = raw.Read(func(fd uintptr) bool {
 		buf = buffers.Get().(*[bufferSize]byte)
-		n, failure = syscall.Read(int(fd), buf[:])
+		n, failure = syscall.Read(int(fd), buf[copy(buf[:], first):])
 		if failure == syscall.EAGAIN {
 			buffers.Put(buf)
 			buf = nil
@@ -66,7 +66,7 @@ func (c *polledConn) readLazily() (buf *[bufferSize]byte, n int, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	return buf, max(n, 0), readError(n, failure)
+	return buf, len(first) + max(n, 0), readError(n, failure)
 }
 
 func readError(n int, err error) error {
@@ -164,7 +164,7 @@ func (c *eventConn) Read(p []byte) (int, error) {
 	}
 }
 
-func (c *eventConn) readLazily() (*[bufferSize]byte, int, error) {
+func (c *eventConn) readLazily(first []byte) (*[bufferSize]byte, int, error) {
 	c.in.busy.Lock()
 	defer c.in.busy.Unlock()
 	for {
@@ -172,13 +172,13 @@ func (c *eventConn) readLazily() (*[bufferSize]byte, int, error) {
 			return nil, 0, os.ErrDeadlineExceeded
 		}
 		buf := buffers.Get().(*[bufferSize]byte)
-		n, err := c.try(func(fd int) (int, error) { return syscall.Read(fd, buf[:]) })
+		n, err := c.try(func(fd int) (int, error) { return syscall.Read(fd, buf[copy(buf[:], first):]) })
 		if err == syscall.EAGAIN {
 			buffers.Put(buf)
 			<-c.in.ready
 			continue
 		}
-		return buf, max(n, 0), readError(n, err)
+		return buf, len(first) + max(n, 0), readError(n, err)
 	}
 }
 

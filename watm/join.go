@@ -115,9 +115,41 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 // lazyReader is a connection of the host's, which can be waited for without a
 // buffer.
 type lazyReader interface {
-	// readLazily waits until there are bytes, then reads them into a buffer that
-	// it takes. The caller puts it back, unless it is nil.
-	readLazily() (buf *[bufferSize]byte, n int, err error)
+	// readLazily waits until there are bytes, then takes a buffer, copies first into
+	// it and reads the bytes behind that; n counts all of it. The caller puts the
+	// buffer back, unless it is nil.
+	readLazily(first []byte) (buf *[bufferSize]byte, n int, err error)
+}
+
+// ReadBatch waits for bytes on a connection of the host's, without holding a buffer, and
+// then calls use with first, followed by what there is to read, up to 256 KiB in all. The
+// buffer is use's to change until it returns. At the end of the stream the error is io.EOF.
+func ReadBatch(conn Conn, first []byte, use func(batch []byte) error) error {
+	r, ok := conn.(lazyReader)
+	if !ok {
+		r = eagerReader{conn}
+	}
+	buf, n, err := r.readLazily(first)
+	if buf == nil {
+		return err
+	}
+	defer buffers.Put(buf)
+	if n > len(first) {
+		if failed := use(buf[:n]); failed != nil {
+			return failed
+		}
+	}
+	return err
+}
+
+// eagerReader is a connection that cannot be waited for without a buffer.
+type eagerReader struct{ net.Conn }
+
+func (r eagerReader) readLazily(first []byte) (*[bufferSize]byte, int, error) {
+	buf := buffers.Get().(*[bufferSize]byte)
+	n := copy(buf[:], first)
+	more, err := r.Read(buf[n:])
+	return buf, n + more, err
 }
 
 func copyConn(dst io.Writer, src net.Conn) error {
@@ -138,7 +170,7 @@ func (e *lostError) Unwrap() error { return e.error }
 
 func copyLazily(dst io.Writer, src lazyReader) error {
 	for {
-		buf, n, err := src.readLazily()
+		buf, n, err := src.readLazily(nil)
 		var werr error
 		if n > 0 {
 			_, werr = dst.Write(buf[:n])

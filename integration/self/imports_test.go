@@ -31,7 +31,7 @@ var rooms = map[string]string{
 	"internal/ptlog":      "transport",
 
 	"transport":                    "internal/acceptloop internal/ptargs internal/records internal/userfile transport/internal/guest transport/internal/stream",
-	"transport/internal/guest":     "internal/records transport/internal/codecache transport/internal/linmem transport/internal/stream transport/internal/wasmfile",
+	"transport/internal/guest":     "internal/elligator2 internal/records transport/internal/codecache transport/internal/linmem transport/internal/stream transport/internal/wasmfile",
 	"transport/internal/codecache": "internal/statedir",
 	"transport/internal/linmem":    "",
 	"transport/internal/stream":    "",
@@ -39,6 +39,7 @@ var rooms = map[string]string{
 
 	"internal/acceptloop": "",
 	"internal/crowd":      "",
+	"internal/elligator2": "",
 	"internal/program":    "",
 	"internal/ptargs":     "",
 	"internal/records":    "",
@@ -50,9 +51,10 @@ var rooms = map[string]string{
 	"internal/ptproc": "internal/ptargs",
 
 	"watm":                "internal/ptargs internal/records",
+	"watm/hostcrypto":     "internal/elligator2",
 	"watm/singleinstance": "",
 	"modules":             "",
-	"modules/...":         "watm watm/singleinstance",
+	"modules/...":         "watm watm/hostcrypto watm/singleinstance",
 
 	// These are for tests, figures and development.
 	"internal/pttest":              "internal/ptproc",

@@ -43,7 +43,7 @@ func TestCacheInPlaceOfDirectory(t *testing.T) {
 	if dir := c.CacheDir(); dir != state {
 		t.Errorf("the directory of the cache is %q", dir)
 	}
-	if code, err := os.ReadDir(filepath.Join(state, "compiled")); err != nil || len(code) != 1 {
+	if code, err := os.ReadDir(filepath.Join(state, "compiled")); err != nil || len(code) == 0 {
 		t.Errorf("%v, %v are kept", code, err)
 	}
 	if said := log.String(); strings.Count(said, "level=WARN") != 2 {

@@ -75,6 +75,9 @@ func inspect(w io.Writer, file string) error {
 	if m.Threads() {
 		row("threads", "wanted; an instance may have %d besides the one it begins with", transport.DefaultMaxThreads)
 	}
+	if m.HostCrypto() {
+		row("cryptography", "by the host")
+	}
 	row("half-close", "%s", map[bool]string{true: "by the module itself", false: "by the host, for the module"}[m.HalfClose()])
 	for i, name := range m.Imports() {
 		row(map[bool]string{true: "imports"}[i == 0], "%s", name)

@@ -9,19 +9,14 @@ import (
 	"waterproxy/watm"
 )
 
-// The library's errors quote values. What follows names the argument alone, since
-// it ends up in logs.
+// Errors name the argument alone and quote no value, since they end up in logs.
 
-// Lengths in bytes (obfs4 specification, and the library's certificate).
+// Lengths in bytes.
 const (
 	nodeIDLength = 20
 	keyLength    = 32
-	seedLength   = 24
 	certLength   = nodeIDLength + keyLength
 )
-
-// errUnusableKey is about a value of the right form.
-var errUnusableKey = errors.New("the key in the bridge line's arguments is not usable")
 
 // CheckArgs implements watm.ArgsChecker.
 func (*obfs4) CheckArgs(args watm.Args) error {
@@ -59,6 +54,25 @@ func checkClientArgs(args watm.Args) error {
 		return errors.New("the argument iat-mode is missing (it is 0, 1 or 2)")
 	}
 	return checkIATMode(args)
+}
+
+// parseClientArgs reads the arguments of a bridge line.
+func parseClientArgs(args watm.Args) (*identity, int, error) {
+	if err := checkClientArgs(args); err != nil {
+		return nil, 0, err
+	}
+	id := new(identity)
+	if cert, ok := args.Get("cert"); ok {
+		raw := must(base64.RawStdEncoding.DecodeString(cert))
+		copy(id.public[:], raw[copy(id.nodeID[:], raw):])
+	} else {
+		nodeID, _ := args.Get("node-id")
+		public, _ := args.Get("public-key")
+		fromHex(id.nodeID[:], nodeID)
+		fromHex(id.public[:], public)
+	}
+	mode, _ := args.Get("iat-mode")
+	return id, int(mode[0] - '0'), nil
 }
 
 // checkServerArgs checks ServerTransportOptions. The keys are given together, or

@@ -11,14 +11,12 @@ import (
 	"path/filepath"
 	"time"
 
-	"gitlab.com/yawning/obfs4.git/common/drbg"
-	"gitlab.com/yawning/obfs4.git/transports/base"
-	library "gitlab.com/yawning/obfs4.git/transports/obfs4"
-	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
+	"waterproxy/watm"
+	"waterproxy/watm/hostcrypto"
 )
 
-// The files of the library, as of obfs4proxy: a server's keys, and for its operator what
-// to put into a bridge line.
+// The files of obfs4proxy: a server's keys, and for its operator what to put into a bridge
+// line.
 const (
 	stateFile  = "obfs4_state.json"
 	bridgeFile = "obfs4_bridgeline.txt"
@@ -26,75 +24,123 @@ const (
 
 var errNoState = errors.New("obfs4 keeps its keys in a state directory, and there is none")
 
-// state is the content of the state file.
+// state is what a server keeps.
 type state struct {
+	bridge  identity
+	private key
+	seed    seed
+	iatMode int
+}
+
+// stateText is the content of the state file.
+type stateText struct {
 	NodeID     string `json:"node-id"`
 	PrivateKey string `json:"private-key"`
+	PublicKey  string `json:"public-key"` // is not read
 	DrbgSeed   string `json:"drbg-seed"`
 	IATMode    int    `json:"iat-mode"`
 }
 
 // readState returns an os.ErrNotExist if there is no state yet. Errors do not quote
 // what is in the file.
-func readState(dir string) (st state, err error) {
-	text, err := os.ReadFile(filepath.Join(dir, stateFile))
+func readState(dir string) (text stateText, err error) {
+	content, err := os.ReadFile(filepath.Join(dir, stateFile))
 	if err != nil {
-		return st, fmt.Errorf("read %s: %w", stateFile, err)
+		return text, fmt.Errorf("read %s: %w", stateFile, err)
 	}
-	bad := json.Unmarshal(text, &st) != nil || st.IATMode < 0 || st.IATMode > 2
+	bad := json.Unmarshal(content, &text) != nil || text.IATMode < iatNone || text.IATMode > iatParanoid
 	for _, field := range []struct {
 		text   string
 		length int
-	}{{st.NodeID, nodeIDLength}, {st.PrivateKey, keyLength}, {st.DrbgSeed, seedLength}} {
+	}{{text.NodeID, nodeIDLength}, {text.PrivateKey, keyLength}, {text.DrbgSeed, seedLength}} {
 		raw, err := hex.DecodeString(field.text)
 		bad = bad || err != nil || len(raw) != field.length
 	}
 	if bad {
-		return st, fmt.Errorf("%s in tor's directory for transports is damaged: restore it, or move it away to get new keys and a new bridge line", stateFile)
+		return text, fmt.Errorf("%s in tor's directory for transports is damaged: restore it, or move it away to get new keys and a new bridge line", stateFile)
 	}
-	return st, nil
+	return text, nil
 }
 
-// checkState sees that the state file, if there is one, is whole: the library would
-// write over some kinds of damage.
-func checkState(dir string) error {
-	if _, err := readState(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+// keepState returns the state in dir, or a new one, with what the arguments change, and
+// keeps it there. A damaged state is an error even if the arguments replace all of it: it
+// may be somebody's keys.
+func keepState(dir string, args watm.Args) (st state, err error) {
+	text, err := readState(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		text, err = newState(), nil
 	}
-	return nil
+	if err != nil {
+		return st, err
+	}
+	if id, ok := args.Get("node-id"); ok { // and so are the others
+		text.NodeID = id
+		text.PrivateKey, _ = args.Get("private-key")
+		text.DrbgSeed, _ = args.Get("drbg-seed")
+	}
+	if mode, ok := args.Get("iat-mode"); ok {
+		text.IATMode = int(mode[0] - '0')
+	}
+	st = text.parse()
+	text.PublicKey = hex.EncodeToString(st.bridge.public[:])
+	content, err := json.Marshal(text)
+	if err != nil {
+		return st, err
+	}
+	return st, writeFiles(dir, map[string][]byte{stateFile: content, bridgeFile: st.bridgeLine()})
 }
 
-// scratchDir is where the library writes: it writes its files in place, and a crash
-// meanwhile would cost the keys. They are put in the place of the old ones when they are
-// whole.
+func newState() (text stateText) {
+	for _, field := range []struct {
+		text   *string
+		length int
+	}{{&text.NodeID, nodeIDLength}, {&text.PrivateKey, keyLength}, {&text.DrbgSeed, seedLength}} {
+		raw := make([]byte, field.length)
+		random(raw)
+		*field.text = hex.EncodeToString(raw)
+	}
+	return text
+}
+
+// parse returns the state in a text that has been checked.
+func (text *stateText) parse() (st state) {
+	fromHex(st.bridge.nodeID[:], text.NodeID)
+	fromHex(st.private[:], text.PrivateKey)
+	fromHex(st.seed[:], text.DrbgSeed)
+	st.iatMode = text.IATMode
+	// The product of the base point is never of low order.
+	st.bridge.public, _ = hostcrypto.X25519(&st.private, &basePoint)
+	return st
+}
+
+// bridgeLine is the content of the file for the operator.
+func (st *state) bridgeLine() []byte {
+	return fmt.Appendf(nil, "# What clients of this bridge put into their torrc. The words in angle brackets stand for\n"+
+		"# the bridge's address and port and for its fingerprint, which tor writes into its log.\n"+
+		"# The transport writes this file anew at each start, and does not read it.\n\n"+
+		"Bridge obfs4 <IP ADDRESS>:<PORT> <FINGERPRINT> cert=%s iat-mode=%d\n", st.bridge.cert(), st.iatMode)
+}
+
+// scratchDir is where files are written: a crash meanwhile must not cost the keys. They
+// are put in the place of the old ones when they are whole.
 const scratchDir = "obfs4_new"
 
-// newServer is the library's ServerFactory, which reads and writes the state in dir.
-func newServer(dir string, args *pt.Args) (factory base.ServerFactory, err error) {
+// writeFiles puts files in the place of those in dir that have another content.
+func writeFiles(dir string, files map[string][]byte) (err error) {
 	scratch := filepath.Join(dir, scratchDir)
 	if err := removeScratch(scratch); err != nil {
-		return nil, err
+		return err
 	}
 	if err := os.Mkdir(scratch, 0o700); err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, removeScratch(scratch)) }()
-	old, err := os.ReadFile(filepath.Join(dir, stateFile))
-	if err == nil {
-		err = os.WriteFile(filepath.Join(scratch, stateFile), old, 0o600)
-	}
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	if factory, err = new(library.Transport).ServerFactory(scratch, args); err != nil {
-		return nil, err
-	}
 	for _, name := range []string{stateFile, bridgeFile} {
-		if err := replace(filepath.Join(dir, name), filepath.Join(scratch, name)); err != nil {
-			return nil, err
+		if err := replace(filepath.Join(dir, name), filepath.Join(scratch, name), files[name]); err != nil {
+			return err
 		}
 	}
-	return factory, nil
+	return nil
 }
 
 // removeScratch removes the directory for new files, if a process that was killed has
@@ -108,19 +154,18 @@ func removeScratch(dir string) error {
 	return nil
 }
 
-// replace moves a file to a name whose file has another content, or does not exist.
-func replace(name, with string) error {
-	content, err := os.ReadFile(with)
-	if err != nil {
-		return err
-	}
+// replace gives a file another content by way of a second file.
+func replace(name, second string, content []byte) error {
 	if old, err := os.ReadFile(name); err == nil && bytes.Equal(old, content) {
 		return nil
 	}
-	if err := syncFile(with); err != nil {
+	if err := os.WriteFile(second, content, 0o600); err != nil {
 		return err
 	}
-	if err := os.Rename(with, name); err != nil {
+	if err := syncFile(second); err != nil {
+		return err
+	}
+	if err := os.Rename(second, name); err != nil {
 		return err
 	}
 	// Not every file system can sync a directory.
@@ -137,26 +182,11 @@ func syncFile(name string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// The library keeps a connection open after a bad handshake for handshakeTimeout
-// and a number of seconds below maxCloseDelay that it draws once from the seed.
-const (
-	handshakeTimeout = 30 * time.Second
-	maxCloseDelay    = 60
-)
+// maxCloseDelay bounds the seconds beyond serverTimeout for which a connection is kept open
+// after a bad handshake. A bridge draws them once, from its seed.
+const maxCloseDelay = 60
 
-// closeDelay returns that time, once the library has written its state.
-func closeDelay(dir string) (time.Duration, error) {
-	st, err := readState(dir)
-	if err != nil {
-		return 0, err
-	}
-	seed, err := drbg.SeedFromHex(st.DrbgSeed)
-	if err != nil {
-		return 0, err
-	}
-	source, err := drbg.NewHashDrbg(seed)
-	if err != nil {
-		return 0, err
-	}
-	return handshakeTimeout + time.Duration(rand.New(source).Intn(maxCloseDelay))*time.Second, nil
+// closeDelay returns that time, from the beginning of a connection.
+func (st *state) closeDelay() time.Duration {
+	return serverTimeout + time.Duration(rand.New(newGenerator(&st.seed)).Intn(maxCloseDelay))*time.Second
 }

@@ -159,8 +159,8 @@ func TestUnreadableState(t *testing.T) {
 	}
 }
 
-// TestCloseDelay: the time that we tell the host is the one that the library has drawn
-// for itself, whose field we can only read by reflection.
+// TestCloseDelay: a bridge keeps connections open after a bad handshake for as long as
+// the library would with the same seed, whose field we can only read by reflection.
 func TestCloseDelay(t *testing.T) {
 	seen := map[time.Duration]bool{}
 	for i := range 50 {
@@ -174,14 +174,63 @@ func TestCloseDelay(t *testing.T) {
 		if !field.IsValid() {
 			t.Fatal("the library has no field closeDelay any more")
 		}
-		want := handshakeTimeout + time.Duration(field.Int())*time.Second
-		got, err := closeDelay(dir)
-		if err != nil || got != want {
-			t.Errorf("with the seed %s we say %v (%v), and the library has %v", seed, got, err, want)
+		want := serverTimeout + time.Duration(field.Int())*time.Second
+		st, err := keepState(dir, nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-		seen[got] = true
+		if got := st.closeDelay(); got != want {
+			t.Errorf("with the seed %s it is %v, and the library has %v", seed, got, want)
+		}
+		seen[st.closeDelay()] = true
 	}
 	if len(seen) < 10 {
 		t.Errorf("50 seeds make only %d delays", len(seen))
+	}
+}
+
+// TestSameState: what the library makes of a state, we make of it, and the other way
+// round: the same certificate, and the same file.
+func TestSameState(t *testing.T) {
+	read := func(dir string) string {
+		t.Helper()
+		text, err := os.ReadFile(filepath.Join(dir, stateFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	ours, theirs := t.TempDir(), t.TempDir()
+	st, err := keepState(ours, watm.Args{"iat-mode": {"2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(theirs, stateFile), []byte(read(ours)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	server, err := new(library.Transport).ServerFactory(theirs, &pt.Args{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cert, _ := server.Args().Get("cert"); cert != st.bridge.cert() {
+		t.Errorf("the certificate is %q, and the library's %q", st.bridge.cert(), cert)
+	}
+	if mode, _ := server.Args().Get("iat-mode"); mode != "2" {
+		t.Errorf("the library has iat-mode %q", mode)
+	}
+	if read(theirs) != read(ours) {
+		t.Errorf("the library writes %s, and we %s", read(theirs), read(ours))
+	}
+	// A state that the library has made.
+	fresh := t.TempDir()
+	if server, err = new(library.Transport).ServerFactory(fresh, &pt.Args{}); err != nil {
+		t.Fatal(err)
+	}
+	before := read(fresh)
+	if st, err = keepState(fresh, nil); err != nil {
+		t.Fatal(err)
+	}
+	if cert, _ := server.Args().Get("cert"); cert != st.bridge.cert() || read(fresh) != before {
+		t.Errorf("we take over the certificate %q as %q, and the file %s as %s", cert, st.bridge.cert(), before, read(fresh))
 	}
 }

@@ -37,8 +37,8 @@ const oldLayout = "wazero-"
 // processes as well.
 //
 // An entry is a file ID-NAME-SUM: a hash of what was compiled, and how; the name that
-// wazero gave to the file; the SHA-256 of its content. It is whole from the moment at
-// which it has that name.
+// wazero gave to the file, or preparedName; the SHA-256 of its content. It is whole from
+// the moment at which it has that name.
 type Store struct{ dir string }
 
 // Entry is a file of a Store.
@@ -48,7 +48,10 @@ type Entry struct {
 	sum  string // hexadecimal SHA-256
 }
 
-var entryName = regexp.MustCompile(`^([0-9a-f]{12})-([0-9a-f]{64})-([0-9a-f]{64})$`)
+// preparedName stands in the names of entries that hold a module as it is compiled.
+const preparedName = "prepared"
+
+var entryName = regexp.MustCompile(`^([0-9a-f]{12})-([0-9a-f]{64}|` + preparedName + `)-([0-9a-f]{64})$`)
 
 // parseEntry reads the name of an entry's file.
 func parseEntry(name string) (e Entry, id string, ok bool) {
@@ -181,6 +184,25 @@ func (s *Store) Add(id, file string) (Entry, error) {
 	}
 	return e, s.prune()
 }
+
+// AddPrepared keeps a module as it is compiled.
+func (s *Store) AddPrepared(id string, content []byte) (err error) {
+	scratch := s.NewScratch()
+	release, err := scratch.Use()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	file := filepath.Join(scratch.Dir, preparedName)
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		return err
+	}
+	_, err = s.Add(id, file)
+	return err
+}
+
+// Read returns the content of an entry that AddPrepared has made.
+func (s *Store) Read(e Entry) ([]byte, error) { return os.ReadFile(s.path(e)) }
 
 // Put puts an entry into a directory under wazero's own name.
 func (s *Store) Put(e Entry, dir string) (file string, err error) {

@@ -121,6 +121,8 @@ type Shape struct {
 	Missing map[Role]string
 	// Posix modules cope with short writes and half-closed connections.
 	Posix bool
+	// HostCrypto modules import the host's cryptography.
+	HostCrypto bool
 	// ChecksArgs modules can check a bridge line's arguments without a connection.
 	ChecksArgs bool
 	// Single modules want no second instance beside them.
@@ -148,6 +150,10 @@ func inspect(m wazero.CompiledModule, shared bool) (*Shape, error) {
 		return nil, fmt.Errorf("it exports the functions of no known WATM ABI (v0: _water_init and _water_worker, v1: watm_*_v1)")
 	}
 	s := &Shape{ABI: abi, Missing: map[Role]string{}, Posix: fns[posixMarker] != nil, Single: fns[singleMarker] != nil}
+	s.HostCrypto = slices.ContainsFunc(m.ImportedFunctions(), func(d api.FunctionDefinition) bool {
+		from, _, _ := d.Import()
+		return from == CryptoModule
+	})
 	for i, f := range abi.roles {
 		r, why := Role(i), ""
 		if f.name == "" {

@@ -20,6 +20,7 @@ const (
 	eAcces        errno = 2
 	eAgain        errno = 6
 	eBadf         errno = 8
+	eBadmsg       errno = 9
 	eCanceled     errno = 11
 	eConnAborted  errno = 13
 	eConnRefused  errno = 14

@@ -55,6 +55,7 @@ var hostModules = map[string][]hostFunc{
 	"env":                             watmFuncs,
 	"wasi":                            {{"thread-spawn", types(i32), true, threadSpawn}},
 	wasmfile.FutexModule:              futexFuncs,
+	CryptoModule:                      cryptoFuncs,
 	wasi_snapshot_preview1.ModuleName: slices.Concat(ioFuncs, pollFuncs, fileFuncs, processFuncs),
 }
 

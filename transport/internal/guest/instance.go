@@ -78,6 +78,7 @@ type Instance struct {
 	mode      stream.Mode
 	many      *Many // nil if the instance serves one connection
 	mailboxes mailboxes
+	keys      keyring // of water_crypto_v1
 
 	caller  *stream.Endpoint
 	control *stream.PipeConn
@@ -214,7 +215,7 @@ func (in *Instance) connect() error {
 	var args []uint64
 	if in.o.Role.hasCaller() {
 		in.caller = stream.NewEndpoint(in.o.Caller, in.mode)
-		fd, err := in.addPort(in.caller)
+		fd, err := in.addEndpoint(in.caller)
 		if err != nil {
 			return err
 		}
@@ -403,8 +404,8 @@ func (in *Instance) forgetDrained() bool {
 	return len(in.endpoints) < before
 }
 
-// addPort gives a connection a descriptor.
-func (in *Instance) addPort(p *stream.Endpoint) (int32, error) {
+// addEndpoint gives a connection a descriptor.
+func (in *Instance) addEndpoint(p *stream.Endpoint) (int32, error) {
 	fd, ok := in.fds.insert(&descriptor{endpoint: p})
 	if !ok {
 		return 0, &LimitError{"open descriptors", in.o.Limits.Descriptors}

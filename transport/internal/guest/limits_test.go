@@ -55,7 +55,7 @@ func TestClosedConnectionsCount(t *testing.T) {
 		far = append(far, peer)
 		p := stream.NewEndpoint(stream.Open(near), stream.Posix)
 		t.Cleanup(func() { p.Close() })
-		fd, err := c.in.addPort(p)
+		fd, err := c.in.addEndpoint(p)
 		if err != nil {
 			t.Fatal(err)
 		}

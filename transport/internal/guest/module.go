@@ -29,7 +29,7 @@ type Module struct {
 
 // Compile compiles a module and finds out what it offers.
 func Compile(ctx context.Context, wasm []byte, o CompileOptions) (*Module, error) {
-	rewritten, image, refused := rewrite(wasm)
+	rewritten, image, refused := prepare(wasm, o)
 	if refused != nil {
 		rewritten = wasm // wazero's error for a broken file is better
 	}

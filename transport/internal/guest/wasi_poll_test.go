@@ -41,7 +41,7 @@ func newCall(t *testing.T, mode stream.Mode) *call {
 func (c *call) connect(t *testing.T) (fd uint32, far *stream.PipeConn) {
 	t.Helper()
 	near, far := stream.NewPipe()
-	n, err := c.in.addPort(stream.NewEndpoint(near, c.in.mode))
+	n, err := c.in.addEndpoint(stream.NewEndpoint(near, c.in.mode))
 	if err != nil {
 		t.Fatal(err)
 	}

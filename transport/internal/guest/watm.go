@@ -101,7 +101,7 @@ func (c *call) connected(stack []uint64) func(net.Conn, error) {
 			return
 		}
 		p := stream.NewEndpoint(stream.Open(conn), c.in.mode)
-		fd, err := c.in.addPort(p)
+		fd, err := c.in.addEndpoint(p)
 		if err != nil {
 			_ = p.Close()
 			c.in.hostErr.Store(&err)

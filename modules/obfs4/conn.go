@@ -1,0 +1,281 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"waterproxy/watm"
+	"waterproxy/watm/hostcrypto"
+)
+
+// Ways to hide when bytes were written (obfs4-spec, section 6).
+const (
+	iatNone     = 0
+	iatEnabled  = 1 // frames go out one by one, at random intervals
+	iatParanoid = 2 // pieces of random lengths do
+)
+
+// maxInterval is the longest of those intervals, in steps of intervalStep.
+const (
+	maxInterval  = 100
+	intervalStep = 100 * time.Microsecond
+)
+
+// shape has the distributions of a connection.
+type shape struct {
+	seed      *seed         // that they are drawn from
+	lengths   *distribution // of bursts
+	intervals *distribution // nil without iat-mode
+}
+
+func newShape(s *seed, iatMode int) *shape {
+	p := &shape{seed: s, lengths: newDistribution(s, maxFrame)}
+	if iatMode != iatNone {
+		sum := hostcrypto.SHA256(s[:])
+		own := seed(sum[:seedLength])
+		p.intervals = newDistribution(&own, maxInterval)
+	}
+	return p
+}
+
+// conn is a connection after the handshake. It is a [watm.Conn] for one reader and one
+// writer.
+type conn struct {
+	watm.Conn
+	iatMode int
+	out     *direction
+	in      opener
+
+	// seed is the server's: a client gets it in the first frame, and has one of its own
+	// before. The distributions are made when they are needed.
+	seed   atomic.Pointer[seed]
+	shape  atomic.Pointer[shape]
+	client bool
+
+	rest     []byte // what has been read and not been opened: the beginning of a frame
+	unopened bool   // rest came with the handshake, and may have whole frames
+	read     []byte // what Read has not given away yet
+}
+
+// scratches have room for a packet.
+var scratches = sync.Pool{New: func() any { return new([maxFrame]byte) }}
+
+// WriteTo implements io.WriterTo. No buffer is held while nothing comes.
+func (c *conn) WriteTo(w io.Writer) (total int64, err error) {
+	if len(c.read) > 0 {
+		n, err := w.Write(c.read)
+		c.read = c.read[n:]
+		if total += int64(n); err != nil {
+			return total, err
+		}
+	}
+	for {
+		n := 0
+		err := c.batch(func(payload []byte) error {
+			n, err = w.Write(payload)
+			return err
+		})
+		total += int64(n)
+		switch {
+		case err == io.EOF:
+			return total, nil
+		case err != nil:
+			return total, err
+		}
+	}
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(p []byte) (int, error) {
+	for len(c.read) == 0 {
+		err := c.batch(func(payload []byte) error {
+			c.read = append(c.read[:0], payload...)
+			return nil
+		})
+		if err != nil && len(c.read) == 0 {
+			return 0, err
+		}
+	}
+	n := copy(p, c.read)
+	if c.read = c.read[n:]; len(c.read) == 0 {
+		c.read = nil
+	}
+	return n, nil
+}
+
+// batch reads what has come and calls use with all the payload in it, if there is any.
+func (c *conn) batch(use func(payload []byte) error) error {
+	if c.unopened {
+		c.unopened = false
+		return c.open(c.rest, use)
+	}
+	return watm.ReadBatch(c.Conn, c.rest, func(data []byte) error { return c.open(data, use) })
+}
+
+// open opens the frames in data, over which it puts the payload.
+func (c *conn) open(data []byte, use func(payload []byte) error) error {
+	scratch := scratches.Get().(*[maxFrame]byte)
+	defer scratches.Put(scratch)
+	n := 0 // of payload
+	rest, failed := c.in.open(data, scratch[:], func(kind byte, payload []byte) {
+		switch {
+		case kind == typePayload:
+			n += copy(data[n:], payload)
+		case kind == typeSeed && len(payload) == seedLength && c.client:
+			s := seed(payload)
+			c.seed.Store(&s)
+		}
+	})
+	c.keep(rest)
+	if n > 0 {
+		if err := use(data[:n]); err != nil {
+			return err
+		}
+	}
+	return failed
+}
+
+// keep keeps the beginning of a frame.
+func (c *conn) keep(rest []byte) {
+	if len(rest) == 0 {
+		c.rest = nil
+		return
+	}
+	c.rest = append(make([]byte, 0, len(rest)), rest...)
+}
+
+// shaped returns the distributions.
+func (c *conn) shaped() *shape {
+	s := c.seed.Load()
+	if p := c.shape.Load(); p != nil && p.seed == s {
+		return p
+	}
+	p := newShape(s, c.iatMode)
+	c.shape.Store(p)
+	return p
+}
+
+// Buffers for frames: of what one buffer of the SDK's becomes, and of little.
+const (
+	largeWrite = 280 << 10
+	smallWrite = 4 << 10
+)
+
+var (
+	largeWrites = sync.Pool{New: func() any { return new([largeWrite]byte) }}
+	smallWrites = sync.Pool{New: func() any { return new([smallWrite]byte) }}
+)
+
+// burst is how many bytes of payload become frames at once.
+const burst = 256 << 10
+
+// Write implements net.Conn. All frames are in the connection below when it returns.
+func (c *conn) Write(p []byte) (total int, err error) {
+	for len(p) > 0 && err == nil {
+		n := min(len(p), burst)
+		if err = c.writeBurst(p[:n]); err == nil {
+			total += n
+		}
+		p = p[n:]
+	}
+	return total, err
+}
+
+func (c *conn) writeBurst(p []byte) error {
+	var buf []byte
+	if len(p) <= smallWrite-2*maxFrame { // there is padding to come
+		small := smallWrites.Get().(*[smallWrite]byte)
+		defer smallWrites.Put(small)
+		buf = small[:0]
+	} else {
+		large := largeWrites.Get().(*[largeWrite]byte)
+		defer largeWrites.Put(large)
+		buf = large[:0]
+	}
+	var err error
+	for len(p) > 0 && err == nil {
+		n := min(len(p), maxPayload)
+		buf, err = c.out.seal(buf, typePayload, p[:n], 0)
+		p = p[n:]
+	}
+	if err != nil {
+		return err
+	}
+	if c.iatMode == iatParanoid {
+		return c.writeParanoid(buf)
+	}
+	if buf, err = c.pad(buf, c.shaped().lengths.sample()); err != nil {
+		return err
+	}
+	if c.iatMode == iatNone {
+		_, err = c.Conn.Write(buf)
+		return err
+	}
+	for len(buf) > 0 && err == nil {
+		n := min(len(buf), maxFrame)
+		err = c.writeAndWait(buf[:n])
+		buf = buf[n:]
+	}
+	return err
+}
+
+// writeParanoid writes pieces of random lengths.
+func (c *conn) writeParanoid(buf []byte) (err error) {
+	for len(buf) > 0 && err == nil {
+		target := c.shaped().lengths.sample()
+		if len(buf) < target {
+			if buf, err = c.pad(buf, target); err != nil {
+				return err
+			}
+			if len(buf) != target { // the padding took two frames, of which the next piece is
+				continue
+			}
+		}
+		if target == 0 {
+			continue
+		}
+		err = c.writeAndWait(buf[:target])
+		buf = buf[target:]
+	}
+	return err
+}
+
+// writeAndWait writes, and waits for a random time before what follows.
+func (c *conn) writeAndWait(p []byte) error {
+	_, err := c.Conn.Write(p)
+	if err == nil {
+		time.Sleep(time.Duration(c.shaped().intervals.sample()) * intervalStep)
+	}
+	return err
+}
+
+// pad appends frames without payload, so that the last packet on the wire is as long as
+// the target.
+func (c *conn) pad(buf []byte, target int) ([]byte, error) {
+	padding := target - len(buf)%maxFrame
+	if padding < 0 {
+		padding += maxFrame
+	}
+	if padding == 0 {
+		return buf, nil
+	}
+	if padding > frameHeader {
+		return c.out.seal(buf, typePayload, nil, padding-frameHeader)
+	}
+	// Less than a frame needs: a full one makes up for it.
+	buf, err := c.out.seal(buf, typePayload, nil, maxPayload)
+	if err != nil {
+		return buf, err
+	}
+	return c.out.seal(buf, typePayload, nil, padding)
+}
+
+// SetDeadline and its like would leave a frame that is half written.
+func (c *conn) SetDeadline(time.Time) error      { return errors.ErrUnsupported }
+func (c *conn) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported }
+
+var _ net.Conn = (*conn)(nil)

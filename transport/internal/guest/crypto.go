@@ -1,0 +1,489 @@
+package guest
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/ecdh"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	"errors"
+	"hash"
+	"sync"
+
+	"golang.org/x/crypto/chacha20"
+	"golang.org/x/crypto/chacha20poly1305"
+	"golang.org/x/crypto/nacl/secretbox"
+	"golang.org/x/crypto/salsa20"
+
+	"waterproxy/internal/elligator2"
+)
+
+// CryptoModule is what modules import the host's cryptography from (docs/abi.md).
+const CryptoModule = "water_crypto_v1"
+
+// maxCrypto bounds the bytes that one call works on: it cannot be stopped, and takes some
+// milliseconds for so many.
+const maxCrypto = 4 << 20
+
+// cryptoFuncs work on the module's memory alone. What they write may overlap what they
+// read: they take a copy of that first, so that another thread of the module cannot change
+// it under their hands either.
+var cryptoFuncs = []hostFunc{
+	cryptoFunc("secretbox_seal", secretboxSeal, 5),
+	cryptoFunc("secretbox_open", secretboxOpen, 5),
+	cryptoFunc("salsa20_xor", salsa20XOR, 6),
+	cryptoFunc("chacha20_xor", chacha20XOR, 7),
+	cryptoFunc("aes_ctr_xor", aesCTRXOR, 6),
+	cryptoFunc("aead_new", aeadNew, 3),
+	cryptoFunc("aead_seal", aeadSeal, 8),
+	cryptoFunc("aead_open", aeadOpen, 8),
+	cryptoFunc("aead_free", aeadFree, 1),
+	cryptoFunc("hash", hashSum, 4),
+	cryptoFunc("hmac", hmacSum, 6),
+	cryptoFunc("hkdf", hkdfKey, 9),
+	cryptoFunc("x25519", x25519, 3),
+	cryptoFunc("elligator2_key", elligator2Key, 4),
+	cryptoFunc("elligator2_public", elligator2Public, 2),
+}
+
+// cryptoArgs reads what a call's arguments point to. The first error stays.
+type cryptoArgs struct {
+	c    *call
+	rest []uint64
+	bad  errno
+}
+
+func cryptoFunc(name string, f func(a *cryptoArgs) int32, params int) hostFunc {
+	return hostFunc{name, manyI32[:params], true, func(c *call, stack []uint64) {
+		a := cryptoArgs{c: c, rest: stack}
+		r := f(&a)
+		if a.bad != eSuccess {
+			r = -int32(a.bad)
+		}
+		stack[0] = uint64(uint32(r))
+	}}
+}
+
+var manyI32 = types(i32, i32, i32, i32, i32, i32, i32, i32, i32)
+
+func (a *cryptoArgs) fail(e errno) int32 {
+	if a.bad == eSuccess {
+		a.bad = e
+	}
+	return 0
+}
+
+// number returns the next argument.
+func (a *cryptoArgs) number() uint32 {
+	n := uint32(a.rest[0])
+	a.rest = a.rest[1:]
+	return n
+}
+
+// view returns n bytes of the module's memory, nil after an error.
+func (a *cryptoArgs) view(at, n uint32) []byte {
+	if n > maxCrypto {
+		a.fail(eInval)
+		return nil
+	}
+	b, ok := a.c.mem.Read(at, n)
+	if !ok {
+		a.fail(eFault)
+		return nil
+	}
+	return b[:n:n]
+}
+
+// fixed copies what the next argument points to.
+func (a *cryptoArgs) fixed(to []byte) { copy(to, a.view(a.number(), uint32(len(to)))) }
+
+// key copies what the next two arguments, pointer and length, are. Longer ones than most
+// are an error.
+func (a *cryptoArgs) key(most int) []byte {
+	at, n := a.number(), a.number()
+	if n > uint32(most) {
+		a.fail(eInval)
+		return nil
+	}
+	return append([]byte(nil), a.view(at, n)...)
+}
+
+// bytes copies what the next two arguments, pointer and length, are, into a buffer that
+// free gives back.
+func (a *cryptoArgs) bytes() (b []byte, free func()) {
+	at, n := a.number(), a.number()
+	from := a.view(at, n)
+	p := cryptoBuffers.Get().(*[]byte)
+	*p = append((*p)[:0], from...)
+	return *p, func() {
+		if cap(*p) <= keptBuffer {
+			cryptoBuffers.Put(p)
+		}
+	}
+}
+
+// keptBuffer is the size of buffers that are kept for later calls.
+const keptBuffer = 64 << 10
+
+var cryptoBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// out returns n bytes to write to, from the address in the next argument on.
+func (a *cryptoArgs) out(n int) []byte { return a.view(a.number(), uint32(n)) }
+
+// secretbox_seal(key, nonce, src, n, dst): dst gets n + 16 bytes.
+func secretboxSeal(a *cryptoArgs) int32 {
+	var key [32]byte
+	var nonce [24]byte
+	a.fixed(key[:])
+	a.fixed(nonce[:])
+	src, free := a.bytes()
+	defer free()
+	if dst := a.out(len(src) + secretbox.Overhead); a.bad == eSuccess {
+		secretbox.Seal(dst[:0], src, &nonce, &key)
+	}
+	return 0
+}
+
+// secretbox_open(key, nonce, src, n, dst): dst gets n - 16 bytes, and nothing if the box is
+// not authentic.
+func secretboxOpen(a *cryptoArgs) int32 {
+	var key [32]byte
+	var nonce [24]byte
+	a.fixed(key[:])
+	a.fixed(nonce[:])
+	src, free := a.bytes()
+	defer free()
+	if len(src) < secretbox.Overhead {
+		return a.fail(eInval)
+	}
+	if dst := a.out(len(src) - secretbox.Overhead); a.bad == eSuccess {
+		if _, ok := secretbox.Open(dst[:0], src, &nonce, &key); !ok {
+			return a.fail(eBadmsg)
+		}
+	}
+	return 0
+}
+
+// salsa20_xor(key, nonce, nonce_len, src, n, dst): with 8 bytes of nonce, or 24 for
+// XSalsa20.
+func salsa20XOR(a *cryptoArgs) int32 {
+	var key [32]byte
+	a.fixed(key[:])
+	nonce := a.key(24)
+	src, free := a.bytes()
+	defer free()
+	dst := a.out(len(src))
+	switch {
+	case a.bad != eSuccess:
+	case len(nonce) != 8 && len(nonce) != 24:
+		return a.fail(eInval)
+	default:
+		salsa20.XORKeyStream(dst, src, nonce, &key)
+	}
+	return 0
+}
+
+// chacha20_xor(key, nonce, nonce_len, block, src, n, dst): with 12 bytes of nonce, or 24
+// for XChaCha20, from the block with that number on.
+func chacha20XOR(a *cryptoArgs) int32 {
+	var key [32]byte
+	a.fixed(key[:])
+	nonce := a.key(24)
+	block := a.number()
+	src, free := a.bytes()
+	defer free()
+	dst := a.out(len(src))
+	if a.bad != eSuccess {
+		return 0
+	}
+	c, err := chacha20.NewUnauthenticatedCipher(key[:], nonce)
+	// The cipher panics where its 32-bit counter would wrap.
+	if err != nil || uint64(block)+uint64(len(src)+63)/64 > 1<<32 {
+		return a.fail(eInval)
+	}
+	c.SetCounter(block)
+	c.XORKeyStream(dst, src)
+	return 0
+}
+
+// aes_ctr_xor(key, key_len, iv, src, n, dst): AES with a counter of 16 bytes, which begins
+// at iv.
+func aesCTRXOR(a *cryptoArgs) int32 {
+	key := a.key(32)
+	var iv [aes.BlockSize]byte
+	a.fixed(iv[:])
+	src, free := a.bytes()
+	defer free()
+	dst := a.out(len(src))
+	if a.bad != eSuccess {
+		return 0
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return a.fail(eInval)
+	}
+	cipher.NewCTR(block, iv[:]).XORKeyStream(dst, src)
+	return 0
+}
+
+// Numbers of AEADs.
+const (
+	aesGCM            = 1 // with a key of 16 or 32 bytes
+	chaCha20Poly1305  = 2
+	xChaCha20Poly1305 = 3
+)
+
+// keyring has the AEADs of an instance, whose handles begin at 1.
+type keyring struct {
+	mu   sync.Mutex
+	keys map[uint32]cipher.AEAD
+	last uint32
+}
+
+// keysEach is how many AEADs there may be for each connection.
+const keysEach = 4
+
+func newAEAD(alg uint32, key []byte) (cipher.AEAD, error) {
+	switch {
+	case alg == aesGCM && (len(key) == 16 || len(key) == 32):
+		block, err := aes.NewCipher(key)
+		if err != nil {
+			return nil, err
+		}
+		return cipher.NewGCM(block)
+	case alg == chaCha20Poly1305:
+		return chacha20poly1305.New(key)
+	case alg == xChaCha20Poly1305:
+		return chacha20poly1305.NewX(key)
+	}
+	return nil, errors.ErrUnsupported
+}
+
+// aead_new(algorithm, key, key_len) returns a handle.
+func aeadNew(a *cryptoArgs) int32 {
+	alg := a.number()
+	key := a.key(32)
+	if a.bad != eSuccess {
+		return 0
+	}
+	aead, err := newAEAD(alg, key)
+	if err != nil {
+		return a.fail(eInval)
+	}
+	k := &a.c.in.keys
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.keys) >= max(a.c.in.o.Limits.Conns, 1)*keysEach {
+		return a.fail(eMfile)
+	}
+	if k.keys == nil {
+		k.keys = map[uint32]cipher.AEAD{}
+	}
+	for k.last = k.last%(1<<31-1) + 1; k.keys[k.last] != nil; k.last = k.last%(1<<31-1) + 1 {
+	}
+	k.keys[k.last] = aead
+	return int32(k.last)
+}
+
+// aead returns what the next argument is the handle of.
+func (a *cryptoArgs) aead() cipher.AEAD {
+	k := &a.c.in.keys
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	aead := k.keys[a.number()]
+	if aead == nil {
+		a.fail(eBadf)
+	}
+	return aead
+}
+
+// aead_free(handle)
+func aeadFree(a *cryptoArgs) int32 {
+	k := &a.c.in.keys
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	handle := a.number()
+	if k.keys[handle] == nil {
+		return a.fail(eBadf)
+	}
+	delete(k.keys, handle)
+	return 0
+}
+
+// aead_seal(handle, nonce, nonce_len, aad, aad_len, src, n, dst): dst gets n + 16 bytes.
+func aeadSeal(a *cryptoArgs) int32 {
+	aead := a.aead()
+	nonce := a.key(24)
+	aad, freeAAD := a.bytes()
+	defer freeAAD()
+	src, free := a.bytes()
+	defer free()
+	if aead == nil {
+		return 0
+	}
+	dst := a.out(len(src) + aead.Overhead())
+	switch {
+	case a.bad != eSuccess:
+	case len(nonce) != aead.NonceSize():
+		return a.fail(eInval)
+	default:
+		aead.Seal(dst[:0], nonce, src, aad)
+	}
+	return 0
+}
+
+// aead_open(handle, nonce, nonce_len, aad, aad_len, src, n, dst): dst gets n - 16 bytes, and
+// nothing that could be used if they are not authentic.
+func aeadOpen(a *cryptoArgs) int32 {
+	aead := a.aead()
+	nonce := a.key(24)
+	aad, freeAAD := a.bytes()
+	defer freeAAD()
+	src, free := a.bytes()
+	defer free()
+	switch {
+	case aead == nil:
+		return 0
+	case len(src) < aead.Overhead():
+		return a.fail(eInval)
+	}
+	dst := a.out(len(src) - aead.Overhead())
+	switch {
+	case a.bad != eSuccess:
+	case len(nonce) != aead.NonceSize():
+		return a.fail(eInval)
+	default:
+		if _, err := aead.Open(dst[:0], nonce, src, aad); err != nil {
+			return a.fail(eBadmsg)
+		}
+	}
+	return 0
+}
+
+// hashOf returns the hash function with a number, nil if there is none.
+func hashOf(n uint32) func() hash.Hash {
+	switch n {
+	case 1:
+		return sha1.New
+	case 2:
+		return sha256.New
+	case 3:
+		return sha512.New
+	}
+	return nil
+}
+
+// hash(function, src, n, dst): dst gets 20, 32 or 64 bytes.
+func hashSum(a *cryptoArgs) int32 {
+	f := hashOf(a.number())
+	src, free := a.bytes()
+	defer free()
+	if f == nil {
+		return a.fail(eInval)
+	}
+	h := f()
+	if dst := a.out(h.Size()); a.bad == eSuccess {
+		h.Write(src)
+		h.Sum(dst[:0])
+	}
+	return 0
+}
+
+// maxKey bounds keys, salts and contexts, in bytes.
+const maxKey = 4096
+
+// hmac(function, key, key_len, src, n, dst)
+func hmacSum(a *cryptoArgs) int32 {
+	f := hashOf(a.number())
+	key := a.key(maxKey)
+	src, free := a.bytes()
+	defer free()
+	if f == nil {
+		return a.fail(eInval)
+	}
+	h := hmac.New(f, key)
+	if dst := a.out(h.Size()); a.bad == eSuccess {
+		h.Write(src)
+		h.Sum(dst[:0])
+	}
+	return 0
+}
+
+// hkdf(function, secret, secret_len, salt, salt_len, info, info_len, dst, n)
+func hkdfKey(a *cryptoArgs) int32 {
+	f := hashOf(a.number())
+	secret, salt, info := a.key(maxKey), a.key(maxKey), a.key(maxKey)
+	at, n := a.number(), a.number()
+	dst := a.view(at, n)
+	if f == nil {
+		return a.fail(eInval)
+	}
+	if a.bad != eSuccess {
+		return 0
+	}
+	key, err := hkdf.Key(f, secret, salt, string(info), len(dst))
+	if err != nil { // it is too long for the function
+		return a.fail(eInval)
+	}
+	copy(dst, key)
+	return 0
+}
+
+// x25519(private, public, dst): dst gets the shared secret. One that is all zero, because
+// the public key is of low order, is an error.
+func x25519(a *cryptoArgs) int32 {
+	var private, public [32]byte
+	a.fixed(private[:])
+	a.fixed(public[:])
+	dst := a.out(32)
+	if a.bad != eSuccess {
+		return 0
+	}
+	k, err := ecdh.X25519().NewPrivateKey(private[:])
+	if err != nil {
+		return a.fail(eInval)
+	}
+	p, err := ecdh.X25519().NewPublicKey(public[:])
+	if err != nil {
+		return a.fail(eInval)
+	}
+	secret, err := k.ECDH(p)
+	if err != nil {
+		return a.fail(eInval)
+	}
+	copy(dst, secret)
+	return 0
+}
+
+// elligator2_key(private, tweak, public, representative) returns 1, or 0 if the key has no
+// representative; see package elligator2.
+func elligator2Key(a *cryptoArgs) int32 {
+	var private [elligator2.Size]byte
+	a.fixed(private[:])
+	tweak := a.number()
+	public, representative := a.out(elligator2.Size), a.out(elligator2.Size)
+	if a.bad != eSuccess {
+		return 0
+	}
+	p, r, ok := elligator2.NewKey(&private, byte(tweak))
+	if !ok {
+		return 0
+	}
+	copy(public, p[:])
+	copy(representative, r[:])
+	return 1
+}
+
+// elligator2_public(representative, dst)
+func elligator2Public(a *cryptoArgs) int32 {
+	var representative [elligator2.Size]byte
+	a.fixed(representative[:])
+	if dst := a.out(elligator2.Size); a.bad == eSuccess {
+		public := elligator2.Public(&representative)
+		copy(dst, public[:])
+	}
+	return 0
+}
