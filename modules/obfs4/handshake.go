@@ -38,14 +38,19 @@ var (
 // epochHour is part of every MAC, so that a handshake is good for a while only.
 func epochHour(now time.Time) int64 { return now.Unix() / 3600 }
 
-// seal appends to a handshake, which has room for it, padding, mark and MAC.
-func sealHandshake(message, macKey []byte, padding int, hour int64) []byte {
-	mark := hostcrypto.HMACSHA256(macKey, message[:keyLength])
+// sealHandshake appends to a handshake, which has room for it, padding, mark and MAC.
+func sealHandshake(message []byte, bridge *identity, padding int, hour int64) []byte {
+	mark := handshakeMark(message, bridge)
 	message = message[:len(message)+padding]
 	random(message[len(message)-padding:])
-	message = append(message, mark[:markLength]...)
-	mac := handshakeMAC(message, macKey, hour)
-	return append(message, mac...)
+	message = append(message, mark...)
+	return append(message, handshakeMAC(message, bridge.macKey(), hour)...)
+}
+
+// handshakeMark returns the mark of a message, whose representative it depends on.
+func handshakeMark(message []byte, bridge *identity) []byte {
+	mark := hostcrypto.HMACSHA256(bridge.macKey(), message[:keyLength])
+	return mark[:markLength]
 }
 
 func handshakeMAC(message, macKey []byte, hour int64) []byte {
@@ -58,6 +63,7 @@ type clientHandshake struct {
 	bridge  *identity
 	session sessionKey
 	hour    int64
+	mark    []byte // of the server's message; nil before its first bytes
 }
 
 // message returns what the client sends.
@@ -65,7 +71,7 @@ func (h *clientHandshake) message(now time.Time) []byte {
 	h.hour = epochHour(now)
 	message := append(make([]byte, 0, maxHandshake), h.session.representative[:]...)
 	padding := minClientPadding + randv2.IntN(maxClientPadding-minClientPadding+1)
-	return sealHandshake(message, h.bridge.macKey(), padding, h.hour)
+	return sealHandshake(message, h.bridge, padding, h.hour)
 }
 
 // answered looks at what the server has sent so far. It returns the length of the
@@ -74,9 +80,10 @@ func (h *clientHandshake) answered(got []byte) (n int, secret [32]byte, err erro
 	if len(got) < minServerHandshake {
 		return 0, secret, errMore
 	}
-	macKey := h.bridge.macKey()
-	mark := hostcrypto.HMACSHA256(macKey, got[:keyLength])
-	at := bytes.Index(got[keyLength+authLength:min(len(got), maxHandshake)], mark[:markLength])
+	if h.mark == nil {
+		h.mark = handshakeMark(got, h.bridge)
+	}
+	at := bytes.Index(got[keyLength+authLength:min(len(got), maxHandshake)], h.mark)
 	end := keyLength + authLength + at + 2*markLength
 	if at < 0 || end > min(len(got), maxHandshake) {
 		if len(got) >= maxHandshake {
@@ -84,7 +91,7 @@ func (h *clientHandshake) answered(got []byte) (n int, secret [32]byte, err erro
 		}
 		return 0, secret, errMore
 	}
-	if !equal(handshakeMAC(got[:end-markLength], macKey, h.hour), got[end-markLength:end]) {
+	if !equal(handshakeMAC(got[:end-markLength], h.bridge.macKey(), h.hour), got[end-markLength:end]) {
 		return 0, secret, errHandshake
 	}
 	representative := key(got[:keyLength])
@@ -102,7 +109,8 @@ type serverHandshake struct {
 	private *key // of the bridge
 	replays *replayFilter
 	session sessionKey
-	hour    int64 // of the client
+	hour    int64  // of the client
+	mark    []byte // of the client's message; nil before its first bytes
 	secrets ntorSecrets
 }
 
@@ -112,16 +120,17 @@ func (h *serverHandshake) asked(got []byte, now time.Time) error {
 	if len(got) < minClientHandshake+minClientPadding {
 		return errMore
 	}
-	macKey := h.bridge.macKey()
-	mark := hostcrypto.HMACSHA256(macKey, got[:keyLength])
+	if h.mark == nil {
+		h.mark = handshakeMark(got, h.bridge)
+	}
 	end := min(len(got), maxHandshake)
-	if !equal(mark[:markLength], got[end-2*markLength:end-markLength]) {
+	if !equal(h.mark, got[end-2*markLength:end-markLength]) {
 		if len(got) >= maxHandshake {
 			return errHandshake
 		}
 		return errMore
 	}
-	found := false
+	macKey, found := h.bridge.macKey(), false
 	for _, hour := range []int64{epochHour(now), epochHour(now) - 1, epochHour(now) + 1} {
 		// All three, so that it takes the same time.
 		if equal(handshakeMAC(got[:end-markLength], macKey, hour), got[end-markLength:end]) {
@@ -145,7 +154,7 @@ func (h *serverHandshake) asked(got []byte, now time.Time) error {
 func (h *serverHandshake) message() []byte {
 	message := append(make([]byte, 0, maxHandshake), h.session.representative[:]...)
 	message = append(message, h.secrets.auth[:]...)
-	return sealHandshake(message, h.bridge.macKey(), randv2.IntN(maxServerPadding+1), h.hour)
+	return sealHandshake(message, h.bridge, randv2.IntN(maxServerPadding+1), h.hour)
 }
 
 // sessionKeys derives the keys of both directions: the client's comes first.
