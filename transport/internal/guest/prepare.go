@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -94,6 +95,7 @@ func decodePrepared(b []byte, of [sha256.Size]byte) (rewritten []byte, image was
 	if n > uint64(len(b)) {
 		return nil, image, errPrepared
 	}
-	image.Bytes = b[:n:n]
-	return b[n:], image, nil
+	// Both live as long as the module, and b need not.
+	image.Bytes = bytes.Clone(b[:n])
+	return bytes.Clone(b[n:]), image, nil
 }
