@@ -181,6 +181,23 @@ func waitForVotingGrid(ctx context.Context) error {
 // to, and its relays' descriptors; it takes about a second on an idle machine.
 const fetchTime = 3 * time.Second
 
+// maxFetchTime is the longest that it is given before it starts anew: one that has missed
+// a consensus, or its relays' descriptors, may not ask again for minutes.
+const maxFetchTime = 4 * fetchTime
+
+// forgetConsensus starts tor again without the consensus that it has.
+func (n *Node) forgetConsensus() error {
+	if err := n.stop(syscall.SIGTERM); err != nil {
+		return err
+	}
+	for _, file := range []string{"cached-microdesc-consensus", "unverified-microdesc-consensus"} {
+		if err := os.Remove(n.path(file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return n.launch()
+}
+
 // exitReady is what the exit logs when it has a consensus that it is part of.
 var exitReady = regexp.MustCompile(`The current consensus contains exit nodes`)
 
@@ -231,7 +248,11 @@ func (c *Core) startExit(ctx context.Context, orPort int, report func(int)) erro
 // being fetched, so the next one comes later each time: on a busy machine a fetch is slow.
 func (c *Core) waitExitReady(ctx context.Context) error {
 	for limit := fetchTime; ; limit *= 2 {
-		if err := c.exit.Signal(syscall.SIGHUP); err != nil {
+		ask := func() error { return c.exit.Signal(syscall.SIGHUP) }
+		if limit > maxFetchTime {
+			ask, limit = c.exit.forgetConsensus, fetchTime
+		}
+		if err := ask(); err != nil {
 			return err
 		}
 		patience, cancel := context.WithTimeout(ctx, limit)
