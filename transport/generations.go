@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
 	"time"
@@ -59,6 +60,10 @@ func (g *generations[V]) use(ctx context.Context) (v V, done func(), err error) 
 			g.mu.Unlock()
 			return c.value, c.settingUp.Done, nil
 		}
+		if g.load == nil {
+			g.mu.Unlock()
+			return v, nil, errNoGeneration
+		}
 		l := g.loading
 		if l == nil {
 			l = g.beginLoad()
@@ -75,6 +80,8 @@ func (g *generations[V]) use(ctx context.Context) (v V, done func(), err error) 
 		}
 	}
 }
+
+var errNoGeneration = &Error{"use", ErrConfig, errors.New("there has been no Reload yet")}
 
 // beginLoad calls load in the background. The lock is held.
 func (g *generations[V]) beginLoad() *loading {

@@ -37,6 +37,7 @@ func NewReloadableDialer(cfg Config) (*ReloadableDialer, error) {
 // Dial, calls first, which is to call Reload; whoever dials meanwhile waits for the same
 // call. After an error, which is that of all who wait, the next one begins a second
 // later at the earliest. The context of first ends with Close, which does not wait for it.
+// With first nil, the caller of NewLazyDialer calls Reload; before that, dials fail.
 func NewLazyDialer(first func(context.Context) error) *ReloadableDialer {
 	return &ReloadableDialer{newLedger(), newGenerations[*dialGeneration](first)}
 }

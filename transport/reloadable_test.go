@@ -213,8 +213,8 @@ func TestReloadRefuses(t *testing.T) {
 		if err := d.Reload(t.Context(), testConfig(t, name)); !errors.Is(err, layer) {
 			t.Errorf("%s: %v, want a %v", name, err, layer)
 		}
-		if d.generations.now() != nil {
-			t.Errorf("%s is dialed with", name)
+		if _, err := d.Dial(t.Context(), "tcp", "192.0.2.1:1", nil); !errors.Is(err, ErrConfig) {
+			t.Errorf("%s: a dial without a configuration: %v", name, err)
 		}
 		d.Close()
 	}
