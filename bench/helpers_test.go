@@ -52,7 +52,7 @@ func TestRuntimeOfTCP(t *testing.T) {
 func TestRuntimeOfVariants(t *testing.T) {
 	module := filepath.Join("..", "modules", "built", "plain.wasm")
 	if _, err := os.Stat(module); err != nil {
-		t.Skip("make modules first: ", err)
+		t.Fatal("make modules first: ", err)
 	}
 	var stdout, stderr bytes.Buffer
 	err := runRuntimes(t.Context(), []string{

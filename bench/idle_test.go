@@ -41,7 +41,7 @@ func TestIdleOfTCP(t *testing.T) {
 func TestIdleOfRuntimeDialer(t *testing.T) {
 	module := filepath.Join("..", "modules", "built", "plain.wasm")
 	if _, err := os.Stat(module); err != nil {
-		t.Skip("make modules first: ", err)
+		t.Fatal("make modules first: ", err)
 	}
 	text := idleReport(t, "-contestants", "RuntimeDialer", "-module", module)
 	checkIdleReport(t, text)

@@ -157,7 +157,7 @@ func (l *Listener) notLoaded(ctx context.Context, raw net.Conn, err error) {
 	if ctx.Err() == nil {
 		l.ledger.refuse()
 		kind, _ := Kind(err)
-		l.log.Error("cannot load the module; it loaded at an earlier start", KindKey, kind, "error", Scrub(err))
+		l.log.Error("cannot load the module", KindKey, kind, "error", Scrub(err))
 	}
 	_ = raw.Close() // it has carried nothing
 }

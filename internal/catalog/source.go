@@ -24,7 +24,7 @@ type Source struct {
 	file     string   // of the module; "" if it is built in
 	files    []string // see Files
 	stamp    string
-	module   []byte // nil before it is needed
+	module   []byte // nil before it is needed, empty after Config
 	settings settings.Settings
 	config   []byte // of the module
 	digest   [sha256.Size]byte
@@ -160,6 +160,7 @@ func (s *Source) ReadAgain() (*Source, error) {
 // Config compiles the module, and returns the configuration to run it with. It can be
 // called once.
 func (s *Source) Config() (cfg transport.Config, err error) {
+	defer func() { s.module = []byte{} }() // it is large, and s lives as long as the transport
 	s.settings.Apply(&cfg)
 	cfg.ModuleConfig = s.config
 	if err := s.grantState(&cfg); err != nil {
@@ -174,7 +175,6 @@ func (s *Source) Config() (cfg transport.Config, err error) {
 			return cfg, err
 		}
 	}
-	s.module = []byte{} // it is large, and s lives as long as the transport
 	o := transport.CompileOptions{Logger: s.catalog.log().With("transport", s.name)}
 	if dir := s.catalog.CacheDir(); dir != "" {
 		o.CacheDir = filepath.Join(dir, "compiled")

@@ -185,19 +185,6 @@ const fetchTime = 3 * time.Second
 // a consensus, or its relays' descriptors, may not ask again for minutes.
 const maxFetchTime = 4 * fetchTime
 
-// forgetConsensus starts tor again without the consensus that it has.
-func (n *Node) forgetConsensus() error {
-	if err := n.stop(syscall.SIGTERM); err != nil {
-		return err
-	}
-	for _, file := range []string{"cached-microdesc-consensus", "unverified-microdesc-consensus"} {
-		if err := os.Remove(n.path(file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return n.launch()
-}
-
 // exitReady is what the exit logs when it has a consensus that it is part of.
 var exitReady = regexp.MustCompile(`The current consensus contains exit nodes`)
 

@@ -256,6 +256,19 @@ func (n *Node) Restart(ctx context.Context) error {
 	return n.start(ctx)
 }
 
+// forgetConsensus starts tor again without the consensus that it has.
+func (n *Node) forgetConsensus() error {
+	if err := n.stop(syscall.SIGTERM); err != nil {
+		return err
+	}
+	for _, file := range []string{"cached-microdesc-consensus", "unverified-microdesc-consensus"} {
+		if err := os.Remove(n.path(file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return n.launch()
+}
+
 // stop ends tor, with SIGKILL if sig does not, and what it launched, and waits
 // until all are gone. An error tells of what tor launched, not of tor.
 func (n *Node) stop(sig os.Signal) error {

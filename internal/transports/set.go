@@ -60,8 +60,8 @@ type entry struct {
 	mu        sync.Mutex
 	module    *transport.Module // nil as long as it has not been used
 	source    *catalog.Source   // that it comes from
-	tried     *catalog.Source   // the last one; its files are watched
-	failed    bool              // it could not be used
+	tried     *catalog.Source   // that was used last, or could not be; its files are watched
+	failed    bool              // it could not be
 	announced *transport.Args   // what clients know of a server; nil as long as they know nothing
 }
 
@@ -247,7 +247,6 @@ func (e *entry) readAgain() (source *catalog.Source, changed bool, err error) {
 	if source, err = e.source.ReadAgain(); err != nil {
 		return nil, false, err
 	}
-	e.tried = source
 	digest, err := source.Digest()
 	if err != nil {
 		return nil, false, err

@@ -124,6 +124,9 @@ func TestReload(t *testing.T) {
 		}
 	}
 	step("nothing new", 1)
+	if e := s.entries()[0]; e.tried != e.source {
+		t.Error("what was read for nothing is kept, a module among it")
+	}
 	write("t.toml", "[limits]\nconnections = 5")
 	step("settings", 2)
 	if got := g.got[1]; got.MaxConns != 5 || got.Args["k"] == nil {

@@ -75,9 +75,9 @@ func (c *conn) WriteTo(w io.Writer) (total int64, err error) {
 	}
 	for {
 		n := 0
-		err := c.batch(func(payload []byte) error {
-			n, err = w.Write(payload)
-			return err
+		err := c.batch(func(payload []byte) (failed error) {
+			n, failed = w.Write(payload)
+			return failed
 		})
 		total += int64(n)
 		switch {

@@ -8,8 +8,6 @@ import (
 	"unsafe"
 )
 
-const native = true
-
 //go:wasmimport water_crypto_v1 secretbox_seal
 //go:noescape
 func secretboxSeal(key, nonce, src unsafe.Pointer, n uint32, dst unsafe.Pointer) int32

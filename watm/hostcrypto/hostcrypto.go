@@ -6,19 +6,17 @@
 // Without the tag, and outside of modules, the same functions are pure Go, with the same
 // results, so one source serves every host, and tests run natively.
 //
-// Functions append to their first argument, as those of golang.org/x/crypto do, except
-// that their output may overlap the input in any way. They are safe for concurrent use.
+// SealBox and OpenBox append to their first argument, as those of golang.org/x/crypto do,
+// except that the output may overlap the input in any way. All functions are safe for
+// concurrent use.
 package hostcrypto
 
 // Lengths in bytes.
 const (
 	KeySize   = 32 // of secretbox, X25519 keys and Elligator representatives
 	NonceSize = 24 // of secretbox
-	Overhead  = 16 // of secretbox and of AEADs
+	Overhead  = 16 // of secretbox
 )
-
-// Native reports whether the host does the work.
-const Native = native
 
 // sliceForAppend extends out by n bytes, and returns all of it and the new part.
 func sliceForAppend(out []byte, n int) (all, tail []byte) {

@@ -3,19 +3,15 @@
 package hostcrypto
 
 import (
-	"crypto/cipher"
 	"crypto/ecdh"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 
-	"golang.org/x/crypto/chacha20poly1305"
 	"golang.org/x/crypto/nacl/secretbox"
 
 	"waterproxy/internal/elligator2"
 )
-
-const native = false
 
 // SealBox is Seal of golang.org/x/crypto/nacl/secretbox.
 func SealBox(out, message []byte, nonce *[NonceSize]byte, key *[KeySize]byte) []byte {
@@ -74,6 +70,3 @@ func Elligator2Key(private *[KeySize]byte, tweak byte) (public, representative [
 func Elligator2Public(representative *[KeySize]byte) [KeySize]byte {
 	return elligator2.Public(representative)
 }
-
-// NewChaCha20Poly1305 returns the AEAD of RFC 8439.
-func NewChaCha20Poly1305(key []byte) (cipher.AEAD, error) { return chacha20poly1305.New(key) }

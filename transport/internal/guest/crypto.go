@@ -313,54 +313,42 @@ func aeadFree(a *cryptoArgs) int32 {
 	return 0
 }
 
-// aead_seal(handle, nonce, nonce_len, aad, aad_len, src, n, dst): dst gets n + 16 bytes.
-func aeadSeal(a *cryptoArgs) int32 {
+// aeadCall is what aead_seal and aead_open have in common. work returns what becomes of
+// src, which it may write over: it is a copy.
+func (a *cryptoArgs) aeadCall(work func(aead cipher.AEAD, nonce, src, aad []byte) ([]byte, error)) int32 {
 	aead := a.aead()
 	nonce := a.key(24)
 	aad, freeAAD := a.bytes()
 	defer freeAAD()
 	src, free := a.bytes()
 	defer free()
-	if aead == nil {
-		return 0
-	}
-	dst := a.out(len(src) + aead.Overhead())
 	switch {
 	case a.bad != eSuccess:
+		return 0
 	case len(nonce) != aead.NonceSize():
 		return a.fail(eInval)
-	default:
-		aead.Seal(dst[:0], nonce, src, aad)
 	}
+	made, err := work(aead, nonce, src, aad)
+	if err != nil {
+		return a.fail(eBadmsg)
+	}
+	copy(a.out(len(made)), made)
 	return 0
 }
 
+// aead_seal(handle, nonce, nonce_len, aad, aad_len, src, n, dst): dst gets n + 16 bytes.
+func aeadSeal(a *cryptoArgs) int32 {
+	return a.aeadCall(func(aead cipher.AEAD, nonce, src, aad []byte) ([]byte, error) {
+		return aead.Seal(src[:0], nonce, src, aad), nil
+	})
+}
+
 // aead_open(handle, nonce, nonce_len, aad, aad_len, src, n, dst): dst gets n - 16 bytes, and
-// nothing that could be used if they are not authentic.
+// nothing if they are not authentic.
 func aeadOpen(a *cryptoArgs) int32 {
-	aead := a.aead()
-	nonce := a.key(24)
-	aad, freeAAD := a.bytes()
-	defer freeAAD()
-	src, free := a.bytes()
-	defer free()
-	switch {
-	case aead == nil:
-		return 0
-	case len(src) < aead.Overhead():
-		return a.fail(eInval)
-	}
-	dst := a.out(len(src) - aead.Overhead())
-	switch {
-	case a.bad != eSuccess:
-	case len(nonce) != aead.NonceSize():
-		return a.fail(eInval)
-	default:
-		if _, err := aead.Open(dst[:0], nonce, src, aad); err != nil {
-			return a.fail(eBadmsg)
-		}
-	}
-	return 0
+	return a.aeadCall(func(aead cipher.AEAD, nonce, src, aad []byte) ([]byte, error) {
+		return aead.Open(src[:0], nonce, src, aad)
+	})
 }
 
 // hashOf returns the hash function with a number, nil if there is none.

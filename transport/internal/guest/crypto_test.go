@@ -199,6 +199,7 @@ func TestCryptoKeys(t *testing.T) {
 func TestCryptoRefuses(t *testing.T) {
 	c := newCall(t, stream.Posix)
 	c.put(keyPlace, noise(32))
+	c.put(dstPlace, noise(4096))
 	before := c.got(dstPlace, 4096)
 	h := uint64(c.crypto(t, "aead_new", chaCha20Poly1305, keyPlace, 32))
 	const end = 1 << 16
@@ -220,7 +221,9 @@ func TestCryptoRefuses(t *testing.T) {
 		"no handle":        {c.crypto(t, "aead_seal", 999, noncePlace, 12, 0, 0, srcPlace, 1, dstPlace), eBadf},
 		"handle 0":         {c.crypto(t, "aead_free", 0), eBadf},
 		"short nonce":      {c.crypto(t, "aead_seal", h, noncePlace, 11, 0, 0, srcPlace, 1, dstPlace), eInval},
-		"short ciphertext": {c.crypto(t, "aead_open", h, noncePlace, 12, 0, 0, srcPlace, 15, dstPlace), eInval},
+		"short ciphertext": {c.crypto(t, "aead_open", h, noncePlace, 12, 0, 0, srcPlace, 15, dstPlace), eBadmsg},
+		"forged message":   {c.crypto(t, "aead_open", h, noncePlace, 12, 0, 0, srcPlace, 100, dstPlace), eBadmsg},
+		"output too long":  {c.crypto(t, "aead_seal", h, noncePlace, 12, 0, 0, srcPlace, 16, end-31), eFault},
 		"nonce of Salsa20": {c.crypto(t, "salsa20_xor", keyPlace, noncePlace, 12, srcPlace, 1, dstPlace), eInval},
 		"counter":          {c.crypto(t, "chacha20_xor", keyPlace, noncePlace, 12, 1<<32-1, srcPlace, 65, dstPlace), eInval},
 		"long HKDF":        {c.crypto(t, "hkdf", 2, keyPlace, 32, 0, 0, 0, 0, dstPlace, 255*32+1), eInval},
