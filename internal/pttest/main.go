@@ -48,7 +48,7 @@ func Run(m *testing.M) int {
 // one for all sockets, and one that starts all processes.
 func Leaks() error {
 	err := goleak.Find(
-		goleak.IgnoreAnyFunction("waterproxy/transport/internal/stream.(*epoll).run"),
+		goleak.IgnoreAnyFunction("waterproxy/transport/internal/stream.(*Poller).run"),
 		goleak.IgnoreAnyFunction("waterproxy/internal/ptproc.spawn"),
 	)
 	if err != nil {

@@ -283,6 +283,7 @@ func (c *Conn) attachReserved(p *stream.Endpoint, isCaller bool) (fd int32, err 
 		c.abandon(p)
 		return 0, ErrEnded
 	}
+	p.WatchIn(c.many.poller)
 	fd = c.many.fds.insertOwned(func(fd int32) *descriptor {
 		d := &descriptor{endpoint: p, owner: c, watch: newWatch(&c.many.queue, fd)}
 		d.nonblock.Store(true)

@@ -77,29 +77,27 @@ func (t *thread) waitAt(at uint32, timeout uint64, equal func() bool) uint64 {
 	}
 	f.waiting[at] = append(f.waiting[at], t)
 	f.mu.Unlock()
-	var strikes <-chan time.Time
+	var until time.Time
 	if int64(timeout) >= 0 {
-		timer := time.NewTimer(duration(timeout))
-		defer timer.Stop()
-		strikes = timer.C
+		until = time.Now().Add(duration(timeout))
 	}
-	for {
-		t.aboutToWait()
-		select {
-		case <-t.notified:
-			return waitNotified
-		case <-t.wake:
-		case <-strikes:
+	for !t.notified.Swap(false) {
+		switch {
+		case t.in.alive() != nil:
+			f.leave(at, t)
+			t.in.checkAlive()
+		case !until.IsZero() && !time.Now().Before(until):
 			if f.leave(at, t) {
 				return waitTimedOut
 			}
-			<-t.notified // at the last moment
-			return waitNotified
-		case <-t.in.dead:
-			f.leave(at, t)
-			t.in.checkAlive()
+			// Notified at the last moment: the wait ends at once.
+			fallthrough
+		default:
+			t.aboutToWait()
+			t.waiter.Wait(until)
 		}
 	}
+	return waitNotified
 }
 
 // leave reports whether the thread was still waiting.
@@ -121,7 +119,8 @@ func (f *futex) notify(at uint32, count uint32) uint32 {
 	ts := f.waiting[at]
 	n := min(uint64(count), uint64(len(ts)))
 	for _, t := range ts[:n] {
-		t.notified.Wake()
+		t.notified.Store(true)
+		t.waiter.Wake()
 	}
 	f.keep(at, slices.Delete(ts, 0, int(n)))
 	return uint32(n)

@@ -81,7 +81,7 @@ func (in *Instance) settle(t *thread, quiet bool) (changed bool) {
 	if in.mode == stream.Careful && quiet {
 		passEnds(endpoints)
 	}
-	if !broken(endpoints) && !(quiet && in.finished(endpoints, closing, t.wake)) {
+	if !broken(endpoints) && !(quiet && in.finished(endpoints, closing, t.waiter)) {
 		return false
 	}
 	if closing {

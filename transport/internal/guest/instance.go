@@ -75,6 +75,7 @@ type Instance struct {
 	shared    *sharedMemory // nil if the memory is for one thread
 	fds       descriptors
 	main      *thread
+	poller    *stream.Poller // where the endpoints wait; nil for that of the process
 	mode      stream.Mode
 	many      *Many // nil if the instance serves one connection
 	mailboxes mailboxes
@@ -197,6 +198,11 @@ func (in *Instance) initialise() (err error) {
 		if in.shared, err = m.newSharedMemory(in.life, in.o.Limits.Memory); err != nil {
 			return in.failure("instantiate", err)
 		}
+	} else { // its only thread waits for its own sockets
+		if in.poller, err = stream.NewPoller(); err != nil {
+			return err
+		}
+		in.main.waiter = in.poller
 	}
 	if err := in.instantiate(in.main); err != nil {
 		return err
@@ -353,6 +359,9 @@ func (in *Instance) Release() {
 	if in.shared != nil {
 		in.shared.bytes.Release()
 	}
+	if in.poller != nil {
+		_ = in.poller.Close() // nothing of it can be lost
+	}
 	if in.control != nil {
 		_ = in.control.Close()
 	}
@@ -406,6 +415,7 @@ func (in *Instance) forgetDrained() bool {
 
 // addEndpoint gives a connection a descriptor.
 func (in *Instance) addEndpoint(p *stream.Endpoint) (int32, error) {
+	p.WatchIn(in.poller)
 	fd, ok := in.fds.insert(&descriptor{endpoint: p})
 	if !ok {
 		return 0, &LimitError{"open descriptors", in.o.Limits.Descriptors}
@@ -420,7 +430,7 @@ func (in *Instance) addEndpoint(p *stream.Endpoint) (int32, error) {
 // network. It does not wait; Abort is what follows if the module does not end.
 func (in *Instance) Close() {
 	in.closing.Store(true)
-	in.main.wake.Wake()
+	in.main.waiter.Wake()
 }
 
 // sayGoodbye sends the exit message of both ABIs: one byte, then the end of the

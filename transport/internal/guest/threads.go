@@ -9,7 +9,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -27,13 +26,12 @@ type thread struct {
 	in       *Instance
 	mod      api.Module
 	stop     api.MutableGlobal
-	wake     stream.Signal
-	notified stream.Signal // by another thread: see futex
-	timer    *time.Timer
-	quiet    int      // polls that only a clock ended since bytes last moved
-	shown    bool     // the module has been shown the end of its work
-	bufs     [][]byte // scratch for iovecs
-	call     call     // the host call under way, which never nests
+	waiter   stream.Waiter // where it waits for anything
+	notified atomic.Bool   // by another thread: see futex
+	quiet    int           // polls that only a clock ended since bytes last moved
+	shown    bool          // the module has been shown the end of its work
+	bufs     [][]byte      // scratch for iovecs
+	call     call          // the host call under way, which never nests
 
 	// For threads.awaitLeaving, of a thread besides the main one:
 	inHost atomic.Bool   // it is in a host call, or has not yet begun
@@ -43,7 +41,7 @@ type thread struct {
 type threadKey struct{}
 
 func newThread(in *Instance) *thread {
-	t := &thread{in: in, wake: stream.NewSignal(), notified: stream.NewSignal()}
+	t := &thread{in: in, waiter: stream.NewSleeper()}
 	t.call.thread = t
 	t.inHost.Store(true)
 	return t
@@ -157,12 +155,13 @@ func (ts *threads) remove(t *thread) {
 	ts.running = slices.DeleteFunc(ts.running, func(other *thread) bool { return other == t })
 }
 
-// stop sets the stop switch of each thread.
+// stop sets the stop switch of each thread, and wakes those that wait.
 func (ts *threads) stop() {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	for _, t := range ts.running {
 		t.stop.Set(1)
+		t.waiter.Wake()
 	}
 	ts.stopped = true
 	ts.changed.Broadcast()
@@ -176,7 +175,7 @@ func (ts *threads) wake() {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	for _, t := range ts.running {
-		t.wake.Wake()
+		t.waiter.Wake()
 	}
 }
 

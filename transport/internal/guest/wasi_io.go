@@ -3,6 +3,7 @@ package guest
 import (
 	"encoding/binary"
 	"io"
+	"time"
 
 	"waterproxy/transport/internal/stream"
 )
@@ -96,7 +97,7 @@ func fdWrite(c *call, a []uint64) errno {
 // readPort reads once, waiting for bytes if the descriptor blocks.
 func (c *call) readPort(d *descriptor, bufs [][]byte) (int, errno) {
 	for {
-		if !c.in.heldBack(d.endpoint, c.wake) {
+		if !c.in.heldBack(d.endpoint, c.waiter) {
 			n, err := d.endpoint.Read(bufs)
 			switch err {
 			case nil:
@@ -120,7 +121,7 @@ func (c *call) readPort(d *descriptor, bufs [][]byte) (int, errno) {
 			d.endpoint.ShowEnd()
 			continue
 		}
-		if !c.in.heldBack(d.endpoint, c.wake) && d.endpoint.Await(stream.In, c.wake) {
+		if !c.in.heldBack(d.endpoint, c.waiter) && d.endpoint.Await(stream.In, c.waiter) {
 			continue
 		}
 		c.park()
@@ -181,7 +182,7 @@ func (c *call) writeOnce(d *descriptor, bufs [][]byte) (int, errno) {
 			}
 			return 0, eAgain
 		}
-		if d.endpoint.Await(stream.Out, c.wake) {
+		if d.endpoint.Await(stream.Out, c.waiter) {
 			continue
 		}
 		c.park()
@@ -198,11 +199,14 @@ func (t *thread) moved() {
 func (t *thread) park() {
 	t.in.flush()
 	t.aboutToWait()
-	select {
-	case <-t.wake:
-	case <-t.in.dead:
-		t.in.checkAlive()
-	}
+	t.wait(time.Time{})
+}
+
+// wait is that of the thread's waiter; it unwinds the module when the instance is
+// aborted.
+func (t *thread) wait(until time.Time) {
+	t.waiter.Wait(until)
+	t.in.checkAlive()
 }
 
 // fd_close(fd)

@@ -111,14 +111,22 @@ func duration(ns uint64) time.Duration {
 // run fills in the events, waiting until there is one.
 func (p *poll) run() {
 	p.in.flush()
+	looked := false
 	for {
 		p.checkDescriptors()
+		now := time.Now()
+		struck := p.struck(now)
+		if !looked && (p.n > 0 || struck) { // a call that does not wait
+			looked = true
+			p.waiter.Look()
+			if p.n == 0 {
+				continue
+			}
+		}
 		if p.n > 0 {
 			p.quiet = 0
 			return
 		}
-		now := time.Now()
-		struck := p.struck(now)
 		if struck {
 			p.quiet++
 		}
@@ -131,6 +139,7 @@ func (p *poll) run() {
 			return
 		}
 		p.wait()
+		looked = true // Wait does
 	}
 }
 
@@ -161,13 +170,13 @@ func (p *poll) checkDescriptors() {
 			p.add(sub, eBadf, 0)
 		case d.endpoint == nil: // files and logs never block
 			p.add(sub, eSuccess, 1)
-		case dir == stream.In && p.in.heldBack(d.endpoint, p.wake):
+		case dir == stream.In && p.in.heldBack(d.endpoint, p.waiter):
 		case dir == stream.Out && p.in.knowsWritable(d):
 		case dir == stream.In && !d.nonblock.Load():
-			if d.endpoint.AwaitBytes(p.wake) {
+			if d.endpoint.AwaitBytes(p.waiter) {
 				p.add(sub, eSuccess, 1)
 			}
-		case d.endpoint.Await(dir, p.wake):
+		case d.endpoint.Await(dir, p.waiter):
 			p.add(sub, eSuccess, 1)
 		}
 	})
@@ -196,24 +205,12 @@ func (p *poll) add(sub []byte, e errno, nbytes uint64) {
 // wait parks the thread until a descriptor wakes it or the clock strikes. It
 // may return early; run looks again.
 func (p *poll) wait() {
-	var strikes <-chan time.Time
+	var until time.Time
 	if p.clock {
-		d := time.Until(p.until)
-		if rest := time.Until(p.began.Add(settleAfter)); rest > 0 && p.in.someEnded() {
-			d = min(d, rest)
+		until = p.until
+		if settled := p.began.Add(settleAfter); settled.Before(until) && time.Now().Before(settled) && p.in.someEnded() {
+			until = settled
 		}
-		if p.timer == nil {
-			p.timer = time.NewTimer(d)
-		} else {
-			p.timer.Reset(d)
-		}
-		defer p.timer.Stop()
-		strikes = p.timer.C
 	}
-	select {
-	case <-p.wake:
-	case <-strikes:
-	case <-p.in.dead:
-		p.in.checkAlive()
-	}
+	p.thread.wait(until)
 }

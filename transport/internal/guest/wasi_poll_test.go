@@ -11,6 +11,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 
 	"waterproxy/transport/internal/stream"
+	"waterproxy/transport/internal/wasmfile"
 )
 
 // Where the tests put things in memory.
@@ -26,14 +27,27 @@ func newCall(t *testing.T, mode stream.Mode) *call {
 	ctx := context.Background()
 	rt := wazero.NewRuntime(ctx)
 	t.Cleanup(func() { rt.Close(ctx) })
-	m, err := rt.Instantiate(ctx, []byte("\x00asm\x01\x00\x00\x00\x05\x03\x01\x00\x01\x07\x05\x01\x01m\x02\x00"))
+	m, err := rt.Instantiate(ctx, []byte("\x00asm\x01\x00\x00\x00"+ // a memory m and the stop switch
+		"\x05\x03\x01\x00\x01\x06\x06\x01\x7f\x01\x41\x00\x0b\x07\x17\x02\x01m\x02\x00\x0f"+wasmfile.StopGlobal+"\x03\x00"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	poller, err := stream.NewPoller()
 	if err != nil {
 		t.Fatal(err)
 	}
 	in := newInstance(ctx, &Module{shape: &Shape{ABI: abis[0], Posix: mode == stream.Posix}},
 		Options{Logger: slog.New(slog.DiscardHandler), Limits: Limits{Descriptors: 16}})
 	in.openStandard()
-	t.Cleanup(func() { in.Abort(nil) })
+	in.poller, in.main.waiter = poller, poller
+	in.main.stop = m.ExportedGlobal(wasmfile.StopGlobal).(api.MutableGlobal)
+	in.threads.add(in.main)
+	t.Cleanup(func() {
+		in.Abort(nil)
+		if err := poller.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return &call{thread: in.main, mem: m.Memory()}
 }
 

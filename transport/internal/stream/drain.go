@@ -10,6 +10,7 @@ import "time"
 // reports whether everything written had left by then. Bytes for the Go caller
 // wait until it reads or closes.
 func (p *Endpoint) Drain(patience time.Duration, cancel <-chan struct{}) bool {
+	p.WatchIn(nil) // it may outlive the instance
 	// An endpoint whose write half is already broken has nothing to wait for.
 	_ = p.CloseWrite()
 	_, local := p.stream().(*pipeStream)
@@ -110,6 +111,7 @@ func (p *Endpoint) Drained() bool {
 // Discard throws away what arrives until a time has come, the peer has ended its
 // half or cancel is closed.
 func (p *Endpoint) Discard(until time.Time, cancel <-chan struct{}) {
+	p.WatchIn(nil) // it may outlive the instance
 	l := &draining{wake: NewSignal(), cancel: cancel, timer: time.NewTimer(time.Until(until))}
 	defer l.timer.Stop()
 	s := p.stream()

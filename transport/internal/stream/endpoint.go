@@ -48,11 +48,12 @@ type Endpoint struct {
 
 	mu       sync.Mutex
 	s        Stream
-	queue    queue  // Careful: what has not been handed to the stream yet
-	finish   bool   // close the outgoing half once the queue is empty
-	finished bool   // the outgoing half is closed, or broken
-	peeked   []byte // read to see whether it is the end
-	ended    bool   // reading came to an end or failed
+	poller   *Poller // see WatchIn
+	queue    queue   // Careful: what has not been handed to the stream yet
+	finish   bool    // close the outgoing half once the queue is empty
+	finished bool    // the outgoing half is closed, or broken
+	peeked   []byte  // read to see whether it is the end
+	ended    bool    // reading came to an end or failed
 	endErr   error
 	show     bool  // the end may be shown
 	broken   error // first error of a write
@@ -62,6 +63,23 @@ type Endpoint struct {
 
 // NewEndpoint returns an endpoint over s, which it owns from now on.
 func NewEndpoint(s Stream, m Mode) *Endpoint { return &Endpoint{s: s, mode: m} }
+
+// WatchIn has the endpoint wait in p, until Drain or Discard; nil is the process's own
+// poller.
+func (p *Endpoint) WatchIn(in *Poller) {
+	p.mu.Lock()
+	p.poller = in
+	s := p.s // one that takes its place knows
+	p.mu.Unlock()
+	watchIn(s, in)
+}
+
+// watchIn does it for a stream that can.
+func watchIn(s Stream, in *Poller) {
+	if w, ok := s.(interface{ watchIn(*Poller) }); ok {
+		w.watchIn(in)
+	}
+}
 
 // Counts returns the bytes that the module has read and written so far.
 func (p *Endpoint) Counts() (in, out int64) { return p.in.Load(), p.out.Load() }

@@ -1,19 +1,16 @@
 package stream
 
-import (
-	"os"
-	"sync"
+import "golang.org/x/sys/unix"
 
-	"golang.org/x/sys/unix"
-)
+// On Linux sockets wait in epoll instances, so that a waiting connection needs no
+// goroutine: see [Poller].
 
-// On Linux all sockets wait in one epoll instance, itself watched by Go's
-// network poller, so that a waiting connection needs no goroutine.
-
-// pollerState is a socket's place in the epoll instance.
+// pollerState is a socket's place in a Poller.
 type pollerState struct {
-	id    uint64 // 0: not there
-	armed uint32 // the events it is armed for
+	in    *Poller // nil: not there
+	id    uint64
+	armed uint32  // the events it is armed for
+	home  *Poller // where it is to wait; nil for the process's own
 }
 
 func (s *socket) wanted() (events uint32) {
@@ -35,13 +32,32 @@ func (s *socket) poll() bool {
 		return true
 	}
 	ok := true
-	closed := s.raw.Control(func(fd uintptr) { ok = thePoller().watch(s, int(fd), events) })
+	closed := s.raw.Control(func(fd uintptr) { ok = s.arm(int(fd), events) })
 	if !ok || closed != nil {
 		s.poller.armed = 0 // or the next to wait would trust in it
 		return false
 	}
 	s.poller.armed = events
 	return true
+}
+
+// arm has the poller watch for events, once.
+func (s *socket) arm(fd int, events uint32) bool {
+	if s.poller.in != nil {
+		return s.poller.in.control(unix.EPOLL_CTL_MOD, fd, s.poller.id, events) == nil
+	}
+	p := s.poller.home
+	if p == nil {
+		p = processPoller()
+	}
+	id := p.add(s)
+	if id == 0 { // it was closed
+		s.poller.home = nil
+		p = processPoller()
+		id = p.add(s)
+	}
+	s.poller.in, s.poller.id = p, id
+	return p.control(unix.EPOLL_CTL_ADD, fd, id, events) == nil
 }
 
 // repoll arms what an event has left waiting: the kernel disarms a socket as a
@@ -53,105 +69,31 @@ func (s *socket) repoll() {
 	}
 }
 
-// unpoll takes the socket out, before it is closed. The lock is held.
+// unpoll takes the socket out of its poller. The lock is held.
 func (s *socket) unpoll() {
-	if s.poller.id == 0 {
+	if s.poller.in == nil {
 		return
 	}
-	_ = s.raw.Control(func(fd uintptr) { thePoller().forget(s.poller.id, int(fd)) })
+	p := s.poller.in
+	p.remove(s.poller.id)
+	// It fails if one of the two is closed, and so no longer there.
+	_ = s.raw.Control(func(fd uintptr) { _ = p.control(unix.EPOLL_CTL_DEL, int(fd), s.poller.id, 0) })
+	s.poller.in, s.poller.armed = nil, 0
 }
 
-// epoll is the process's epoll instance.
-type epoll struct {
-	fd      int
-	mu      sync.Mutex
-	lastID  uint64
-	sockets map[uint64]*socket
-}
-
-var (
-	pollerOnce sync.Once
-	poller     *epoll
-)
-
-// thePoller returns the epoll instance, and starts it when it is first needed.
-// The program cannot go on without one, as it could not without Go's own.
-func thePoller() *epoll {
-	pollerOnce.Do(func() {
-		fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-		if err == nil {
-			err = unix.SetNonblock(fd, true)
+// watchIn has the socket wait in p from now on; nil is the process's own poller.
+func (s *socket) watchIn(p *Poller) {
+	s.mu.Lock()
+	var ws wakers
+	if s.poller.home != p {
+		s.unpoll()
+		s.poller.home = p
+		if !s.closed && s.wanted() != 0 && !s.poll() {
+			ws = s.disarm([2]bool{true, true}) // the next operation tells why
 		}
-		if err != nil {
-			panic("cannot create an epoll instance: " + err.Error())
-		}
-		poller = &epoll{fd: fd, sockets: map[uint64]*socket{}}
-		go poller.run()
-	})
-	return poller
-}
-
-// watch arms the socket for events, once.
-func (p *epoll) watch(s *socket, fd int, events uint32) bool {
-	op := unix.EPOLL_CTL_MOD
-	if s.poller.id == 0 {
-		op = unix.EPOLL_CTL_ADD
-		p.mu.Lock()
-		p.lastID++
-		s.poller.id = p.lastID
-		p.sockets[s.poller.id] = s
-		p.mu.Unlock()
 	}
-	ev := unix.EpollEvent{Events: events | unix.EPOLLONESHOT, Fd: int32(s.poller.id), Pad: int32(s.poller.id >> 32)}
-	return unix.EpollCtl(p.fd, op, fd, &ev) == nil
-}
-
-func (p *epoll) forget(id uint64, fd int) {
-	p.mu.Lock()
-	delete(p.sockets, id)
-	p.mu.Unlock()
-	// Needed only where another process holds the same socket; it may be gone.
-	_ = unix.EpollCtl(p.fd, unix.EPOLL_CTL_DEL, fd, nil)
-}
-
-// run fires sockets for ever.
-func (p *epoll) run() {
-	f := os.NewFile(uintptr(p.fd), "epoll")
-	raw, err := f.SyscallConn()
-	if err != nil {
-		panic("cannot wait for the epoll instance: " + err.Error())
-	}
-	events := make([]unix.EpollEvent, 128)
-	err = raw.Read(func(uintptr) bool {
-		for {
-			n, err := ignoringEINTR(func() (int, error) { return unix.EpollWait(p.fd, events, 0) })
-			if err != nil {
-				panic("cannot read the epoll instance: " + err.Error())
-			}
-			for _, ev := range events[:n] {
-				p.fire(ev)
-			}
-			if n < len(events) {
-				return false // Go's poller calls again when there is more
-			}
-		}
-	})
-	panic("the epoll instance was closed: " + err.Error())
-}
-
-func (p *epoll) fire(ev unix.EpollEvent) {
-	id := uint64(uint32(ev.Fd)) | uint64(uint32(ev.Pad))<<32
-	p.mu.Lock()
-	s := p.sockets[id]
-	p.mu.Unlock()
-	if s == nil {
-		return
-	}
-	const both = unix.EPOLLERR | unix.EPOLLHUP
-	s.fire([2]bool{
-		In:  ev.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|both) != 0,
-		Out: ev.Events&(unix.EPOLLOUT|both) != 0,
-	})
+	s.mu.Unlock()
+	ws.wake()
 }
 
 func readv(fd int, bufs [][]byte) (int, error)  { return unix.Readv(fd, bufs) }

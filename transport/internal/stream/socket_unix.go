@@ -221,17 +221,23 @@ func (s *socket) Await(d Direction, w Waker) bool {
 
 // fire notes that directions have become ready and wakes those who wait.
 func (s *socket) fire(ready [2]bool) {
-	var ws wakers
 	s.mu.Lock()
+	ws := s.disarm(ready)
+	s.repoll()
+	s.mu.Unlock()
+	ws.wake()
+}
+
+// disarm notes that directions have become ready, and returns who waits for them. The
+// lock is held.
+func (s *socket) disarm(ready [2]bool) (ws wakers) {
 	for d := range ready {
 		if wt := &s.waits[d]; ready[d] && wt.armed {
 			wt.armed, wt.fired = false, true
 			ws = append(ws, wt.wakers.take()...)
 		}
 	}
-	s.repoll()
-	s.mu.Unlock()
-	ws.wake()
+	return ws
 }
 
 func (s *socket) CloseWrite() error { return s.conn.CloseWrite() }

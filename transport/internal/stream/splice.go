@@ -36,6 +36,7 @@ func (p *Endpoint) Splice(app *PipeConn, peer net.Conn, patience time.Duration, 
 	}
 	old := p.s
 	p.s = s
+	s.watchIn(p.poller)
 	fin := p.finished && p.broken == nil
 	p.mu.Unlock()
 	p.writing.Unlock()
@@ -82,6 +83,8 @@ func (s *spliced) Read(bufs [][]byte) (int, error) {
 	}
 	return s.Stream.Read(bufs)
 }
+
+func (s *spliced) watchIn(p *Poller) { watchIn(s.Stream, p) }
 
 // flush writes what was left in the pipe, as far as the stream takes it.
 func (s *spliced) flush() {

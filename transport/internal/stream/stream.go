@@ -12,6 +12,7 @@ package stream
 import (
 	"errors"
 	"slices"
+	"time"
 )
 
 // ErrWouldBlock is returned by a Stream that cannot do anything right now.
@@ -55,6 +56,17 @@ type Stream interface {
 	Close() error
 	// Datagram reports whether reads and writes keep message boundaries.
 	Datagram() bool
+}
+
+// A Waiter is a Waker in which one goroutine waits.
+type Waiter interface {
+	Waker
+	// Wait returns after a wake, at a time (the zero time is never), or for no reason.
+	// A wake while no one waits ends the next Wait.
+	Wait(until time.Time)
+	// Look wakes whoever waits for a socket that is ready, without waiting. A goroutine
+	// that has something else to do calls it now and then instead of Wait.
+	Look()
 }
 
 // wakers is a set of wakers that are each woken once.
