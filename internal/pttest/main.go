@@ -45,7 +45,7 @@ func Run(m *testing.M) int {
 }
 
 // Leaks returns an error if goroutines are left, except the two that a process has once:
-// one for all sockets, and one that starts all processes.
+// one for sockets that no instance waits for, and one that starts all processes.
 func Leaks() error {
 	err := goleak.Find(
 		goleak.IgnoreAnyFunction("waterproxy/transport/internal/stream.(*Poller).run"),

@@ -89,9 +89,7 @@ func (t *thread) waitAt(at uint32, timeout uint64, equal func() bool) uint64 {
 		case !until.IsZero() && !time.Now().Before(until):
 			if f.leave(at, t) {
 				return waitTimedOut
-			}
-			// Notified at the last moment: the wait ends at once.
-			fallthrough
+			} // else it was notified at the last moment
 		default:
 			t.aboutToWait()
 			t.waiter.Wait(until)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"log/slog"
+	"net"
 	"testing"
 	"time"
 
@@ -211,6 +212,48 @@ func TestPollWritableOnce(t *testing.T) {
 	got := c.poll(t, write(a), read(a), after(time.Hour))
 	if _, ok := got[1]; !ok {
 		t.Errorf("events %v, want that of the read", got)
+	}
+}
+
+// TestPollLooks: a poll that does not wait, or not for that socket, finds what is ready.
+func TestPollLooks(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	for name, subs := range map[string][]subscription{
+		"a clock that has struck": {after(0)},
+		"a clock that strikes":    {after(time.Millisecond)},
+		"something that is ready": {write(1)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			near, err := net.Dial("tcp", ln.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			far, err := ln.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer far.Close()
+			c := newCall(t, stream.Posix)
+			p := stream.NewEndpoint(stream.Open(near), stream.Posix)
+			defer p.Close()
+			if _, err := c.in.addEndpoint(p); err != nil {
+				t.Fatal(err)
+			}
+			woken := stream.NewSignal()
+			if p.Await(stream.In, woken) {
+				t.Fatal("ready for nothing")
+			}
+			if _, err := far.Write([]byte{1}); err != nil {
+				t.Fatal(err)
+			}
+			for len(woken) == 0 { // as soon as the kernel has carried it
+				c.poll(t, subs...)
+			}
+		})
 	}
 }
 

@@ -64,8 +64,8 @@ type Endpoint struct {
 // NewEndpoint returns an endpoint over s, which it owns from now on.
 func NewEndpoint(s Stream, m Mode) *Endpoint { return &Endpoint{s: s, mode: m} }
 
-// WatchIn has the endpoint wait in p, until Drain or Discard; nil is the process's own
-// poller.
+// WatchIn has the endpoint wait in a poller, until Drain, Discard or the poller's Close;
+// nil, as at first, is the process's own.
 func (p *Endpoint) WatchIn(in *Poller) {
 	p.mu.Lock()
 	p.poller = in

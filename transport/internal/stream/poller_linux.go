@@ -62,22 +62,25 @@ func NewPoller() (*Poller, error) {
 }
 
 var (
-	processOnce sync.Once
-	process     *Poller
+	processMu sync.Mutex
+	process   *Poller
 )
 
 // processPoller returns the poller of the sockets that no other watches, whose
-// goroutine runs for ever. The program cannot go on without one, as it could not
-// without Go's own.
-func processPoller() *Poller {
-	processOnce.Do(func() {
-		var err error
-		if process, err = NewPoller(); err != nil {
-			panic(err)
-		}
-		go process.run()
-	})
-	return process
+// goroutine runs for ever.
+func processPoller() (*Poller, error) {
+	processMu.Lock()
+	defer processMu.Unlock()
+	if process != nil {
+		return process, nil
+	}
+	p, err := NewPoller()
+	if err != nil {
+		return nil, err
+	}
+	process = p
+	go p.run()
+	return p, nil
 }
 
 func (p *Poller) run() {
@@ -105,27 +108,37 @@ func (p *Poller) setDeadline(t time.Time) {
 }
 
 // Wait returns after a wake, when a socket has become ready, or at a time; the zero
-// time is never.
+// time is never. Whatever the reason, it has looked.
 func (p *Poller) Wait(until time.Time) {
-	p.waitMu.Lock()
-	if p.woken {
-		p.woken = false
-		p.waitMu.Unlock()
+	if !p.beginWait(until) {
+		p.Look()
 		return
 	}
-	p.setDeadline(until)
-	p.waiting = true
-	p.waitMu.Unlock()
 	var ready []unix.EpollEvent
-	// An error is that the time has come.
-	_ = p.raw.Read(func(uintptr) bool {
+	err := p.raw.Read(func(uintptr) bool {
 		ready = p.ready()
 		return len(ready) > 0
 	})
 	p.waitMu.Lock()
 	p.waiting, p.woken = false, false
 	p.waitMu.Unlock()
+	if err != nil { // the time has come, maybe before it looked
+		ready = p.ready()
+	}
 	p.fire(ready)
+}
+
+// beginWait reports whether there is a reason to wait: no wake has come.
+func (p *Poller) beginWait(until time.Time) bool {
+	p.waitMu.Lock()
+	defer p.waitMu.Unlock()
+	if p.woken {
+		p.woken = false
+		return false
+	}
+	p.setDeadline(until)
+	p.waiting = true
+	return true
 }
 
 // Look is Wait without waiting.

@@ -24,16 +24,19 @@ func (s *socket) wanted() (events uint32) {
 }
 
 // poll makes the poller call fire when an armed direction is ready. It returns
-// false if that is impossible, which the next operation on the socket explains.
+// false if that is impossible; the next operation on the socket returns the reason.
 // The socket's lock is held.
 func (s *socket) poll() bool {
 	events := s.wanted()
 	if events == s.poller.armed {
 		return true
 	}
-	ok := true
-	closed := s.raw.Control(func(fd uintptr) { ok = s.arm(int(fd), events) })
-	if !ok || closed != nil {
+	var err error
+	closed := s.raw.Control(func(fd uintptr) { err = s.arm(int(fd), events) })
+	if err != nil {
+		s.unwatched = err
+	}
+	if err != nil || closed != nil {
 		s.poller.armed = 0 // or the next to wait would trust in it
 		return false
 	}
@@ -42,31 +45,33 @@ func (s *socket) poll() bool {
 }
 
 // arm has the poller watch for events, once.
-func (s *socket) arm(fd int, events uint32) bool {
+func (s *socket) arm(fd int, events uint32) (err error) {
 	if s.poller.in != nil {
-		return s.poller.in.control(unix.EPOLL_CTL_MOD, fd, s.poller.id, events) == nil
+		return s.poller.in.control(unix.EPOLL_CTL_MOD, fd, s.poller.id, events)
 	}
-	p := s.poller.home
-	if p == nil {
-		p = processPoller()
+	p, id := s.poller.home, uint64(0)
+	if p != nil {
+		id = p.add(s)
 	}
-	id := p.add(s)
-	if id == 0 { // it was closed
+	if id == 0 { // it has no home, or that is closed
 		s.poller.home = nil
-		p = processPoller()
+		if p, err = processPoller(); err != nil {
+			return err
+		}
 		id = p.add(s)
 	}
 	s.poller.in, s.poller.id = p, id
-	return p.control(unix.EPOLL_CTL_ADD, fd, id, events) == nil
+	return p.control(unix.EPOLL_CTL_ADD, fd, id, events)
 }
 
-// repoll arms what an event has left waiting: the kernel disarms a socket as a
-// whole. The lock is held.
-func (s *socket) repoll() {
+// repoll arms what waits, after the kernel has disarmed the socket as a whole or it has
+// left its poller. If that is impossible it returns who waited. The lock is held.
+func (s *socket) repoll() wakers {
 	s.poller.armed = 0
-	if !s.closed && s.wanted() != 0 {
-		s.poll()
+	if s.closed || s.wanted() == 0 || s.poll() {
+		return nil
 	}
+	return s.disarm([2]bool{true, true})
 }
 
 // unpoll takes the socket out of its poller. The lock is held.
@@ -78,7 +83,7 @@ func (s *socket) unpoll() {
 	p.remove(s.poller.id)
 	// It fails if one of the two is closed, and so no longer there.
 	_ = s.raw.Control(func(fd uintptr) { _ = p.control(unix.EPOLL_CTL_DEL, int(fd), s.poller.id, 0) })
-	s.poller.in, s.poller.armed = nil, 0
+	s.poller.in = nil
 }
 
 // watchIn has the socket wait in p from now on; nil is the process's own poller.
@@ -88,9 +93,7 @@ func (s *socket) watchIn(p *Poller) {
 	if s.poller.home != p {
 		s.unpoll()
 		s.poller.home = p
-		if !s.closed && s.wanted() != 0 && !s.poll() {
-			ws = s.disarm([2]bool{true, true}) // the next operation tells why
-		}
+		ws = s.repoll()
 	}
 	s.mu.Unlock()
 	ws.wake()

@@ -19,8 +19,8 @@ func (s *socket) poll() bool {
 	return true
 }
 
-func (s *socket) repoll() {}
-func (s *socket) unpoll() {}
+func (s *socket) repoll() wakers { return nil }
+func (s *socket) unpoll()        {}
 
 // park waits for readiness in Go's poller.
 func (s *socket) park(d Direction) {

@@ -29,6 +29,9 @@ type socket struct {
 	drained bool // the last read took everything that was there
 	closed  bool
 	poller  pollerState
+	// Why it cannot be waited for; an operation that finds nothing to do would be tried
+	// again for ever.
+	unwatched error
 }
 
 // halfCloser is what the net package's stream connections have in common.
@@ -98,9 +101,9 @@ func (s *socket) Read(bufs [][]byte) (int, error) {
 	if asked == 0 {
 		return 0, nil
 	}
-	s.mu.Lock()
-	s.waits[In].fired, s.drained = false, false
-	s.mu.Unlock()
+	if err := s.begin(In); err != nil {
+		return 0, err
+	}
 	room := asked
 	var extra *[bufferSize]byte
 	if !s.datagram && asked < bufferSize {
@@ -120,6 +123,17 @@ func (s *socket) Read(bufs [][]byte) (int, error) {
 		s.mu.Unlock()
 	}
 	return min(n, asked), err
+}
+
+// begin notes that a direction is about to be tried.
+func (s *socket) begin(d Direction) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waits[d].fired = false
+	if d == In {
+		s.drained = false
+	}
+	return s.unwatched
 }
 
 // readv reads once from the socket.
@@ -142,9 +156,9 @@ func (s *socket) Write(bufs [][]byte) (n int, err error) {
 	if size(bufs) == 0 && !s.datagram {
 		return 0, nil
 	}
-	s.mu.Lock()
-	s.waits[Out].fired = false
-	s.mu.Unlock()
+	if err := s.begin(Out); err != nil {
+		return 0, err
+	}
 	closed := s.raw.Control(func(fd uintptr) {
 		n, err = ignoringEINTR(func() (int, error) {
 			if len(bufs) == 1 {
@@ -222,8 +236,7 @@ func (s *socket) Await(d Direction, w Waker) bool {
 // fire notes that directions have become ready and wakes those who wait.
 func (s *socket) fire(ready [2]bool) {
 	s.mu.Lock()
-	ws := s.disarm(ready)
-	s.repoll()
+	ws := append(s.disarm(ready), s.repoll()...)
 	s.mu.Unlock()
 	ws.wake()
 }
