@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -34,6 +35,7 @@ type part struct {
 	order   []test            // the keys of output
 	failing []string          // what has failed, in words
 	skipped []string
+	races   []test   // what has passed though a race was reported in what it wrote
 	last    []string // the last lines that are not of a test
 }
 
@@ -103,8 +105,15 @@ func (p *part) end(t test) []string {
 	return output
 }
 
+// pass forgets what a test that has passed has written, unless a data race is in it: the
+// race detector reports one wherever it runs into it, and what fails for it may have no
+// name (a goroutine that has outlived its test, say).
 func (p *part) pass(t test, e event) {
-	p.end(t)
+	output := p.end(t)
+	if slices.ContainsFunc(output, isRace) {
+		p.print(strings.Join(output, ""))
+		p.races = append(p.races, t)
+	}
 	if t.name == "" {
 		return
 	}
@@ -138,8 +147,20 @@ func (p *part) fail(t test, e event) {
 	case e.FailedBuild != "":
 		p.failing = append(p.failing, t.pkg+": it does not build")
 	case !named:
-		p.failing = append(p.failing, t.pkg+": "+reason(output))
+		p.failing = append(p.failing, t.pkg+": "+cmp.Or(p.raced(t.pkg), reason(output)))
 	}
+}
+
+func isRace(line string) bool { return strings.Contains(line, "WARNING: DATA RACE") }
+
+// raced says of which package's test there was a race report, if of any.
+func (p *part) raced(pkg string) string {
+	for _, t := range p.races {
+		if t.pkg == pkg {
+			return "a data race was reported during " + t.name
+		}
+	}
+	return ""
 }
 
 // reason returns the line of the output of a package that explains best why it failed,

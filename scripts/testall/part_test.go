@@ -20,6 +20,7 @@ var sources = map[string]string{
 	"exits":   `func TestMain(m *testing.M) { m.Run(); println("left open"); os.Exit(3) }; func TestExits(t *testing.T) {}`,
 	"hangs":   `func TestHangs(t *testing.T) { t.Log("hanging"); select {} }`,
 	"killed":  `func TestKilled(t *testing.T) { p, _ := os.FindProcess(os.Getpid()); p.Kill(); select {} }`,
+	"races":   `func TestRaces(t *testing.T) { t.Log("WARNING: DATA RACE"); t.Log("here") }; func TestMain(m *testing.M) { m.Run(); os.Exit(1) }`,
 	"skips":   `func TestSkips(t *testing.T) { t.Skip("not here") }`,
 }
 
@@ -68,6 +69,7 @@ func TestFailures(t *testing.T) {
 		{"exits", []string{"m/exits: left open"}, []string{"left open"}},
 		{"hangs", []string{"m/hangs: TestHangs (it did not end)", "m/hangs: panic: test timed out after 3s"}, []string{"hanging", "test timed out"}},
 		{"killed", []string{"m/killed: TestKilled (it did not end)", "m/killed: signal: killed"}, []string{"signal: killed"}},
+		{"races", []string{"m/races: a data race was reported during TestRaces"}, []string{"here"}},
 		{"skips", []string{"m/skips: TestSkips was skipped"}, nil},
 	} {
 		p, shown := runGoTest(t, strings.Fields(test.packages)...)
