@@ -3,6 +3,7 @@ package self
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,30 +35,46 @@ func isLoaded(env ptproc.Variables) bool {
 	return err == nil
 }
 
-// A transport that has started once is loaded when it is used, and works then.
+// countCompiled returns how many modules processes have compiled since started.
+func countCompiled(env ptproc.Variables) int {
+	files, _ := filepath.Glob(filepath.Join(env["TOR_PT_STATE_LOCATION"], "compiled", "*-*-*")) // the pattern is right
+	return len(slices.DeleteFunc(files, func(name string) bool { return strings.Contains(name, "prepared") }))
+}
+
+// Of several transports that a client is asked for, and that have started once, each is
+// loaded when it is used, and works then.
 func TestLoadedWhenUsed(t *testing.T) {
-	orPort := pttest.Listen(t)
+	flags := append(module("t", "posix_v1"), module("other", "posix_v1")...)
+	env := started(t, clientVariables("t,other"), flags)
+	p := launch(t, env, flags...)
+	address := p.Address("t")
+	if isLoaded(env) {
+		t.Error("it was loaded before anybody used it")
+	}
+	for range 3 {
+		echoThrough(t, address)
+	}
+	if !isLoaded(env) {
+		t.Error("it was not loaded")
+	}
+}
+
+// A server's transports that have started once are loaded after tor has been told of
+// them, and so is a client's if it is the only one.
+func TestLoadedAhead(t *testing.T) {
 	for name, env := range map[string]ptproc.Variables{
 		"client": clientVariables("t"),
-		"server": serverVariables("t", orPort.Addr().String()),
+		"server": serverVariables("t,other", pttest.DeadAddress(t)),
 	} {
 		t.Run(name, func(t *testing.T) {
-			flags := module("t", "posix_v1")
+			flags := append(module("t", "posix_v1"), module("other", "plain_v1")...)
 			env := started(t, env, flags)
-			p := launch(t, env, flags...)
-			address := p.Address("t")
-			if isLoaded(env) {
-				t.Error("it was loaded before anybody used it")
-			}
-			for range 3 {
-				if name == "client" {
-					echoThrough(t, address)
-				} else {
-					pttest.Echo(t, pttest.Dial(t, address), pttest.Accept(t, orPort))
+			launch(t, env, flags...).ready()
+			want := strings.Count(env["TOR_PT_SERVER_TRANSPORTS"], ",") + 1
+			for end := time.Now().Add(pttest.EndLimit); countCompiled(env) < want; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("%d of %d modules were loaded", countCompiled(env), want)
 				}
-			}
-			if !isLoaded(env) {
-				t.Error("it was not loaded")
 			}
 		})
 	}

@@ -46,6 +46,9 @@ func (p *plugin) startClient(ctx context.Context) ([]service.Runner, error) {
 		pt.Cmethod(name, "socks5", proxy.Addr())
 	}
 	pt.CmethodsDone()
+	if len(running) == 1 { // of several, tor uses one or two
+		go p.Transports.LoadAhead(ctx)
+	}
 	return running, nil
 }
 

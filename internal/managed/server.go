@@ -46,6 +46,7 @@ func (p *plugin) startServer(ctx context.Context) ([]service.Runner, error) {
 		l.announce(bind.MethodName)
 	}
 	pt.SmethodsDone()
+	go p.Transports.LoadAhead(ctx)
 	return running, nil
 }
 

@@ -153,6 +153,20 @@ func (e *entry) first(ctx context.Context) error {
 	return e.use(ctx, source)
 }
 
+// LoadAhead loads the transports that have started without being loaded, one after the
+// other, until the end of ctx, so that their first connections need not wait for that. One
+// that cannot be loaded is logged; its first connection tries again.
+func (s *Set) LoadAhead(ctx context.Context) {
+	for _, e := range s.entries() {
+		if ctx.Err() != nil {
+			return
+		}
+		if err := e.first(ctx); err != nil && ctx.Err() == nil {
+			e.log.Warn("the transport cannot be loaded; its next connection tries again", "error", err)
+		}
+	}
+}
+
 // errNotStarted is for a connection that comes before a start that has failed is undone.
 var errNotStarted = errors.New("the transport has not started")
 

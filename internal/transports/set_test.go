@@ -212,6 +212,43 @@ func TestLazy(t *testing.T) {
 	}
 }
 
+// What has started without being loaded is loaded ahead of its first connection, once,
+// and what cannot be loaded hinders nothing else.
+func TestLoadAhead(t *testing.T) {
+	s, _ := prepare(t)
+	dialer(t, s, (&checks{}).options(true))
+	warned := make(warnings, 1000)
+	s.log = slog.New(slog.NewTextHandler(warned, nil))
+	bad, good := &checks{fail: errors.New("does not start")}, &checks{}
+	broken := dialer(t, s, bad.options(true))
+	d := dialer(t, s, good.options(true))
+	s.LoadAhead(t.Context())
+	if line := <-warned; !strings.Contains(line, "transport=t") || !strings.Contains(line, "does not start") {
+		t.Error(line)
+	}
+	if good.times() != 1 {
+		t.Errorf("it was loaded %d times", good.times())
+	}
+	bad.fail = nil
+	_, address := listen(t)
+	for _, d := range []transport.Dialer{d, broken} {
+		if err := dial(t, d, address); err != nil {
+			t.Error(err)
+		}
+	}
+	if good.times() != 1 || bad.times() != 1 {
+		t.Errorf("loaded %d and %d times", good.times(), bad.times())
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	unused := &checks{}
+	dialer(t, s, unused.options(true))
+	s.LoadAhead(ended)
+	if unused.times() != 0 || len(warned) > 0 {
+		t.Error("a process that ends loads modules")
+	}
+}
+
 // A server that started before publishes what it published then, and is loaded by its
 // first client.
 func TestLazyListener(t *testing.T) {
