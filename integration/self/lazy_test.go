@@ -60,20 +60,29 @@ func TestLoadedWhenUsed(t *testing.T) {
 }
 
 // A server's transports that have started once are loaded after tor has been told of
-// them, and so is a client's if it is the only one.
+// them, without a connection, and so is a client's if it is the only one. They work then.
 func TestLoadedAhead(t *testing.T) {
+	orPort := pttest.Listen(t)
 	for name, env := range map[string]ptproc.Variables{
 		"client": clientVariables("t"),
-		"server": serverVariables("t,other", pttest.DeadAddress(t)),
+		"server": serverVariables("t,other", orPort.Addr().String()),
 	} {
 		t.Run(name, func(t *testing.T) {
 			flags := append(module("t", "posix_v1"), module("other", "plain_v1")...)
 			env := started(t, env, flags)
-			launch(t, env, flags...).ready()
+			p := launch(t, env, flags...)
+			p.ready()
 			want := strings.Count(env["TOR_PT_SERVER_TRANSPORTS"], ",") + 1
 			for end := time.Now().Add(pttest.EndLimit); countCompiled(env) < want; time.Sleep(time.Millisecond) {
 				if time.Now().After(end) {
 					t.Fatalf("%d of %d modules were loaded", countCompiled(env), want)
+				}
+			}
+			for range 3 {
+				if name == "client" {
+					echoThrough(t, p.Address("t"))
+				} else {
+					pttest.Echo(t, pttest.Dial(t, p.Address("t")), pttest.Accept(t, orPort))
 				}
 			}
 		})

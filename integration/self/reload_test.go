@@ -231,7 +231,7 @@ func TestWatch(t *testing.T) {
 }
 
 // What tor says about the way out applies to each version of a module, and to one that
-// is loaded when it is used.
+// is loaded late.
 func TestReloadKeepsProxy(t *testing.T) {
 	proxy, tunnels := upstream(t, "user:password")
 	target := pttest.Listen(t)

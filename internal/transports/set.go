@@ -34,7 +34,7 @@ type Options struct {
 	// Args are a server's (ServerTransportOptions).
 	Args transport.Args
 	// Lazy is for a transport that may never be used: if it started before, as it is
-	// now, it is loaded for its first connection.
+	// now, it is loaded by LoadAhead, or else for its first connection.
 	Lazy bool
 	// Dial and DialNames are those of transport.Config.
 	Dial      func(ctx context.Context, network, address string) (net.Conn, error)
@@ -155,7 +155,7 @@ func (e *entry) first(ctx context.Context) error {
 
 // LoadAhead loads the transports that have started without being loaded, one after the
 // other, until the end of ctx, so that their first connections need not wait for that. One
-// that cannot be loaded is logged; its first connection tries again.
+// that cannot be loaded is logged; its next connection tries again.
 func (s *Set) LoadAhead(ctx context.Context) {
 	for _, e := range s.entries() {
 		if ctx.Err() != nil {

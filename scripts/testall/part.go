@@ -110,12 +110,12 @@ func (p *part) end(t test) []string {
 // name (a goroutine that has outlived its test, say).
 func (p *part) pass(t test, e event) {
 	output := p.end(t)
+	if t.name == "" {
+		return
+	}
 	if slices.ContainsFunc(output, isRace) {
 		p.print(strings.Join(output, ""))
 		p.races = append(p.races, t)
-	}
-	if t.name == "" {
-		return
 	}
 	if e.Action == "skip" {
 		p.skipped = append(p.skipped, t.pkg+": "+t.name)
