@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
-	library "github.com/Jigsaw-Code/outline-sdk/transport/shadowsocks"
 	"github.com/shadowsocks/go-shadowsocks2/socks"
 
 	"waterproxy/watm"
@@ -19,22 +17,23 @@ import (
 
 // Errors name arguments and never their values, since they end up in logs.
 
-// The first cipher is the default. It is the fastest where there are no
-// instructions for AES, as in WebAssembly.
-var ciphers = []string{"chacha20-ietf-poly1305", "aes-128-gcm", "aes-256-gcm"}
-
 // noTarget is where a client asks to be connected if its arguments do not say. Our
 // server connects to tor whatever it is asked for. The name is reserved (RFC 2606):
 // another server reports that it does not exist.
 const noTarget = "orport.invalid:9001"
 
 // passwordFile is where a server keeps the password that it has made, in its state
-// directory.
-const passwordFile = "password"
+// directory. Keys of the 2022 edition have files of their own, since their lengths differ.
+func (m *method) passwordFile() string {
+	if m.edition2022 {
+		return fmt.Sprintf("key-%d", 8*m.keySize)
+	}
+	return "password"
+}
 
 // newKey makes the key of the arguments cipher and password.
-func newKey(args watm.Args) (*library.EncryptionKey, error) {
-	cipher, err := cipherName(args)
+func newKey(args watm.Args) (*masterKey, error) {
+	m, err := methodOf(args)
 	if err != nil {
 		return nil, err
 	}
@@ -45,30 +44,31 @@ func newKey(args watm.Args) (*library.EncryptionKey, error) {
 	case password == "":
 		return nil, errors.New("the argument password is empty")
 	}
-	key, err := library.NewEncryptionKey(cipher, password)
+	key, err := newMasterKey(m, password)
 	if err != nil {
-		return nil, errors.New("the arguments cipher and password do not make a key")
+		return nil, fmt.Errorf("the argument password is no key of the cipher: this one takes %d bytes in base64, as one makes them with openssl rand -base64 %d", m.keySize, m.keySize)
 	}
 	return key, nil
 }
 
-func cipherName(args watm.Args) (string, error) {
+func methodOf(args watm.Args) (*method, error) {
 	if _, ok := args.Get("method"); ok { // the word of most other programs for it
-		return "", errors.New("the argument cipher is meant: method is none of shadowsocks'")
+		return nil, errors.New("the argument cipher is meant: method is none of shadowsocks'")
 	}
 	name, ok := args.Get("cipher")
 	if !ok {
-		return ciphers[0], nil
+		return &methods[0], nil
 	}
-	if !slices.Contains(ciphers, name) {
-		return "", fmt.Errorf("the argument cipher is none of %s", strings.Join(ciphers, ", "))
+	for i := range methods {
+		if methods[i].name == name {
+			return &methods[i], nil
+		}
 	}
-	return name, nil
+	return nil, fmt.Errorf("the argument cipher is none of %s", strings.Join(methodNames(), ", "))
 }
 
-// clientHeader returns what a client sends first: the address that the server is to
-// connect to.
-func clientHeader(args watm.Args) ([]byte, error) {
+// clientAddress returns the address that the server is to connect to, as it is sent.
+func clientAddress(args watm.Args) ([]byte, error) {
 	target, ok := args.Get("target")
 	if !ok {
 		target = noTarget
@@ -82,24 +82,27 @@ func clientHeader(args watm.Args) ([]byte, error) {
 
 // serverArgs returns a server's arguments, which are what clients need as well.
 func serverArgs(env *watm.Env) (watm.Args, error) {
-	cipher, err := cipherName(env.Args)
+	m, err := methodOf(env.Args)
 	if err != nil {
 		return nil, err
 	}
 	password, ok := env.Args.Get("password")
 	switch {
 	case ok:
+		if m.edition2022 { // a bridge line cannot carry the padding
+			password = strings.TrimRight(password, "=")
+		}
 		if !fitsBridgeLine(password) {
 			return nil, errors.New(`the argument password has a character that a bridge line cannot carry (a space, a control character, or one of , = \ # "), or one beyond ASCII`)
 		}
 	case env.StateDir == "":
 		return nil, errors.New("the argument password is missing; without one, a state directory is needed to keep one in")
 	default:
-		if password, err = keptPassword(env.StateDir); err != nil {
+		if password, err = m.keptPassword(env.StateDir); err != nil {
 			return nil, err
 		}
 	}
-	return watm.Args{"cipher": {cipher}, "password": {password}}, nil
+	return watm.Args{"cipher": {m.name}, "password": {password}}, nil
 }
 
 // fitsBridgeLine tells whether a value survives tor's way from a server to the
@@ -112,34 +115,38 @@ func fitsBridgeLine(value string) bool {
 
 // keptPassword returns the password in a state directory. If there is none, it makes
 // one.
-func keptPassword(dir string) (string, error) {
-	path := filepath.Join(dir, passwordFile)
+func (m *method) keptPassword(dir string) (string, error) {
+	path := filepath.Join(dir, m.passwordFile())
 	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return newPassword(path)
+		return m.newPassword(path)
 	}
 	if err != nil {
-		return "", fmt.Errorf("read the file %s in the state directory: %w", passwordFile, withoutPath(err))
+		return "", fmt.Errorf("read the file %s in the state directory: %w", m.passwordFile(), withoutPath(err))
 	}
 	password := strings.TrimSpace(string(text))
-	if password == "" || !fitsBridgeLine(password) {
-		return "", fmt.Errorf("the file %s in the state directory is damaged: restore it, or remove it to get a new password and a new bridge line", passwordFile)
+	_, err = newMasterKey(m, password)
+	if err != nil || password == "" || !fitsBridgeLine(password) {
+		return "", fmt.Errorf("the file %s in the state directory is damaged: restore it, or remove it to get a new password and a new bridge line", m.passwordFile())
 	}
 	return password, nil
 }
 
-// newPassword makes a password as strong as the keys, and keeps it.
-func newPassword(path string) (string, error) {
-	var secret [24]byte
-	rand.Read(secret[:]) // it never fails
-	password := base64.RawURLEncoding.EncodeToString(secret[:])
+// newPassword makes a password as strong as the keys, or a key, and keeps it.
+func (m *method) newPassword(path string) (string, error) {
+	secret, encoding := make([]byte, 24), base64.RawURLEncoding
+	if m.edition2022 {
+		secret, encoding = make([]byte, m.keySize), base64.RawStdEncoding
+	}
+	rand.Read(secret) // it never fails
+	password := encoding.EncodeToString(secret)
 	// A crash must not leave half of it.
 	err := writeSynced(path+".new", password+"\n")
 	if err == nil {
 		err = os.Rename(path+".new", path)
 	}
 	if err != nil {
-		return "", fmt.Errorf("write the file %s in the state directory: %w", passwordFile, withoutPath(err))
+		return "", fmt.Errorf("write the file %s in the state directory: %w", m.passwordFile(), withoutPath(err))
 	}
 	return password, nil
 }

@@ -33,6 +33,10 @@ func TestBadArguments(t *testing.T) {
 		{"client, empty password", client, args("password", ""), "password", ""},
 		{"client, unknown cipher", client, args("password", "hidden", "cipher", "rot13"), "cipher", "rot13"},
 		{"client, a cipher without authentication", client, args("password", "hidden", "cipher", "aes-256-cfb"), "cipher", "aes-256-cfb"},
+		{"client, no key in base64", client, args("password", "hidden!", "cipher", "2022-blake3-aes-128-gcm"), "password", "hidden!"},
+		{"client, a key too short", client, args("password", "aGlkZGVu", "cipher", "2022-blake3-aes-128-gcm"), "password", "aGlkZGVu"},
+		{"client, a key too long", client, args("password", passwordOf(&methods[4]), "cipher", "2022-blake3-aes-128-gcm"), "password", "Bwc"},
+		{"client, keys for many users", client, args("password", "AAAA:BBBB", "cipher", "2022-blake3-aes-128-gcm"), "password", "AAAA"},
 		{"client, target without a port", client, args("password", "hidden", "target", "192.0.2.7"), "target", "192.0.2.7"},
 		{"client, target without a host", client, args("password", "hidden", "target", ":443"), "target", "443"},
 		{"client, port 0", client, args("password", "hidden", "target", "192.0.2.7:0"), "target", "192.0.2.7"},
@@ -74,12 +78,12 @@ func TestClientHeader(t *testing.T) {
 		"[2001:db8::7]:258": "\x04\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x07\x01\x02",
 		"example.com:80":    "\x03\x0bexample.com\x00\x50",
 	} {
-		got, err := clientHeader(args("target", target))
+		got, err := clientAddress(args("target", target))
 		if err != nil || !bytes.Equal(got, []byte(want)) {
 			t.Errorf("%s: %q, %v; want %q", target, got, err, want)
 		}
 	}
-	got, err := clientHeader(args())
+	got, err := clientAddress(args())
 	if want := "\x03\x0eorport.invalid\x23\x29"; err != nil || string(got) != want {
 		t.Errorf("no target: %q, %v; want %q", got, err, want)
 	}
@@ -124,13 +128,43 @@ func TestServerArgs(t *testing.T) {
 	}
 }
 
+// A server of the 2022 edition makes keys of the right length, keeps each, and publishes
+// what a bridge line can carry; so does one that was given a key with padding.
+func TestServerKeys(t *testing.T) {
+	dir := t.TempDir()
+	for _, m := range methods[3:] {
+		env := &watm.Env{Server: true, Args: args("cipher", m.name), StateDir: dir}
+		first, err := serverArgs(env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := serverArgs(env)
+		if err != nil || again.String() != first.String() {
+			t.Errorf("%s: %v and %v, %v", m.name, first, again, err)
+		}
+		if key, err := newKey(first); err != nil || len(key.key) != m.keySize {
+			t.Errorf("%s: %v", m.name, err)
+		}
+		given := &watm.Env{Server: true, Args: args("cipher", m.name, "password", passwordOf(&m)), StateDir: dir}
+		published, err := serverArgs(given)
+		if password, _ := published.Get("password"); err != nil || !fitsBridgeLine(password) {
+			t.Errorf("%s publishes %v, %v", m.name, published, err)
+		}
+		one, err1 := newKey(published)
+		two, err2 := newKey(given.Args)
+		if err1 != nil || err2 != nil || !bytes.Equal(one.key, two.key) {
+			t.Errorf("%s: the key that is published is another one: %v, %v", m.name, err1, err2)
+		}
+	}
+}
+
 func TestDamagedPasswordFile(t *testing.T) {
 	for _, text := range []string{"", "\n", "two words\n", "a=b\n"} {
 		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, passwordFile), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, methods[0].passwordFile()), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := keptPassword(dir); err == nil || !strings.Contains(err.Error(), "the file password") {
+		if got, err := methods[0].keptPassword(dir); err == nil || !strings.Contains(err.Error(), "the file password") {
 			t.Errorf("%q: %q, %v", text, got, err)
 		}
 	}
@@ -139,13 +173,13 @@ func TestDamagedPasswordFile(t *testing.T) {
 // An error of the file system names no path.
 func TestUnreadablePasswordFile(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, passwordFile), 0o700); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, methods[0].passwordFile()), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keptPassword(dir); err == nil || strings.Contains(err.Error(), dir) {
+	if _, err := methods[0].keptPassword(dir); err == nil || strings.Contains(err.Error(), dir) {
 		t.Errorf("a directory in its place: %v", err)
 	}
-	if _, err := keptPassword(filepath.Join(dir, "missing")); err == nil || strings.Contains(err.Error(), dir) {
+	if _, err := methods[0].keptPassword(filepath.Join(dir, "missing")); err == nil || strings.Contains(err.Error(), dir) {
 		t.Errorf("no state directory: %v", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"io"
 	"net"
@@ -17,6 +18,24 @@ import (
 )
 
 const password = "correct-horse"
+
+// passwordOf is one that fits a method.
+func passwordOf(m *method) string {
+	if m.edition2022 {
+		return base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, m.keySize))
+	}
+	return password
+}
+
+// eachMethod runs a test with the arguments for each method.
+func eachMethod(t *testing.T, test func(t *testing.T, m *method, a watm.Args)) {
+	for i := range methods {
+		m := &methods[i]
+		t.Run(m.name, func(t *testing.T) {
+			test(t, m, args("password", passwordOf(m), "cipher", m.name, "target", "192.0.2.7:443"))
+		})
+	}
+}
 
 func newServer(t *testing.T, a watm.Args) *shadowsocks {
 	t.Helper()
@@ -82,49 +101,46 @@ func closeWrite(c net.Conn) error { return c.(watm.Conn).CloseWrite() }
 // Both ways at once, in writes of many sizes, by Read and by WriteTo, to the end of
 // each.
 func TestCarry(t *testing.T) {
-	for _, cipher := range ciphers {
-		t.Run(cipher, func(t *testing.T) {
-			a := args("password", password, "cipher", cipher, "target", "192.0.2.7:443")
-			near, far := wires(t)
-			client := newClient(t, near, a)
-			up, down := random(1<<20+1), random(3<<20+maxChunk)
-			results := make(chan error, 4)
-			write := func(c net.Conn, b []byte) {
-				for size := 1; len(b) > 0; size = size*3%(200<<10) + 1 {
-					n := min(size, len(b))
-					if _, err := c.Write(b[:n]); err != nil {
-						results <- err
-						return
-					}
-					b = b[n:]
+	eachMethod(t, func(t *testing.T, m *method, a watm.Args) {
+		near, far := wires(t)
+		client := newClient(t, near, a)
+		up, down := random(1<<20+1), random(3<<20+m.maxChunk())
+		results := make(chan error, 4)
+		write := func(c net.Conn, b []byte) {
+			for size := 1; len(b) > 0; size = size*3%(200<<10) + 1 {
+				n := min(size, len(b))
+				if _, err := c.Write(b[:n]); err != nil {
+					results <- err
+					return
 				}
-				results <- closeWrite(c)
+				b = b[n:]
 			}
-			go write(client, up)
-			server := serve(t, newServer(t, a), far)
-			go write(server, down)
-			go func() {
-				got, err := io.ReadAll(server)
-				if !bytes.Equal(got, up) {
-					err = errors.Join(err, errors.New("what came up is not what was sent"))
-				}
-				results <- err
-			}()
-			go func() {
-				var got bytes.Buffer
-				_, err := client.(io.WriterTo).WriteTo(&got)
-				if !bytes.Equal(got.Bytes(), down) {
-					err = errors.Join(err, errors.New("what came down is not what was sent"))
-				}
-				results <- err
-			}()
-			for range cap(results) {
-				if err := <-results; err != nil {
-					t.Error(err)
-				}
+			results <- closeWrite(c)
+		}
+		go write(client, up)
+		server := serve(t, newServer(t, a), far)
+		go write(server, down)
+		go func() {
+			got, err := io.ReadAll(server)
+			if !bytes.Equal(got, up) {
+				err = errors.Join(err, errors.New("what came up is not what was sent"))
 			}
-		})
-	}
+			results <- err
+		}()
+		go func() {
+			var got bytes.Buffer
+			_, err := client.(io.WriterTo).WriteTo(&got)
+			if !bytes.Equal(got.Bytes(), down) {
+				err = errors.Join(err, errors.New("what came down is not what was sent"))
+			}
+			results <- err
+		}()
+		for range cap(results) {
+			if err := <-results; err != nil {
+				t.Error(err)
+			}
+		}
+	})
 }
 
 // writes remembers each write to a connection, and the last deadline.
@@ -170,9 +186,10 @@ func TestFirstWrite(t *testing.T) {
 }
 
 // A client that waits for the server to speak gets through as well.
-func TestServerSpeaksFirst(t *testing.T) {
+func TestServerSpeaksFirst(t *testing.T) { eachMethod(t, testServerSpeaksFirst) }
+
+func testServerSpeaksFirst(t *testing.T, _ *method, a watm.Args) {
 	near, far := wires(t)
-	a := args("password", password)
 	client := newClient(t, near, a)
 	server := serve(t, newServer(t, a), far)
 	if _, err := io.WriteString(server, "welcome"); err != nil {
@@ -192,8 +209,9 @@ func TestServerSpeaksFirst(t *testing.T) {
 
 // A client that has nothing to send says so, and still gets the answer; a server
 // that has none leaves the client with a clean end.
-func TestEndsWithoutBytes(t *testing.T) {
-	a := args("password", password)
+func TestEndsWithoutBytes(t *testing.T) { eachMethod(t, testEndsWithoutBytes) }
+
+func testEndsWithoutBytes(t *testing.T, _ *method, a watm.Args) {
 	for _, answer := range []string{"", "so be it"} {
 		near, far := wires(t)
 		client := newClient(t, near, a)
@@ -252,7 +270,7 @@ func TestSilence(t *testing.T) {
 		b[i] ^= 1
 		return b
 	}
-	for name, probe := range map[string][]byte{
+	probeAll(t, s, map[string][]byte{
 		"nothing":                    nil,
 		"one byte":                   random(1),
 		"a salt":                     random(32),
@@ -270,7 +288,13 @@ func TestSilence(t *testing.T) {
 		"no whole address":           stream(t, a, []byte{1, 2, 3}),
 		"a client's replay":          genuine,
 		"the server's own stream":    answer.all[0],
-	} {
+	})
+}
+
+// probeAll expects a server to be silent to each probe, and to take none for a client. It
+// returns before that is over.
+func probeAll(t *testing.T, s *shadowsocks, probes map[string][]byte) {
+	for name, probe := range probes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			near, far := wires(t)
@@ -295,7 +319,7 @@ func TestSilence(t *testing.T) {
 // stream is what a peer that has the password sends to say b.
 func stream(t *testing.T, a watm.Args, b []byte) []byte {
 	t.Helper()
-	key, err := newKey(a)
+	key, err := library.NewEncryptionKey("chacha20-ietf-poly1305", a["password"][0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -327,8 +351,9 @@ func TestGivenUp(t *testing.T) {
 
 // After a good beginning, a stream that is not whole is an error on either side, and
 // no end that looks like a clean one.
-func TestDamagedStream(t *testing.T) {
-	a := args("password", password)
+func TestDamagedStream(t *testing.T) { eachMethod(t, testDamagedStream) }
+
+func testDamagedStream(t *testing.T, _ *method, a watm.Args) {
 	for name, damage := range map[string]func([]byte) []byte{
 		"garbled": func(b []byte) []byte { b[len(b)-1] ^= 1; return b },
 		"cut off": func(b []byte) []byte { return b[:len(b)-1] },

@@ -1,10 +1,9 @@
-// Command shadowsocks is the transport of that name, with the AEAD ciphers of its
-// SIP004, client and server. It works with shadowsocks-libev and others on the other
-// side.
+// Command shadowsocks is the transport of that name, with the AEAD ciphers of its SIP004
+// and of its 2022 edition (SIP022), client and server. It works with shadowsocks-libev and
+// others on the other side.
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -16,8 +15,6 @@ import (
 	"net"
 	"time"
 
-	library "github.com/Jigsaw-Code/outline-sdk/transport/shadowsocks"
-	"github.com/shadowsocks/go-shadowsocks2/socks"
 	"gitlab.com/yawning/obfs4.git/common/replayfilter"
 
 	"waterproxy/watm"
@@ -35,6 +32,10 @@ const (
 // together with it.
 const headerDelay = 50 * time.Millisecond
 
+// saltsKept is how long a server of the 2022 edition remembers a salt: as long as a header
+// is good, from one end of clockSkew to the other.
+const saltsKept = 2 * clockSkew
+
 var (
 	errHandshake = errors.New("the client is none of ours: it has another password or cipher, or is a prober")
 	errReplay    = errors.New("the client's salt has been used before: somebody replays a recorded connection")
@@ -42,11 +43,12 @@ var (
 
 // shadowsocks is the transport. Its fields are a server's.
 type shadowsocks struct {
-	key *library.EncryptionKey
+	key *masterKey
 	// salts has those of the clients whose handshake was good, and our own, which
-	// could come back as a client's. They have no date that would let them expire,
-	// so none is forgotten before the filter is full: at 102,400 salts, the last
-	// 51,200 connections. They are lost with the process.
+	// could come back as a client's. With SIP004 they have no date that would let them
+	// expire, so none is forgotten before the filter is full: at 102,400 salts, the last
+	// 51,200 connections. They are lost with the process. With the 2022 edition, where
+	// the headers have the time, saltsKept is enough.
 	salts   *replayfilter.ReplayFilter
 	silence time.Duration
 }
@@ -73,7 +75,11 @@ func (t *shadowsocks) configure(args watm.Args) (err error) {
 		return err
 	}
 	t.silence = minSilence + mathrand.N(maxSilence-minSilence)
-	t.salts, err = replayfilter.New(math.MaxInt64)
+	kept := time.Duration(math.MaxInt64)
+	if t.key.edition2022 {
+		kept = saltsKept
+	}
+	t.salts, err = replayfilter.New(kept)
 	return err
 }
 
@@ -85,7 +91,7 @@ func (*shadowsocks) CheckArgs(args watm.Args) error {
 	if _, err := newKey(args); err != nil {
 		return err
 	}
-	_, err := clientHeader(args)
+	_, err := clientAddress(args)
 	return err
 }
 
@@ -96,16 +102,25 @@ func (*shadowsocks) Client(_ context.Context, wire watm.Conn, args watm.Args) (n
 	if err != nil {
 		return nil, err
 	}
-	header, err := clientHeader(args)
+	address, err := clientAddress(args)
 	if err != nil {
 		return nil, err
 	}
-	out, err := newWriter(wire, key, newSalt(key))
+	out, err := newWriter(wire, key)
 	if err != nil {
 		return nil, err
 	}
-	out.delay(header, headerDelay)
-	return &conn{Conn: wire, in: library.NewReader(wire, key), out: out}, nil
+	c := &conn{Conn: wire, in: opener{key: key}, out: out}
+	out.begin = key.beginRequest(address)
+	if key.edition2022 {
+		salt := out.salt
+		c.in.headerSize = key.responseHeader()
+		c.in.header = func(header []byte) (int, error) {
+			return readFixedHeader(header, kindResponse, time.Now(), salt)
+		}
+	}
+	out.beginAfter(headerDelay)
+	return c, nil
 }
 
 // Server implements watm.Transport. After a bad handshake it reads on and sends
@@ -127,24 +142,35 @@ func (t *shadowsocks) Server(ctx context.Context, wire watm.Conn) (net.Conn, err
 
 // handshake reads what a client begins with, and ignores its destination.
 func (t *shadowsocks) handshake(wire watm.Conn) (net.Conn, error) {
-	salt := make([]byte, t.key.SaltSize())
-	if _, err := io.ReadFull(wire, salt); err != nil {
-		return nil, handshakeError(err)
+	c := &conn{Conn: wire, in: opener{key: t.key}}
+	if t.key.edition2022 {
+		c.in.headerSize = requestHeader
+		c.in.header = func(header []byte) (int, error) {
+			return readFixedHeader(header, kindRequest, time.Now(), nil)
+		}
 	}
-	in := library.NewReader(io.MultiReader(bytes.NewReader(salt), wire), t.key)
-	if _, err := socks.ReadAddr(in); err != nil {
-		return nil, handshakeError(err)
+	length, err := 0, io.ErrUnexpectedEOF
+	for err == io.ErrUnexpectedEOF {
+		if failed := c.fill(); failed != nil {
+			return nil, handshakeError(failed)
+		}
+		length, err = t.key.requestLength(c.read)
 	}
-	if t.salts.TestAndSet(time.Now(), salt) {
-		return nil, errReplay
-	}
-	salt = newSalt(t.key)
-	t.salts.TestAndSet(time.Now(), salt) // it is new: it was drawn just now
-	out, err := newWriter(wire, t.key, salt)
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Conn: wire, in: in, out: out}, nil
+	c.read = c.read[length:]
+	if t.salts.TestAndSet(time.Now(), c.in.salt) {
+		return nil, errReplay
+	}
+	if c.out, err = newWriter(wire, t.key); err != nil {
+		return nil, err
+	}
+	t.salts.TestAndSet(time.Now(), c.out.salt) // it is new: it was drawn just now
+	if t.key.edition2022 {
+		c.out.begin = t.key.beginResponse(c.in.salt)
+	}
+	return c, nil
 }
 
 // handshakeError tells a connection that broke or said too little from one that
@@ -154,12 +180,15 @@ func handshakeError(err error) error {
 	if errors.As(err, &failed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("the client's handshake is not complete: %w", err)
 	}
+	if errors.Is(err, errClock) {
+		return err // who has the key may have a clock that is wrong
+	}
 	return errHandshake
 }
 
 // newSalt draws a salt.
-func newSalt(key *library.EncryptionKey) []byte {
-	salt := make([]byte, key.SaltSize())
+func newSalt(key *masterKey) []byte {
+	salt := make([]byte, key.keySize)
 	rand.Read(salt) // it never fails
 	return salt
 }

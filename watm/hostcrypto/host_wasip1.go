@@ -29,6 +29,11 @@ func hmac(function uint32, key unsafe.Pointer, keyLen uint32, src unsafe.Pointer
 func hkdf(function uint32, secret unsafe.Pointer, secretLen uint32, salt unsafe.Pointer, saltLen uint32,
 	info unsafe.Pointer, infoLen uint32, dst unsafe.Pointer, n uint32) int32
 
+//go:wasmimport water_crypto_v1 blake3_derive_key
+//go:noescape
+func blake3DeriveKey(context unsafe.Pointer, contextLen uint32, material unsafe.Pointer, materialLen uint32,
+	dst unsafe.Pointer, n uint32) int32
+
 //go:wasmimport water_crypto_v1 x25519
 //go:noescape
 func x25519(private, public, dst unsafe.Pointer) int32
@@ -41,7 +46,11 @@ func elligator2Key(private unsafe.Pointer, tweak uint32, public, representative 
 //go:noescape
 func elligator2Public(representative, dst unsafe.Pointer) int32
 
-const sha256Function = 2
+// Numbers of hash functions.
+const (
+	sha1Function   = 1
+	sha256Function = 2
+)
 
 // must panics on an error of a call whose arguments this package has made.
 func must(name string, result int32) {
@@ -86,9 +95,27 @@ func SHA256(data []byte) (sum [sha256.Size]byte) {
 // HKDFSHA256 returns n bytes that are derived from a secret (RFC 5869), 255 times 32 at
 // most.
 func HKDFSHA256(secret, salt []byte, info string, n int) []byte {
+	return derive(sha256Function, secret, salt, info, n)
+}
+
+// HKDFSHA1 is the same with SHA-1, for protocols that have it: 255 times 20 bytes at most.
+func HKDFSHA1(secret, salt []byte, info string, n int) []byte {
+	return derive(sha1Function, secret, salt, info, n)
+}
+
+func derive(function uint32, secret, salt []byte, info string, n int) []byte {
 	key := make([]byte, n)
-	must("hkdf", hkdf(sha256Function, pointer(secret), uint32(len(secret)), pointer(salt), uint32(len(salt)),
+	must("hkdf", hkdf(function, pointer(secret), uint32(len(secret)), pointer(salt), uint32(len(salt)),
 		unsafe.Pointer(unsafe.StringData(info)), uint32(len(info)), pointer(key), uint32(n)))
+	return key
+}
+
+// BLAKE3DeriveKey returns n bytes that BLAKE3 derives from key material for a context,
+// which is a constant of the protocol. Context and material have 4096 bytes at most.
+func BLAKE3DeriveKey(context string, material []byte, n int) []byte {
+	key := make([]byte, n)
+	must("blake3_derive_key", blake3DeriveKey(unsafe.Pointer(unsafe.StringData(context)), uint32(len(context)),
+		pointer(material), uint32(len(material)), pointer(key), uint32(n)))
 	return key
 }
 

@@ -7,15 +7,15 @@
 // results, so one source serves every host, and tests run natively.
 //
 // SealBox and OpenBox append to their first argument, as those of golang.org/x/crypto do,
-// except that the output may overlap the input in any way. All functions are safe for
-// concurrent use.
+// except that the output may overlap the input in any way. Functions and methods are safe
+// for concurrent use.
 package hostcrypto
 
 // Lengths in bytes.
 const (
 	KeySize   = 32 // of secretbox, X25519 keys and Elligator representatives
 	NonceSize = 24 // of secretbox
-	Overhead  = 16 // of secretbox
+	Overhead  = 16 // of secretbox and of every AEAD
 )
 
 // sliceForAppend extends out by n bytes, and returns all of it and the new part.

@@ -6,9 +6,12 @@ import (
 	"crypto/ecdh"
 	"crypto/hkdf"
 	"crypto/hmac"
+	"crypto/sha1"
 	"crypto/sha256"
+	"hash"
 
 	"golang.org/x/crypto/nacl/secretbox"
+	"lukechampine.com/blake3"
 
 	"waterproxy/internal/elligator2"
 )
@@ -37,10 +40,27 @@ func SHA256(data []byte) [sha256.Size]byte { return sha256.Sum256(data) }
 // HKDFSHA256 returns n bytes that are derived from a secret (RFC 5869), 255 times 32 at
 // most.
 func HKDFSHA256(secret, salt []byte, info string, n int) []byte {
-	key, err := hkdf.Key(sha256.New, secret, salt, info, n)
+	return derive(sha256.New, secret, salt, info, n)
+}
+
+// HKDFSHA1 is the same with SHA-1, for protocols that have it: 255 times 20 bytes at most.
+func HKDFSHA1(secret, salt []byte, info string, n int) []byte {
+	return derive(sha1.New, secret, salt, info, n)
+}
+
+func derive[H hash.Hash](function func() H, secret, salt []byte, info string, n int) []byte {
+	key, err := hkdf.Key(function, secret, salt, info, n)
 	if err != nil {
 		panic(err) // n is the caller's
 	}
+	return key
+}
+
+// BLAKE3DeriveKey returns n bytes that BLAKE3 derives from key material for a context,
+// which is a constant of the protocol. Context and material have 4096 bytes at most.
+func BLAKE3DeriveKey(context string, material []byte, n int) []byte {
+	key := make([]byte, n)
+	blake3.DeriveKey(key, context, material)
 	return key
 }
 

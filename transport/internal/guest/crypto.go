@@ -9,14 +9,17 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
+	"encoding/binary"
 	"errors"
 	"hash"
+	"slices"
 	"sync"
 
 	"golang.org/x/crypto/chacha20"
 	"golang.org/x/crypto/chacha20poly1305"
 	"golang.org/x/crypto/nacl/secretbox"
 	"golang.org/x/crypto/salsa20"
+	"lukechampine.com/blake3"
 
 	"waterproxy/internal/elligator2"
 )
@@ -34,16 +37,21 @@ const maxCrypto = 4 << 20
 var cryptoFuncs = []hostFunc{
 	cryptoFunc("secretbox_seal", secretboxSeal, 5),
 	cryptoFunc("secretbox_open", secretboxOpen, 5),
+	cryptoFunc("secretbox_seal_many", many(secretboxSeal, 4, 2), 3),
+	cryptoFunc("secretbox_open_many", many(secretboxOpen, 4, 2), 3),
 	cryptoFunc("salsa20_xor", salsa20XOR, 6),
 	cryptoFunc("chacha20_xor", chacha20XOR, 7),
 	cryptoFunc("aes_ctr_xor", aesCTRXOR, 6),
 	cryptoFunc("aead_new", aeadNew, 3),
 	cryptoFunc("aead_seal", aeadSeal, 8),
 	cryptoFunc("aead_open", aeadOpen, 8),
+	cryptoFunc("aead_seal_many", many(aeadSeal, 7, 3, 5), 3),
+	cryptoFunc("aead_open_many", many(aeadOpen, 7, 3, 5), 3),
 	cryptoFunc("aead_free", aeadFree, 1),
 	cryptoFunc("hash", hashSum, 4),
 	cryptoFunc("hmac", hmacSum, 6),
 	cryptoFunc("hkdf", hkdfKey, 9),
+	cryptoFunc("blake3_derive_key", blake3DeriveKey, 6),
 	cryptoFunc("x25519", x25519, 3),
 	cryptoFunc("elligator2_key", elligator2Key, 4),
 	cryptoFunc("elligator2_public", elligator2Public, 2),
@@ -132,6 +140,55 @@ var cryptoBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // out returns n bytes to write to, from the address in the next argument on.
 func (a *cryptoArgs) out(n int) []byte { return a.view(a.number(), uint32(n)) }
+
+// maxFrames is the most that one call seals or opens.
+const maxFrames = 1024
+
+// many makes a function of one frame one of many: first, frames, count. first is the
+// first argument of every call, and frames has the others, each a number of 32 bits. Those
+// at the indexes in lengths have a sum that is bounded as the length of one frame.
+//
+// It returns how many frames are done. The one after them has an error, which is returned
+// if it is the first.
+func many(one func(a *cryptoArgs) int32, fields int, lengths ...int) func(a *cryptoArgs) int32 {
+	return func(a *cryptoArgs) int32 {
+		first, at, count := a.number(), a.number(), a.number()
+		if count > maxFrames {
+			return a.fail(eInval)
+		}
+		view := a.view(at, count*uint32(fields)*4)
+		if a.bad != eSuccess {
+			return 0
+		}
+		args := make([]uint64, 0, int(count)*fields)
+		for ; len(view) > 0; view = view[4:] {
+			args = append(args, uint64(binary.LittleEndian.Uint32(view)))
+		}
+		total := uint64(0)
+		for frame := range slices.Chunk(args, fields) {
+			for _, i := range lengths {
+				total += frame[i]
+			}
+		}
+		if total > maxCrypto {
+			return a.fail(eInval)
+		}
+		all := make([]uint64, 1+fields)
+		for done := range int32(count) {
+			all[0] = uint64(first)
+			copy(all[1:], args[int(done)*fields:])
+			frame := cryptoArgs{c: a.c, rest: all}
+			one(&frame)
+			if frame.bad != eSuccess && done == 0 {
+				return a.fail(frame.bad)
+			}
+			if frame.bad != eSuccess {
+				return done
+			}
+		}
+		return int32(count)
+	}
+}
 
 // secretbox_seal(key, nonce, src, n, dst): dst gets n + 16 bytes.
 func secretboxSeal(a *cryptoArgs) int32 {
@@ -417,6 +474,17 @@ func hkdfKey(a *cryptoArgs) int32 {
 		return a.fail(eInval)
 	}
 	copy(dst, key)
+	return 0
+}
+
+// blake3_derive_key(context, context_len, material, material_len, dst, n): BLAKE3's key
+// derivation.
+func blake3DeriveKey(a *cryptoArgs) int32 {
+	context, material := a.key(maxKey), a.key(maxKey)
+	at, n := a.number(), a.number()
+	if dst := a.view(at, n); a.bad == eSuccess {
+		blake3.DeriveKey(dst, string(context), material)
+	}
 	return 0
 }
 

@@ -11,6 +11,8 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
+	"encoding/binary"
+	"encoding/hex"
 	"slices"
 	"testing"
 
@@ -154,6 +156,107 @@ func TestCrypto(t *testing.T) {
 	}
 }
 
+// TestCryptoMany: one call seals and opens many frames, up to the first that is not right.
+func TestCryptoMany(t *testing.T) {
+	c := newCall(t, stream.Posix)
+	key := noise(32)
+	c.put(keyPlace, key)
+	aead, err := chacha20poly1305.New(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := uint64(c.crypto(t, "aead_new", chaCha20Poly1305, keyPlace, 32))
+	const frames, size, room, table = 5, 100, 128, 4 << 10
+	aad := noise(7)
+	c.put(aadPlace, aad)
+	nonce := func(i uint32) uint32 { return noncePlace + 24*i }
+	type fields = []uint32
+	boxes, messages := func(src, n, dst, i uint32) fields { return fields{nonce(i), src + room*i, n, dst + room*i} },
+		func(src, n, dst, i uint32) fields {
+			return fields{nonce(i), 12, aadPlace, uint32(len(aad)), src + room*i, n, dst + room*i}
+		}
+	for name, kind := range map[string]struct {
+		key   uint64
+		frame func(src, n, dst, i uint32) fields
+		seal  func(nonce, text []byte) []byte
+	}{
+		"secretbox": {keyPlace, boxes, func(nonce, text []byte) []byte {
+			return secretbox.Seal(nil, text, (*[24]byte)(nonce), (*[32]byte)(key))
+		}},
+		"aead": {h, messages, func(nonce, text []byte) []byte { return aead.Seal(nil, nonce[:12], text, aad) }},
+	} {
+		c.put(nonce(0), noise(24*frames))
+		text := noise(room * frames)
+		c.put(srcPlace, text)
+		put := func(src, n, dst uint32) {
+			var b []byte
+			for i := range uint32(frames) {
+				for _, f := range kind.frame(src, n, dst, i) {
+					b = binary.LittleEndian.AppendUint32(b, f)
+				}
+			}
+			c.put(table, b)
+		}
+		put(srcPlace, size, dstPlace)
+		if r := c.crypto(t, name+"_seal_many", kind.key, table, frames); r != frames {
+			t.Fatalf("%s_seal_many returned %d", name, r)
+		}
+		for i := range uint32(frames) {
+			want := kind.seal(c.got(nonce(i), 24), text[room*i:room*i+size])
+			if !bytes.Equal(c.got(dstPlace+room*i, size+16), want) {
+				t.Errorf("%s: sealed frame %d is another", name, i)
+			}
+		}
+		put(dstPlace, size+16, srcPlace)
+		c.put(srcPlace, make([]byte, len(text)))
+		if r := c.crypto(t, name+"_open_many", kind.key, table, frames); r != frames {
+			t.Fatalf("%s_open_many returned %d", name, r)
+		}
+		for i := range uint32(frames) {
+			if !bytes.Equal(c.got(srcPlace+room*i, size), text[room*i:room*i+size]) {
+				t.Errorf("%s: opened frame %d is another", name, i)
+			}
+		}
+		c.put(dstPlace+room*3, noise(1))
+		if r := c.crypto(t, name+"_open_many", kind.key, table, frames); r != 3 {
+			t.Errorf("%s_open_many with a forged fourth frame returned %d", name, r)
+		}
+		c.put(dstPlace, noise(16))
+		if r := c.crypto(t, name+"_open_many", kind.key, table, frames); r != -int32(eBadmsg) {
+			t.Errorf("%s_open_many with a forged first frame returned %d", name, r)
+		}
+		for what, r := range map[string]int32{
+			"too many":        c.crypto(t, name+"_seal_many", kind.key, table, maxFrames+1),
+			"too many by far": c.crypto(t, name+"_seal_many", kind.key, table, 1<<31),
+			"too long together": func() int32 {
+				put(srcPlace, maxCrypto/4, dstPlace)
+				return c.crypto(t, name+"_seal_many", kind.key, table, frames)
+			}(),
+		} {
+			if r != -int32(eInval) {
+				t.Errorf("%s_seal_many, %s: returned %d", name, what, r)
+			}
+		}
+		if r := c.crypto(t, name+"_seal_many", kind.key, 1<<16-4, frames); r != -int32(eFault) {
+			t.Errorf("%s_seal_many of frames that are nowhere returned %d", name, r)
+		}
+		if r := c.crypto(t, name+"_seal_many", kind.key, table, 0); r != 0 {
+			t.Errorf("%s_seal_many of nothing returned %d", name, r)
+		}
+	}
+}
+
+// TestCryptoBLAKE3: the derivation is the one of BLAKE3's test vectors.
+func TestCryptoBLAKE3(t *testing.T) {
+	c := newCall(t, stream.Posix)
+	const context = "BLAKE3 2019-12-27 16:29:52 test vectors context"
+	r := c.crypto(t, "blake3_derive_key", c.put(keyPlace, []byte(context)), uint64(len(context)), c.put(srcPlace, []byte{0}), 1, dstPlace, 32)
+	const want = "b3e2e340a117a499c6cf2398a19ee0d29cca2bb7404c73063382693bf66cb06c"
+	if got := hex.EncodeToString(c.got(dstPlace, 32)); r != 0 || got != want {
+		t.Errorf("%d, %s", r, got)
+	}
+}
+
 // TestCryptoKeys: X25519 and Elligator agree with Go's.
 func TestCryptoKeys(t *testing.T) {
 	c := newCall(t, stream.Posix)
@@ -226,6 +329,8 @@ func TestCryptoRefuses(t *testing.T) {
 		"output too long":  {c.crypto(t, "aead_seal", h, noncePlace, 12, 0, 0, srcPlace, 16, end-31), eFault},
 		"nonce of Salsa20": {c.crypto(t, "salsa20_xor", keyPlace, noncePlace, 12, srcPlace, 1, dstPlace), eInval},
 		"counter":          {c.crypto(t, "chacha20_xor", keyPlace, noncePlace, 12, 1<<32-1, srcPlace, 65, dstPlace), eInval},
+		"long context":     {c.crypto(t, "blake3_derive_key", srcPlace, maxKey+1, keyPlace, 32, dstPlace, 32), eInval},
+		"derived outside":  {c.crypto(t, "blake3_derive_key", srcPlace, 10, keyPlace, 32, end-31, 32), eFault},
 		"long HKDF":        {c.crypto(t, "hkdf", 2, keyPlace, 32, 0, 0, 0, 0, dstPlace, 255*32+1), eInval},
 	} {
 		if test.result != -int32(test.want) {
@@ -270,7 +375,8 @@ func TestCryptoHandles(t *testing.T) {
 // FuzzCrypto: whatever a module asks for is done or refused, and nothing fails.
 func FuzzCrypto(f *testing.F) {
 	f.Add(uint8(0), uint32(keyPlace), uint32(noncePlace), uint32(srcPlace), uint32(100), uint32(dstPlace), uint32(0), uint32(0), uint32(0), uint32(0))
-	f.Add(uint8(5), uint32(1), uint32(keyPlace), uint32(32), uint32(0), uint32(0), uint32(0), uint32(0), uint32(0), uint32(0))
+	f.Add(uint8(2), uint32(keyPlace), uint32(dstPlace), uint32(3), uint32(0), uint32(0), uint32(0), uint32(0), uint32(0), uint32(0))
+	f.Add(uint8(7), uint32(1), uint32(keyPlace), uint32(32), uint32(0), uint32(0), uint32(0), uint32(0), uint32(0), uint32(0))
 	f.Add(uint8(4), uint32(keyPlace), uint32(16), uint32(1<<32-1), uint32(0), uint32(1<<31), uint32(5), uint32(0), uint32(0), uint32(0))
 	f.Fuzz(func(t *testing.T, which uint8, a, b, c, d, e, g, h, i, j uint32) {
 		host := newCall(t, stream.Posix)
