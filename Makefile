@@ -20,7 +20,7 @@ RACE    := -race $(NO_RACE:%=-gcflags=%=-race=false)
 # What lint is made of.
 CHECKS := gofmt vet vet-wasm vet-peer
 
-.PHONY: all modules testmodules demo test unit integration lint $(CHECKS) bench chutney clean need-tor need-test-tools
+.PHONY: all modules testmodules peers demo test unit integration lint $(CHECKS) bench chutney clean need-tor need-test-tools
 
 all: waterproxy
 
@@ -56,6 +56,7 @@ vet-wasm:
 
 vet-peer:
 	cd bench/peer && $(GO) vet ./...
+	cd integration/peers && $(GO) vet ./...
 
 # A test that would do without a program because it is missing fails instead.
 unit integration: export REQUIRE_RUST = 1
@@ -66,13 +67,13 @@ unit: modules testmodules
 		$(GO) test $(RACE) -timeout 25m $(TESTFLAGS) ./transport $$packages
 
 # Most of these tests wait for tor: more of them run at once than there are processors.
-integration: need-tor need-test-tools waterproxy testmodules
+integration: need-tor need-test-tools waterproxy testmodules peers
 	$(GO) test -count=1 -timeout 25m -parallel 6 $(TESTFLAGS) ./integration
 
 # BENCH="-quick" and other flags: see bench/README.md.
-bench: need-test-tools waterproxy testmodules
+bench: need-test-tools waterproxy testmodules peers
 	$(GO) run ./bench $(BENCH)
-	$(GO) run ./bench -contestants obfs4proxy,waterproxy:obfs4 $(BENCH)
+	$(GO) run ./bench -contestants obfs4proxy,lyrebird,waterproxy:obfs4 $(BENCH)
 	$(GO) run ./bench -contestants shadowsocks,waterproxy:shadowsocks $(BENCH)
 	$(GO) run ./bench runtime $(BENCH)
 	$(GO) run ./bench runtime -contestants tcp,water,RuntimeConn $(BENCH)
@@ -83,6 +84,10 @@ bench: need-test-tools waterproxy testmodules
 chutney: need-tor waterproxy
 	integration/chutney/run "$(CHUTNEY_PATH)" $(TRANSPORT)
 
+# Programs of others that no Debian package has.
+peers:
+	cd integration/peers && $(GO) build -o built/ ./ss2022 $$($(GO) list -f '{{.ImportPath}}' tool)
+
 need-tor:
 	scripts/install tor
 
@@ -90,6 +95,6 @@ need-test-tools:
 	scripts/install tor obfs4proxy shadowsocks-libev tinyproxy microsocks iproute2 python3 curl clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32
 
 clean:
-	rm -rf waterproxy modules/built/*.wasm transport/testmodules/built
+	rm -rf waterproxy modules/built/*.wasm transport/testmodules/built integration/peers/built
 
 FORCE:

@@ -101,6 +101,9 @@ func preset(name, exe string) (*contestant, error) {
 		return managedPair(pairSpec{
 			name: name, client: "obfs4proxy", server: "obfs4proxy", transport: orElse(variant, "obfs4"),
 		})
+	case "lyrebird": // make peers
+		const path = "integration/peers/built/lyrebird"
+		return managedPair(pairSpec{name: name, client: path, server: path, transport: orElse(variant, "obfs4")})
 	case "waterproxy":
 		return waterproxyPair(name, variant, exe)
 	case "shadowsocks":
@@ -109,7 +112,7 @@ func preset(name, exe string) (*contestant, error) {
 			"ss-local -s 127.0.0.1 -p {serverport} -b 127.0.0.1 -l {clientport} -k benchmark -m "+method,
 			"ss-server -s 127.0.0.1 -p {serverport} -k benchmark -m "+method)
 	}
-	return nil, fmt.Errorf("no contestant is called %q; there are tcp, relay, relay1, obfs4proxy, shadowsocks[:method], waterproxy:TRANSPORT[:INSTANCES] and those of -pt and -socks", name)
+	return nil, fmt.Errorf("no contestant is called %q; there are tcp, relay, relay1, obfs4proxy, lyrebird, shadowsocks[:method], waterproxy:TRANSPORT[:INSTANCES] and those of -pt and -socks", name)
 }
 
 // waterproxyPair is this project's executable, as client and server. The variant

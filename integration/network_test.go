@@ -115,6 +115,19 @@ func program(t *testing.T, name string) string {
 	return path
 }
 
+// peer returns the path of one of the programs that make peers builds.
+func peer(t *testing.T, name string) string {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join("peers", "built", name))
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		t.Fatalf("make peers builds it: %v", err)
+	}
+	return path
+}
+
 // waterproxy returns the path of the executable under test: what the variable
 // WATERPROXY names or else what make has built.
 func waterproxy(t *testing.T) string {

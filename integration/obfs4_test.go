@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,32 +19,32 @@ import (
 	"waterproxy/transport"
 )
 
-// TestObfs4 has our obfs4 and Debian's obfs4proxy talk to each other, each as a client
+// TestObfs4 has our obfs4 talk to Debian's obfs4proxy and to lyrebird, each as a client
 // and as a server:
 //
-//	                      ours-ours  ours-theirs  theirs-ours
-//	32 MiB each way          x           x            x        iat-mode 0
-//	256 KiB each way         x           x            x        iat-mode 1
-//	64 KiB each way          x           x            x        iat-mode 2
-//	written and closed       x           x            x        1 MiB; 64 KiB in modes 1, 2
-//	half-close, answer       x           (obfs4proxy closes both directions)
+//	                      ours-ours  ours-another  another-ours
+//	32 MiB each way          x            x             x        iat-mode 0
+//	256 KiB each way         x            x             x        iat-mode 1
+//	64 KiB each way          x            x             x        iat-mode 2
+//	written and closed       x            x             x        1 MiB; 64 KiB in modes 1, 2
+//	half-close, answer       x            (obfs4proxy closes both directions)
 //
 // In the modes 1 and 2 a server and its clients pause for up to 10 ms after each
 // segment, or part of one, which makes them slow by design: hence the smaller sizes.
 func TestObfs4(t *testing.T) {
 	t.Parallel()
 	lab := newObfs4Lab(t)
-	clients := map[string]obfs4Client{ours: lab.client(t, ours), theirs: lab.client(t, theirs)}
+	clients := map[string]obfs4Client{ours: lab.client(t, ours), theirs: lab.client(t, theirs), newer: lab.client(t, newer)}
 	for mode, size := range []struct{ each, closed int }{{32 << 20, 1 << 20}, {256 << 10, 64 << 10}, {64 << 10, 64 << 10}} {
 		servers := map[string]obfs4Server{}
-		for _, program := range []string{ours, theirs} {
+		for _, program := range []string{ours, theirs, newer} {
 			servers[program] = lab.server(t, program, lab.state(t), fmt.Sprint(obfs4Keys, ";iat-mode=", mode))
 		}
-		for _, pair := range [][2]string{{ours, ours}, {ours, theirs}, {theirs, ours}} {
+		for _, pair := range [][2]string{{ours, ours}, {ours, theirs}, {theirs, ours}, {ours, newer}, {newer, ours}} {
 			t.Run(fmt.Sprintf("%s to %s, iat-mode %d", pair[0], pair[1], mode), func(t *testing.T) {
 				t.Parallel()
 				server := servers[pair[1]]
-				link := obfs4Link{clients[pair[0]], server, server.bridgeArgs(), mode == 2}
+				link := obfs4Link{clients[pair[0]], server, server.bridgeArgs(), mode == 2, slices.Contains(pair[:], newer)}
 				if want := fmt.Sprint("iat-mode=", mode); !strings.HasSuffix(link.args, want) {
 					t.Errorf("the arguments are %s, want %s", link.args, want)
 				}
@@ -73,15 +74,15 @@ func (l obfs4Link) answer(t *testing.T, size int) {
 	}
 }
 
-// TestObfs4State has our server take over obfs4proxy's state, and give it back: the
-// bridge line stays, and clients that have it notice nothing.
+// TestObfs4State has our server take over obfs4proxy's state, and give it to lyrebird and
+// back: the bridge line stays, and clients that have it notice nothing.
 func TestObfs4State(t *testing.T) {
 	t.Parallel()
 	lab := newObfs4Lab(t)
 	state := lab.state(t)
-	clients := []obfs4Client{lab.client(t, ours), lab.client(t, theirs)}
+	clients := []obfs4Client{lab.client(t, ours), lab.client(t, theirs), lab.client(t, newer)}
 	first := ""
-	for _, program := range []string{theirs, ours, theirs} {
+	for _, program := range []string{theirs, ours, newer, ours, theirs} {
 		server := lab.server(t, program, state, "")
 		if first == "" {
 			first = server.bridgeArgs()

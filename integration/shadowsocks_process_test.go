@@ -29,8 +29,9 @@ const (
 // shadowsocksLab starts our processes. They share a client, and what it has compiled.
 type shadowsocksLab struct {
 	*obfs4Lab
-	dir    string // for state
-	client shadowsocksProcess
+	dir      string // for state
+	password string
+	client   shadowsocksProcess
 }
 
 // shadowsocksProcess is a process of ours, as client or server.
@@ -43,7 +44,7 @@ func (p shadowsocksProcess) address(t *testing.T) string {
 
 func newShadowsocksLab(t *testing.T) *shadowsocksLab {
 	t.Helper()
-	lab := &shadowsocksLab{obfs4Lab: &obfs4Lab{program: map[string]string{ours: waterproxy(t)}}, dir: t.TempDir()}
+	lab := &shadowsocksLab{obfs4Lab: &obfs4Lab{program: map[string]string{ours: waterproxy(t)}}, dir: t.TempDir(), password: shadowsocksPassword}
 	lab.client = shadowsocksProcess{lab.launch(t, ours, lab.dir, ptproc.Client("", "shadowsocks"))}
 	lab.client.address(t) // the module is compiled
 	return lab
@@ -68,7 +69,7 @@ type shadowsocksServer struct {
 func (lab *shadowsocksLab) server(t *testing.T, cipher string) shadowsocksServer {
 	t.Helper()
 	orPort := listenLoopback(t).(*net.TCPListener)
-	options := "cipher=" + cipher + ";password=" + shadowsocksPassword
+	options := "cipher=" + cipher + ";password=" + lab.password
 	process := shadowsocksProcess{lab.launch(t, ours, lab.dir, lab.serverVariables(t, orPort, options))}
 	return shadowsocksServer{process.address(t), orPort}
 }
@@ -76,7 +77,7 @@ func (lab *shadowsocksLab) server(t *testing.T, cipher string) shadowsocksServer
 // connect asks our client for a connection to a server.
 func (lab *shadowsocksLab) connect(t *testing.T, server, cipher string, more ...string) *net.TCPConn {
 	t.Helper()
-	args := append([]string{"cipher=" + cipher, "password=" + shadowsocksPassword}, more...)
+	args := append([]string{"cipher=" + cipher, "password=" + lab.password}, more...)
 	return socksTCP(t, lab.client.address(t), strings.Join(args, ";"), server)
 }
 

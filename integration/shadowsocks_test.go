@@ -55,6 +55,62 @@ func TestShadowsocks(t *testing.T) {
 	}
 }
 
+// TestShadowsocks2022 carries connections between our ends of the 2022 edition and those of
+// sing-shadowsocks.
+func TestShadowsocks2022(t *testing.T) {
+	t.Parallel()
+	lab := newShadowsocksLab(t)
+	lab.password = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA"
+	for _, cipher := range []string{"2022-blake3-aes-256-gcm", "2022-blake3-chacha20-poly1305"} {
+		start := func(t *testing.T, to string, more ...string) string {
+			host, port := freeAddress(t)
+			address := net.JoinHostPort(host, port)
+			// The other program wants the padding.
+			args := append([]string{"-m", cipher, "-k", lab.password + "=", "-l", address, "-to", to}, more...)
+			startSS(t, address, peer(t, "ss2022"), args...)
+			return address
+		}
+		t.Run(cipher, func(t *testing.T) {
+			t.Run("waterproxy to ss2022", func(t *testing.T) {
+				t.Parallel()
+				origin := listenLoopback(t).(*net.TCPListener)
+				near := lab.connect(t, start(t, origin.Addr().String(), "-server"), cipher)
+				far := acceptTCP(t, origin)
+				exchange(t, near, far)
+				checkClose(t, near, far)
+			})
+			t.Run("ss2022 to waterproxy", func(t *testing.T) {
+				t.Parallel()
+				server := lab.server(t, cipher)
+				near, err := net.Dial("tcp", start(t, server.address))
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { near.Close() })
+				// It sends its header with the first bytes.
+				if _, err := io.WriteString(near, "hello"); err != nil {
+					t.Fatal(err)
+				}
+				far := acceptTCP(t, server.orPort)
+				hello := make([]byte, 5)
+				if _, err := io.ReadFull(far, hello); err != nil || string(hello) != "hello" {
+					t.Fatalf("%q, %v", hello, err)
+				}
+				exchange(t, near.(*net.TCPConn), far)
+				checkClose(t, near.(*net.TCPConn), far)
+			})
+			t.Run("waterproxy to waterproxy", func(t *testing.T) {
+				t.Parallel()
+				server := lab.server(t, cipher)
+				near := lab.connect(t, server.address, cipher)
+				far := acceptTCP(t, server.orPort)
+				exchange(t, near, far)
+				checkHalfClose(t, near, far)
+			})
+		})
+	}
+}
+
 // exchange carries bytes both ways at once, and compares their SHA-256.
 func exchange(t *testing.T, near, far *net.TCPConn) {
 	t.Helper()
