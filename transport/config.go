@@ -77,6 +77,9 @@ type Config struct {
 	// Args are the arguments of a server (ServerTransportOptions). Those of
 	// outgoing connections are given to Dial.
 	Args Args
+	// NoHostCrypto refuses a module that uses the host's cryptography
+	// ([Module.HostCrypto]).
+	NoHostCrypto bool
 	// Instances bounds the instances that share the connections of a
 	// RuntimeDialer or Listener. A new connection goes to the one that has the
 	// fewest. 0 means one for each processor, up to eight; a module that declares
@@ -120,6 +123,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.Module == nil:
 		err = errors.New("no module")
+	case c.NoHostCrypto && c.Module.HostCrypto():
+		err = errors.New("the module uses the host's cryptography, which is switched off; one that is built for any host would do")
 	case c.MaxMemory > maxMemory:
 		err = fmt.Errorf("MaxMemory is %d; WebAssembly has at most %d", c.MaxMemory, uint64(maxMemory))
 	case c.MaxDescriptors < 0:

@@ -35,9 +35,12 @@ type session struct {
 	app    *stream.PipeConn // the Go caller's end; nil if there is no caller
 	ledger *ledger
 	// instance is what the session is the only one of, nil if it shares one.
-	instance interface{ Memory() uint64 }
-	setUp    time.Duration // how long that took
-	own      bool          // of an instance for many connections, and no connection itself
+	instance interface {
+		Memory() uint64
+		HostCalls() (all, crypto int64)
+	}
+	setUp time.Duration // how long that took
+	own   bool          // of an instance for many connections, and no connection itself
 
 	failure   atomic.Pointer[error] // why the module's work ended, if not cleanly
 	done      chan struct{}         // closed when nothing is left of the session

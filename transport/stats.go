@@ -35,6 +35,8 @@ type Stats struct {
 	Traps       int64  // instances whose code failed
 	Limits      int64  // set-ups and instances that reached a limit
 	Failures    int64  // instances for many connections that ended before they were asked to
+	HostCalls   int64  // of modules to the host
+	CryptoCalls int64  // those of them that are for the host's cryptography
 }
 
 // Plus returns the sum of both.
@@ -47,7 +49,18 @@ func (s Stats) Plus(t Stats) Stats {
 	s.Traps += t.Traps
 	s.Limits += t.Limits
 	s.Failures += t.Failures
+	s.HostCalls += t.HostCalls
+	s.CryptoCalls += t.CryptoCalls
 	return s
+}
+
+// addCalls adds what the instance that a session is the only one of has called.
+func (s *Stats) addCalls(of *session) {
+	if of.instance != nil {
+		all, crypto := of.instance.HostCalls()
+		s.HostCalls += all
+		s.CryptoCalls += crypto
+	}
 }
 
 // ledger adds up what the sessions of a dialer or listener carry, and what fails.
@@ -98,6 +111,7 @@ func (l *ledger) end(s *session) {
 	if _, ok := l.live[s]; ok {
 		delete(l.live, s)
 		l.past.ConnStats.add(s.stats())
+		l.past.addCalls(s)
 	}
 }
 
@@ -126,6 +140,7 @@ func (l *ledger) stats() Stats {
 			sum.Instances++
 			sum.Memory += s.instance.Memory()
 		}
+		sum.addCalls(s)
 	}
 	return sum
 }

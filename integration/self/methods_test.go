@@ -109,6 +109,22 @@ func TestMethodErrors(t *testing.T) {
 	}
 }
 
+// With -no-host-crypto a module that uses the host's cryptography is an error for its
+// transport alone, in a process that has started it before, too.
+func TestNoHostCrypto(t *testing.T) {
+	env := clientVariables("obfs4,plain").With(ptproc.Variables{"TOR_PT_STATE_LOCATION": t.TempDir()})
+	for _, flags := range [][]string{nil, {"-no-host-crypto"}} {
+		p := launch(t, env, flags...)
+		said := strings.Join(p.ready(), "\n")
+		refused := strings.Contains(said, "CMETHOD-ERROR obfs4") && strings.Contains(said, "the host's cryptography, which is switched off")
+		if refused != (flags != nil) || !strings.Contains(said, "CMETHOD plain") {
+			t.Errorf("with %q it said %s", flags, said)
+		}
+		p.CloseStdin()
+		p.Wait(pttest.EndLimit)
+	}
+}
+
 // A port that is taken is an error for its transport alone.
 func TestPortTaken(t *testing.T) {
 	taken := pttest.Listen(t)

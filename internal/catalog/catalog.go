@@ -32,6 +32,8 @@ type Catalog struct {
 	StateFlag string
 	// Log gets what is wrong with what is kept there. Nil: it is dropped.
 	Log *slog.Logger
+	// NoHostCrypto is that of transport.Config, for all transports.
+	NoHostCrypto bool
 
 	stateErr  error // why StateDir could not be made
 	cacheOnce sync.Once

@@ -24,6 +24,7 @@ func (c *Catalog) Flags(fs *flag.FlagSet) {
 		})
 	}
 	fs.StringVar(&c.Dir, "modules", "", "offer what is in `DIR`: NAME.wasm, with NAME.toml for its settings")
+	fs.BoolVar(&c.NoHostCrypto, "no-host-crypto", false, "run no module that uses this program's cryptography")
 	of("module", "run the transport NAME with the module in FILE, as `NAME=FILE`; repeatable", c.AddModule)
 	of("module-config", "give NAME's module the configuration in FILE, as `NAME=FILE`; repeatable", c.AddConfig)
 	of("module-allow", "let NAME's module dial addresses by itself, as `NAME=[NETWORK/]HOST:PORT`; repeatable", c.AddAllow)

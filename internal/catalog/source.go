@@ -122,7 +122,7 @@ func (s *Source) Stamp() string { return s.stamp }
 // Flags describes what the user has said about the transport by flags.
 func (s *Source) Flags() string {
 	c, name := s.catalog, s.name
-	return fmt.Sprintf("%q %q %q %v %v", c.files[name], c.configs[name], c.allowed[name], c.instances[name], c.stateful[name])
+	return fmt.Sprintf("%q %q %q %v %v %v", c.files[name], c.configs[name], c.allowed[name], c.instances[name], c.stateful[name], c.NoHostCrypto)
 }
 
 // Stamp describes files, and those in directories, by their sizes and times: it opens and
@@ -162,7 +162,7 @@ func (s *Source) ReadAgain() (*Source, error) {
 func (s *Source) Config() (cfg transport.Config, err error) {
 	defer func() { s.module = []byte{} }() // it is large, and s lives as long as the transport
 	s.settings.Apply(&cfg)
-	cfg.ModuleConfig = s.config
+	cfg.ModuleConfig, cfg.NoHostCrypto = s.config, s.catalog.NoHostCrypto
 	if err := s.grantState(&cfg); err != nil {
 		return cfg, err
 	}

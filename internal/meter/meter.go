@@ -25,6 +25,12 @@ const (
 	fromNetwork = "from_network"
 )
 
+// What modules call the host for, as shown in the counter of calls.
+const (
+	cryptography = "cryptography"
+	otherCalls   = "other"
+)
+
 // Source is what a transport's figures come from besides Begin and Refuse: a dialer
 // or listener.
 type Source interface {
@@ -59,6 +65,7 @@ const (
 	memoryName  = prefix + "instance_memory_bytes"
 	trapsName   = prefix + "traps_total"
 	limitsName  = prefix + "limits_total"
+	callsName   = prefix + "host_calls_total"
 	byTransport = "transport"
 )
 
@@ -70,6 +77,7 @@ var (
 	memoryDesc = desc(memoryName, "Linear memory of those instances.")
 	trapsDesc  = desc(trapsName, "Instances whose code has failed.")
 	limitsDesc = desc(limitsName, "Set-ups and instances that have reached a limit.")
+	callsDesc  = desc(callsName, "Calls of modules to the host, by what they are for.", "kind")
 )
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -147,7 +155,7 @@ func (m *Meter) Begin(name string, setUp time.Duration) (end func(error)) {
 type collector Meter
 
 func (*collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{openDesc, endedDesc, bytesDesc, instDesc, memoryDesc, trapsDesc, limitsDesc} {
+	for _, d := range []*prometheus.Desc{openDesc, endedDesc, bytesDesc, instDesc, memoryDesc, trapsDesc, limitsDesc, callsDesc} {
 		ch <- d
 	}
 }
@@ -180,5 +188,7 @@ func (m *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(memoryDesc, float64(st.Memory))
 		count(trapsDesc, st.Traps)
 		count(limitsDesc, st.Limits)
+		count(callsDesc, st.CryptoCalls, cryptography)
+		count(callsDesc, st.HostCalls-st.CryptoCalls, otherCalls)
 	}
 }

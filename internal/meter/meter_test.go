@@ -110,6 +110,8 @@ func TestFigures(t *testing.T) {
 	for _, name := range []string{"a", "b"} {
 		want[fmt.Sprintf(`bytes_total{direction="to_network",transport=%q}`, name)] = "0"
 		want[fmt.Sprintf(`bytes_total{direction="from_network",transport=%q}`, name)] = "0"
+		want[fmt.Sprintf(`host_calls_total{kind="cryptography",transport=%q}`, name)] = "0"
+		want[fmt.Sprintf(`host_calls_total{kind="other",transport=%q}`, name)] = "0"
 		for _, outcome := range []string{"finished", "failed", "refused"} {
 			want[fmt.Sprintf(`connections_total{outcome=%q,transport=%q}`, outcome, name)] = "0"
 		}
@@ -153,7 +155,7 @@ func TestFigures(t *testing.T) {
 	check("offered again")
 
 	bytes.mu.Lock()
-	failures := transport.Stats{Instances: 2, Memory: 3 << 20, Refused: 4, Traps: 5, Limits: 6}
+	failures := transport.Stats{Instances: 2, Memory: 3 << 20, Refused: 4, Traps: 5, Limits: 6, HostCalls: 15, CryptoCalls: 7}
 	failures.ConnStats = bytes.st.ConnStats
 	bytes.st = failures
 	bytes.mu.Unlock()
@@ -162,6 +164,8 @@ func TestFigures(t *testing.T) {
 	want[`connections_total{outcome="refused",transport="a"}`] = "6"
 	want[`traps_total{transport="a"}`] = "5"
 	want[`limits_total{transport="a"}`] = "6"
+	want[`host_calls_total{kind="cryptography",transport="a"}`] = "7"
+	want[`host_calls_total{kind="other",transport="a"}`] = "8"
 	check("instances")
 
 	m.Offer("a", &source{st: transport.Stats{Instances: 10}}) // at another address

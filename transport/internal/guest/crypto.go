@@ -66,6 +66,7 @@ type cryptoArgs struct {
 
 func cryptoFunc(name string, f func(a *cryptoArgs) int32, params int) hostFunc {
 	return hostFunc{name, manyI32[:params], true, func(c *call, stack []uint64) {
+		c.in.calls.crypto.Add(1)
 		a := cryptoArgs{c: c, rest: stack}
 		r := f(&a)
 		if a.bad != eSuccess {

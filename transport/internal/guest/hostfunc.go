@@ -86,6 +86,7 @@ func (f hostFunc) goModuleFunc() api.GoModuleFunc {
 	return func(ctx context.Context, m api.Module, stack []uint64) {
 		t := ctx.Value(threadKey{}).(*thread)
 		t.in.checkAlive()
+		t.in.calls.all.Add(1)
 		for i, p := range f.params {
 			if p == i32 { // the upper half holds anything
 				stack[i] = uint64(uint32(stack[i]))

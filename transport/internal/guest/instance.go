@@ -80,6 +80,7 @@ type Instance struct {
 	many      *Many // nil if the instance serves one connection
 	mailboxes mailboxes
 	keys      keyring // of water_crypto_v1
+	calls     struct{ all, crypto atomic.Int64 }
 
 	caller  *stream.Endpoint
 	control *stream.PipeConn
@@ -385,6 +386,12 @@ func (in *Instance) Endpoints() []*stream.Endpoint {
 	in.endpointsMu.Lock()
 	defer in.endpointsMu.Unlock()
 	return append([]*stream.Endpoint(nil), in.endpoints...)
+}
+
+// HostCalls returns how many host functions the module has called, and how many of them
+// are cryptography.
+func (in *Instance) HostCalls() (all, crypto int64) {
+	return in.calls.all.Load(), in.calls.crypto.Load()
 }
 
 // Stats returns what the instance's connection has moved.
