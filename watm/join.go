@@ -29,7 +29,7 @@ type join struct {
 // run carries both directions, one of them in a goroutine of its own. It returns
 // with the other one.
 func (j *join) run() {
-	go func() { j.down(guarded(func() error { return pass(j.caller, j.wire) })) }()
+	spawn(func() { j.down(guarded(func() error { return pass(j.caller, j.wire) })) })
 	j.up(guarded(func() error { return pass(j.wire, j.caller) }))
 }
 

@@ -134,11 +134,11 @@ func (in *instance) handle(r records.Record) {
 		if r.Request != 0 {
 			conn = in.adopt(t, int32(r.Request))
 		}
-		go in.client(ctx, t, caller, conn, target, args)
+		spawn(func() { in.client(ctx, t, caller, conn, target, args) })
 	case records.Incoming:
 		t, ctx := in.begin(r.ID)
 		conn := in.adopt(t, r.Value)
-		go in.server(ctx, t, conn)
+		spawn(func() { in.server(ctx, t, conn) })
 	case records.Dialed, records.Caller:
 		in.mu.Lock()
 		answer := in.requests[r.Request]
@@ -420,7 +420,7 @@ func (in *instance) accept(ctx context.Context, t *task, a Acceptor, conn Conn) 
 			return errors.Join(err, wire.Close())
 		}
 		carried.Add(1)
-		go in.carry(own, caller, wire, carried.Done)
+		spawn(func() { in.carry(own, caller, wire, carried.Done) })
 		return nil
 	})
 	carried.Wait()

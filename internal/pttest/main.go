@@ -44,12 +44,14 @@ func Run(m *testing.M) int {
 	return 0
 }
 
-// Leaks returns an error if goroutines are left, except the two that a process has once:
-// one for sockets that no instance waits for, and one that starts all processes.
+// Leaks returns an error if goroutines are left, except the two that a process has once,
+// one for sockets that no instance waits for, and one that starts all processes, and those
+// that package watm keeps for later work.
 func Leaks() error {
 	err := goleak.Find(
 		goleak.IgnoreAnyFunction("waterproxy/transport/internal/stream.(*Poller).run"),
 		goleak.IgnoreAnyFunction("waterproxy/internal/ptproc.spawn"),
+		goleak.IgnoreTopFunction("waterproxy/watm.work"),
 	)
 	if err != nil {
 		return fmt.Errorf("goroutines are left after the tests: %w", err)

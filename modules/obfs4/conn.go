@@ -42,6 +42,35 @@ func newShape(s *seed, iatMode int) *shape {
 	return p
 }
 
+// keptShapes are those that were used last: all connections to a bridge have the same
+// seed, and a shape takes longer than a handshake.
+type keptShapes struct {
+	mu   sync.Mutex
+	kept []*shape // the newest last
+}
+
+// mostShapes is how many are kept. A client uses two or three bridges.
+const mostShapes = 8
+
+var clientShapes [iatParanoid + 1]keptShapes // by iat-mode
+
+// get returns the shape of a seed.
+func (k *keptShapes) get(s *seed, iatMode int) *shape {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, p := range k.kept {
+		if *p.seed == *s {
+			return p
+		}
+	}
+	if len(k.kept) == mostShapes {
+		k.kept = append(k.kept[:0], k.kept[1:]...)
+	}
+	p := newShape(s, iatMode)
+	k.kept = append(k.kept, p)
+	return p
+}
+
 // conn is a connection after the handshake. It is a [watm.Conn] for one reader and one
 // writer.
 type conn struct {
@@ -50,15 +79,13 @@ type conn struct {
 	out     *direction
 	in      opener
 
-	// seed is the server's: a client gets it in the first frame, and has one of its own
-	// before. The distributions are made when they are needed.
-	seed   atomic.Pointer[seed]
+	// shape is the server's: a client gets its seed in the first frame. Until then it is
+	// nil, and one of the client's own is made if it is needed.
 	shape  atomic.Pointer[shape]
 	client bool
 
-	rest     []byte // what has been read and not been opened: the beginning of a frame
-	unopened bool   // rest came with the handshake, and may have whole frames
-	read     []byte // what Read has not given away yet
+	rest []byte // what has been read and not been opened: the beginning of a frame
+	read []byte // payload that nobody has taken yet
 }
 
 // scratches have room for a packet.
@@ -68,10 +95,10 @@ var scratches = sync.Pool{New: func() any { return new([maxFrame]byte) }}
 func (c *conn) WriteTo(w io.Writer) (total int64, err error) {
 	if len(c.read) > 0 {
 		n, err := w.Write(c.read)
-		c.read = c.read[n:]
 		if total += int64(n); err != nil {
 			return total, err
 		}
+		c.read = nil
 	}
 	for {
 		n := 0
@@ -92,10 +119,7 @@ func (c *conn) WriteTo(w io.Writer) (total int64, err error) {
 // Read implements net.Conn.
 func (c *conn) Read(p []byte) (int, error) {
 	for len(c.read) == 0 {
-		err := c.batch(func(payload []byte) error {
-			c.read = append(c.read[:0], payload...)
-			return nil
-		})
+		err := c.batch(c.keepPayload)
 		if err != nil && len(c.read) == 0 {
 			return 0, err
 		}
@@ -107,12 +131,13 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+func (c *conn) keepPayload(payload []byte) error {
+	c.read = append(c.read[:0], payload...)
+	return nil
+}
+
 // batch reads what has come and calls use with all the payload in it, if there is any.
 func (c *conn) batch(use func(payload []byte) error) error {
-	if c.unopened {
-		c.unopened = false
-		return c.open(c.rest, use)
-	}
 	return watm.ReadBatch(c.Conn, c.rest, func(data []byte) error { return c.open(data, use) })
 }
 
@@ -127,7 +152,7 @@ func (c *conn) open(data []byte, use func(payload []byte) error) error {
 			n += copy(data[n:], payload)
 		case kind == typeSeed && len(payload) == seedLength && c.client:
 			s := seed(payload)
-			c.seed.Store(&s)
+			c.shape.Store(clientShapes[c.iatMode].get(&s, c.iatMode))
 		}
 	})
 	c.keep(rest)
@@ -150,13 +175,13 @@ func (c *conn) keep(rest []byte) {
 
 // shaped returns the distributions.
 func (c *conn) shaped() *shape {
-	s := c.seed.Load()
-	if p := c.shape.Load(); p != nil && p.seed == s {
+	if p := c.shape.Load(); p != nil {
 		return p
 	}
-	p := newShape(s, c.iatMode)
-	c.shape.Store(p)
-	return p
+	var own seed
+	random(own[:])
+	c.shape.CompareAndSwap(nil, newShape(&own, c.iatMode))
+	return c.shape.Load()
 }
 
 // Buffers for frames: of what one buffer of the SDK's becomes, and of little.

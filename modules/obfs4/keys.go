@@ -6,6 +6,8 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"runtime"
+	"sync/atomic"
 
 	"waterproxy/watm/hostcrypto"
 )
@@ -43,6 +45,37 @@ func newSessionKey() (k sessionKey) {
 		k.public, k.representative, ok = hostcrypto.Elligator2Key(&k.private, tweak[0])
 	}
 	return k
+}
+
+// keysAhead are keys that are made before they are needed: while a connection waits for
+// the network, and not before it writes.
+type keysAhead struct {
+	made   chan sessionKey
+	making atomic.Bool
+}
+
+var sessionKeysAhead = keysAhead{made: make(chan sessionKey, 8)}
+
+// take returns a key that nobody else gets, and has the next ones made.
+func (a *keysAhead) take() sessionKey {
+	if a.making.CompareAndSwap(false, true) {
+		go a.fill()
+	}
+	select {
+	case k := <-a.made:
+		return k
+	default:
+		return newSessionKey()
+	}
+}
+
+// fill makes keys until there are enough.
+func (a *keysAhead) fill() {
+	defer a.making.Store(false)
+	for len(a.made) < cap(a.made) {
+		runtime.Gosched() // connections come first
+		a.made <- newSessionKey()
+	}
 }
 
 // random fills b with random bytes.

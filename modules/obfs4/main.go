@@ -60,7 +60,7 @@ func (t *obfs4) Client(ctx context.Context, wire watm.Conn, args watm.Args) (net
 		return nil, err
 	}
 	// The key comes first: how long it takes is not to show between two messages.
-	h := &clientHandshake{bridge: bridge, session: newSessionKey()}
+	h := &clientHandshake{bridge: bridge, session: sessionKeysAhead.take()}
 	defer context.AfterFunc(ctx, func() { wire.Close() })()
 	c, err := h.run(wire, iatMode)
 	if err != nil {
@@ -103,11 +103,8 @@ func (h *clientHandshake) run(wire watm.Conn, iatMode int) (*conn, error) {
 		out, in := sessionKeys(&secret)
 		c := newConn(wire, iatMode, out, in)
 		c.client = true
-		c.rest, c.unopened = append([]byte(nil), buf[end:got]...), got > end
-		var own seed
-		random(own[:])
-		c.seed.Store(&own)
-		return c, nil
+		// The server's seed comes with its answer: the first write is to have it already.
+		return c, c.open(buf[end:got], c.keepPayload)
 	}
 }
 
@@ -140,7 +137,7 @@ func (t *obfs4) Server(ctx context.Context, wire watm.Conn) (net.Conn, error) {
 
 // handshake shakes hands with a client.
 func (s *server) handshake(wire watm.Conn, began time.Time) (*conn, error) {
-	h := &serverHandshake{bridge: &s.bridge, private: &s.private, replays: s.replays, session: newSessionKey()}
+	h := &serverHandshake{bridge: &s.bridge, private: &s.private, replays: s.replays, session: sessionKeysAhead.take()}
 	if err := wire.SetDeadline(began.Add(serverTimeout)); err != nil {
 		return nil, err
 	}
@@ -163,7 +160,6 @@ func (s *server) handshake(wire watm.Conn, began time.Time) (*conn, error) {
 	}
 	in, out := sessionKeys(&h.secrets.seed)
 	c := newConn(wire, s.iatMode, out, in)
-	c.seed.Store(s.shape.seed)
 	c.shape.Store(s.shape)
 	answer, err := out.seal(h.message(), typeSeed, s.seed[:], 0)
 	if err == nil {

@@ -3,7 +3,6 @@ package guest
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/ecdh"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha1"
@@ -15,6 +14,7 @@ import (
 	"slices"
 	"sync"
 
+	curve25519 "github.com/cloudflare/circl/dh/x25519"
 	"golang.org/x/crypto/chacha20"
 	"golang.org/x/crypto/chacha20poly1305"
 	"golang.org/x/crypto/nacl/secretbox"
@@ -492,26 +492,17 @@ func blake3DeriveKey(a *cryptoArgs) int32 {
 // x25519(private, public, dst): dst gets the shared secret. One that is all zero, because
 // the public key is of low order, is an error.
 func x25519(a *cryptoArgs) int32 {
-	var private, public [32]byte
+	var private, public, secret curve25519.Key
 	a.fixed(private[:])
 	a.fixed(public[:])
 	dst := a.out(32)
 	if a.bad != eSuccess {
 		return 0
 	}
-	k, err := ecdh.X25519().NewPrivateKey(private[:])
-	if err != nil {
+	if !curve25519.Shared(&secret, &private, &public) {
 		return a.fail(eInval)
 	}
-	p, err := ecdh.X25519().NewPublicKey(public[:])
-	if err != nil {
-		return a.fail(eInval)
-	}
-	secret, err := k.ECDH(p)
-	if err != nil {
-		return a.fail(eInval)
-	}
-	copy(dst, secret)
+	copy(dst, secret[:])
 	return 0
 }
 

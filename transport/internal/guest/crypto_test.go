@@ -292,8 +292,22 @@ func TestCryptoKeys(t *testing.T) {
 			t.Error("x25519 gives another secret")
 		}
 	}
-	if r := c.crypto(t, "x25519", keyPlace, c.put(srcPlace, make([]byte, 32)), dstPlace); r != -int32(eInval) {
-		t.Errorf("x25519 of a key of low order returned %d", r)
+	for _, low := range []string{
+		"0000000000000000000000000000000000000000000000000000000000000000",
+		"0100000000000000000000000000000000000000000000000000000000000000",
+		"e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+		"5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+		"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+		"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+		"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+	} {
+		key, err := hex.DecodeString(low)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := c.crypto(t, "x25519", keyPlace, c.put(srcPlace, key), dstPlace); r != -int32(eInval) {
+			t.Errorf("x25519 of %s, a key of low order, returned %d", low, r)
+		}
 	}
 }
 
