@@ -61,13 +61,14 @@ func Compile(wasm []byte, o CompileOptions) (*Module, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	m, err := guest.Compile(context.Background(), wasm, guest.CompileOptions{
+	sum := sha256.Sum256(wasm)
+	m, err := guest.Compile(context.Background(), wasm, sum, guest.CompileOptions{
 		CacheDir: o.CacheDir, Interpreter: o.Interpreter, Log: o.Logger,
 	})
 	if err != nil {
 		return nil, &Error{"compile module", ErrModule, err}
 	}
-	return &Module{m: m, sha256: sha256.Sum256(wasm), size: len(wasm)}, nil
+	return &Module{m: m, sha256: sum, size: len(wasm)}, nil
 }
 
 // CompileFile is Compile with the content of a regular file of at most 64 MiB, which is

@@ -18,7 +18,7 @@ import (
 func startMany(t *testing.T, l Limits) (m *Many, descriptors int) {
 	t.Helper()
 	ctx := context.Background()
-	module, err := Compile(ctx, testmodules.Load(t, "go/faults"), CompileOptions{})
+	module, err := Compile(ctx, testmodules.Load(t, "go/faults"), [32]byte{}, CompileOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package guest
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -27,9 +28,9 @@ type Module struct {
 	closed   bool // the code is to be freed as soon as nothing uses it
 }
 
-// Compile compiles a module and finds out what it offers.
-func Compile(ctx context.Context, wasm []byte, o CompileOptions) (*Module, error) {
-	rewritten, image, refused := prepare(wasm, o)
+// Compile compiles a module and finds out what it offers. sum is the SHA-256 of wasm.
+func Compile(ctx context.Context, wasm []byte, sum [sha256.Size]byte, o CompileOptions) (*Module, error) {
+	rewritten, image, refused := prepare(wasm, sum, o)
 	if refused != nil {
 		rewritten = wasm // wazero's error for a broken file is better
 	}

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"crypto/sha256"
 	"log/slog"
 	"sync"
 	"testing"
@@ -38,7 +39,7 @@ func compileAtOnce(t *testing.T, wasm []byte, cacheDir string, n int) []*Module 
 	var wg sync.WaitGroup
 	for i := range modules {
 		wg.Go(func() {
-			m, err := Compile(t.Context(), wasm, CompileOptions{CacheDir: cacheDir, Log: slog.New(slog.DiscardHandler)})
+			m, err := Compile(t.Context(), wasm, sha256.Sum256(wasm), CompileOptions{CacheDir: cacheDir, Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Error(err)
 				return

@@ -1,7 +1,6 @@
 package guest
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -19,7 +18,7 @@ const minKept = 1 << 20
 
 // prepare is rewrite, of which the result is kept with the compiled code, if that is. What
 // is wrong with what is kept is for compile to report.
-func prepare(wasm []byte, o CompileOptions) (rewritten []byte, image wasmfile.Image, err error) {
+func prepare(wasm []byte, sum [sha256.Size]byte, o CompileOptions) (rewritten []byte, image wasmfile.Image, err error) {
 	if o.CacheDir == "" || o.Interpreter || len(wasm) < minKept {
 		return rewrite(wasm)
 	}
@@ -27,15 +26,15 @@ func prepare(wasm []byte, o CompileOptions) (rewritten []byte, image wasmfile.Im
 	if err != nil {
 		return rewrite(wasm)
 	}
-	return e.code.prepare(wasm, o.Log)
+	return e.code.prepare(wasm, sum, o.Log)
 }
 
-func (c *codeCache) prepare(wasm []byte, log *slog.Logger) (rewritten []byte, image wasmfile.Image, err error) {
+func (c *codeCache) prepare(wasm []byte, sum [sha256.Size]byte, log *slog.Logger) (rewritten []byte, image wasmfile.Image, err error) {
 	program, err := programStamp()
 	if err != nil {
 		return rewrite(wasm)
 	}
-	of := sha256.Sum256(fmt.Appendf(nil, "%x %s", sha256.Sum256(wasm), program))
+	of := sha256.Sum256(fmt.Appendf(nil, "%x %s", sum, program))
 	id := codecache.ID("prepared", string(of[:]))
 	entry, ok, damaged := c.store.Find(id)
 	for _, err := range damaged {
@@ -95,7 +94,6 @@ func decodePrepared(b []byte, of [sha256.Size]byte) (rewritten []byte, image was
 	if n > uint64(len(b)) {
 		return nil, image, errPrepared
 	}
-	// Both live as long as the module, and b need not.
-	image.Bytes = bytes.Clone(b[:n])
-	return bytes.Clone(b[n:]), image, nil
+	image.Bytes = b[:n:n]
+	return b[n:], image, nil
 }
