@@ -106,7 +106,7 @@ list() {
 
 # Writes one "output<TAB>command" for every module to be built.
 plan() {
-	newest=$(ls -t src/*.h ../../watm/c/*.h ../../modules/threads/*.h build.sh | head -n 1)
+	newest=$(ls -t src/*.h ../../watm/c/*.h ../../watm/rust/*.rs ../../modules/threads/*.h build.sh | head -n 1)
 	list | while read -r name source flags; do
 		case "$name" in '' | '#'*) continue ;; esac
 		source=src/$source
