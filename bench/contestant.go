@@ -47,13 +47,14 @@ type launch struct {
 type session struct {
 	dial           func(ctx context.Context) (net.Conn, error)
 	client, server *process
+	keepsOpen      bool // see measure.Path
 	// startup is how long each took to be ready.
 	clientStartup, serverStartup time.Duration
 }
 
 // path makes the session measurable.
 func (s *session) path(o *measure.Origin, timeout time.Duration) *measure.Path {
-	p := &measure.Path{Dial: s.dial, Origin: o, Timeout: timeout}
+	p := &measure.Path{Dial: s.dial, Origin: o, Timeout: timeout, KeepsOpen: s.keepsOpen}
 	if s.client != nil {
 		p.Client = s.client.account()
 	}
@@ -103,7 +104,7 @@ func preset(name, exe string) (*contestant, error) {
 		})
 	case "lyrebird": // make peers
 		const path = "integration/peers/built/lyrebird"
-		return managedPair(pairSpec{name: name, client: path, server: path, transport: orElse(variant, "obfs4")})
+		return managedPair(pairSpec{name: name, client: path, server: path, transport: orElse(variant, "obfs4"), keepsOpen: true})
 	case "waterproxy":
 		return waterproxyPair(name, variant, exe)
 	case "shadowsocks":
@@ -192,6 +193,7 @@ func relayChain(name string, hops int) *contestant {
 type pairSpec struct {
 	name, client, server, transport string
 	clientArgs, serverArgs          transport.Args
+	keepsOpen                       bool // see measure.Path
 }
 
 // parsePair reads "name=client|server|transport|client-args|server-args"; the
@@ -257,7 +259,7 @@ func managedPair(spec pairSpec) (*contestant, error) {
 				dial: func(ctx context.Context) (net.Conn, error) {
 					return dialSOCKS(ctx, cl.method.Address, sv.method.Address, args)
 				},
-				client: cl.process, server: sv.process,
+				client: cl.process, server: sv.process, keepsOpen: spec.keepsOpen,
 				clientStartup: cl.startup, serverStartup: sv.startup,
 			}, nil
 		},

@@ -7,6 +7,7 @@
 //	go run ./bench -pt 'mine=./mine -client|./mine -server|obfs4|iat-mode=0'
 //	go run ./bench runtime                          # WATM runtime libraries, one side only
 //	go run ./bench idle                             # 10,000 connections, each side in one process
+//	go run ./bench charts FILE.json                 # drawings of what -json has written
 //
 // It plays tor on both sides: it launches the transports as managed proxies
 // (version 1 of the PT specification), speaks SOCKS5 to the client with the
@@ -64,6 +65,8 @@ func run(ctx context.Context, args []string) error {
 			return runHop(args[1:], os.Stdin, os.Stdout)
 		case runtimeCommand:
 			return runRuntimes(ctx, args[1:], os.Stdout, os.Stderr)
+		case chartsCommand:
+			return runCharts(args[1:], os.Stdout, os.Stderr)
 		case idleCommand:
 			return runIdle(ctx, args[1:], os.Stdout, os.Stderr)
 		case threadsCommand:

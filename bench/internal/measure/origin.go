@@ -142,6 +142,8 @@ type Path struct {
 	Origin *Origin
 	// Client and Server are the processes to account, nil where there is none.
 	Client, Server *Process
+	// KeepsOpen says that the close of one end does not reach the other: both are closed.
+	KeepsOpen bool
 	// Timeout limits the opening of one connection.
 	Timeout time.Duration
 }

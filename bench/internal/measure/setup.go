@@ -50,6 +50,9 @@ func openAndClose(ctx context.Context, p *Path, hangups *hangupWatch) (*Link, er
 	if err != nil {
 		return nil, err
 	}
+	if p.KeepsOpen {
+		return l, errors.Join(l.Far.Close(), l.CloseNear(ctx))
+	}
 	hangups.expect(l)
 	return l, l.CloseNear(ctx)
 }

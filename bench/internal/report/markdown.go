@@ -141,9 +141,9 @@ func (r *Report) cell(t section, m measure.Metric, contestant string) string {
 	case m.Of > 0:
 		text = countText(values, m.Of)
 	case s.N == 1:
-		text = quantity(m, s.Median)
+		text = Quantity(m, s.Median)
 	default:
-		text = fmt.Sprintf("%s (%s..%s, n=%d)", quantity(m, s.Median), quantity(m, s.Min), quantity(m, s.Max), s.N)
+		text = fmt.Sprintf("%s (%s..%s, n=%d)", Quantity(m, s.Median), Quantity(m, s.Min), Quantity(m, s.Max), s.N)
 	}
 	if failed > 0 {
 		text += fmt.Sprintf(", **FAILED** %d of %d", failed, t.rounds)
@@ -162,9 +162,9 @@ func (r *Report) ratioCell(t section, m measure.Metric, contestant string) strin
 	case contestant == r.Baseline:
 		return "1"
 	case s.N == 1:
-		return number(s.Median)
+		return Number(s.Median)
 	}
-	return fmt.Sprintf("%s (%s..%s)", number(s.Median), number(s.Min), number(s.Max))
+	return fmt.Sprintf("%s (%s..%s)", Number(s.Median), Number(s.Min), Number(s.Max))
 }
 
 // countText renders successes out of so many, all rounds together.
@@ -207,16 +207,16 @@ func label(m measure.Metric) string {
 	return m.Label + ", " + m.Unit
 }
 
-// quantity renders a value of a metric; a metric without a unit counts something.
-func quantity(m measure.Metric, v float64) string {
+// Quantity renders a value of a metric; a metric without a unit counts something.
+func Quantity(m measure.Metric, v float64) string {
 	if m.Unit == "" && v == math.Trunc(v) {
 		return fmt.Sprintf("%.0f", v)
 	}
-	return number(v)
+	return Number(v)
 }
 
-// number renders a value with two or three significant digits.
-func number(v float64) string {
+// Number renders a value with two or three significant digits.
+func Number(v float64) string {
 	digits := 2
 	for size := math.Abs(v); size >= 1 && digits > 0; size /= 10 {
 		digits--

@@ -90,9 +90,9 @@ func (r *Report) Failures() []Failure {
 	return append([]Failure(nil), r.failures...)
 }
 
-// jsonMetric is a metric with its raw samples, one per round, null where there
+// SavedMetric is a metric with its raw samples, one per round, null where there
 // is none.
-type jsonMetric struct {
+type SavedMetric struct {
 	measure.Metric
 	Test    string                     `json:"test"`
 	Samples map[string][]*float64      `json:"samples"`
@@ -100,20 +100,21 @@ type jsonMetric struct {
 	Ratio   map[string]measure.Summary `json:"ratio_to_baseline,omitempty"`
 }
 
-type jsonReport struct {
+// Saved is a report as WriteJSON writes it.
+type Saved struct {
 	Title       string          `json:"title"`
 	Notes       []string        `json:"notes,omitempty"`
 	Machine     Machine         `json:"machine"`
 	Options     measure.Options `json:"options"`
 	Baseline    string          `json:"baseline,omitempty"`
 	Contestants []Contestant    `json:"contestants"`
-	Metrics     []jsonMetric    `json:"metrics"`
+	Metrics     []SavedMetric   `json:"metrics"`
 	Failures    []Failure       `json:"failures"`
 }
 
 // WriteJSON writes several reports as one JSON array.
 func WriteJSON(w io.Writer, reports ...*Report) error {
-	out := make([]jsonReport, 0, len(reports))
+	out := make([]Saved, 0, len(reports))
 	for _, r := range reports {
 		out = append(out, r.json())
 	}
@@ -122,16 +123,23 @@ func WriteJSON(w io.Writer, reports ...*Report) error {
 	return e.Encode(out)
 }
 
-func (r *Report) json() jsonReport {
+// ReadJSON reads what WriteJSON has written.
+func ReadJSON(r io.Reader) (saved []Saved, err error) {
+	d := json.NewDecoder(r)
+	d.DisallowUnknownFields()
+	return saved, d.Decode(&saved)
+}
+
+func (r *Report) json() Saved {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	j := jsonReport{
+	j := Saved{
 		Title: r.Title, Notes: r.Notes, Machine: r.Machine, Options: r.Options, Baseline: r.Baseline,
 		Contestants: r.Contestants, Failures: append([]Failure{}, r.failures...),
 	}
 	for _, t := range r.tests {
 		for _, m := range t.metrics {
-			jm := jsonMetric{
+			jm := SavedMetric{
 				Metric: m, Test: t.name,
 				Samples: make(map[string][]*float64),
 				Summary: make(map[string]measure.Summary),

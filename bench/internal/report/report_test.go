@@ -135,7 +135,7 @@ func TestWriteJSON(t *testing.T) {
 	if err := WriteJSON(&b, sample()); err != nil {
 		t.Fatal(err)
 	}
-	var got []jsonReport
+	var got []Saved
 	if err := json.Unmarshal(b.Bytes(), &got); err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +157,7 @@ func TestNumber(t *testing.T) {
 		0: "0.00", 0.00123: "0.0012", 0.05: "0.05", 0.1234: "0.12", 1.234: "1.2", 12.34: "12", 1234.5: "1234", -1.5: "-1.5",
 		math.Pi * 1e6: "3141593",
 	} {
-		if got := number(v); got != want {
+		if got := Number(v); got != want {
 			t.Errorf("%v: got %s, want %s", v, got, want)
 		}
 	}
