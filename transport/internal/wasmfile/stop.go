@@ -38,8 +38,10 @@ const (
 // function that calls others, counts down, and after checkEvery of them goes
 // through a checkpoint: a call that wazero handles in Go (Checkpoint of a module
 // that went through ShareMemory, memory.grow by nothing in others), after which
-// the code traps if the exported global StopGlobal has been set. wazero's own way, leaving the compiled code at every loop, makes code
-// several times slower. The code of Go's compiler is straightened on the way.
+// the code traps if the exported global StopGlobal has been set. Innermost loops run in
+// chunks, which count as many turns. wazero's own way, leaving the compiled code at every
+// loop, makes code several times slower. The code of Go's compiler is straightened on the
+// way.
 func AddStop(wasm []byte) ([]byte, error) {
 	sections, err := split(wasm)
 	if err != nil {
@@ -108,12 +110,13 @@ func (m *module) instrument(count, checkpoint uint32) {
 		b := appendS32(append(appendU32([]byte{opGlobalGet}, count), opI32Const), by)
 		return appendU32(append(b, opI32Sub, opGlobalSet), count)
 	}
-	check := append(countDown(1), opGlobalGet)
-	check = append(appendU32(check, count), opI32Const, 0, opI32LtS, opIf, typeVoid, opCall)
-	check = append(appendU32(check, checkpoint), opEnd)
-	bulk := countDown(bulkCost)
+	checkFor := func(cost int32) []byte {
+		b := append(appendU32(append(countDown(cost), opGlobalGet), count), opI32Const, 0, opI32LtS)
+		return append(appendU32(append(b, opIf, typeVoid, opCall), checkpoint), opEnd)
+	}
+	c := checks{check: checkFor(1), chunk: checkFor(chunkCost), bulk: countDown(bulkCost)}
 
-	goType := m.goType()
+	goType, parameters := m.goType(), m.parameters()
 	types := &reader{b: find(m.sections, functionSection)}
 	types.count()
 	out := make([]byte, 0, len(bodies)+len(bodies)/4)
@@ -123,12 +126,17 @@ func (m *module) instrument(count, checkpoint uint32) {
 		locals := f.locals()
 		code := f.b[f.at:]
 		var own []int
-		if goType[types.u32()] {
+		t := types.u32()
+		if goType[t] {
 			if code, own = straighten(code, 1+locals.n, count); own != nil {
 				locals.add(typeI32)
 			}
 		}
-		body, err := checked(code, own, check, bulk)
+		turns := parameters[t] + locals.n
+		body, chunks, err := c.put(code, own, turns)
+		if chunks {
+			locals.add(typeI32)
+		}
 		if err = errors.Join(r.err, f.err, err); err != nil {
 			m.fail(fmt.Errorf("code section: function %d: %w", i, err))
 			return
@@ -139,20 +147,35 @@ func (m *module) instrument(count, checkpoint uint32) {
 	m.sections = put(m.sections, codeSection, n, out)
 }
 
-// checked puts a check into a function's code at the start of each loop, except of
-// those that see to it themselves, and at its own start if it calls others.
-func checked(code []byte, own []int, check, bulk []byte) ([]byte, error) {
-	out := make([]byte, 0, len(code)+len(code)/4)
+// checks are pieces of code that count.
+type checks struct {
+	check, chunk []byte // take what a turn, or a chunk, costs, and look at what is left
+	bulk         []byte // takes what a bulk instruction costs
+}
+
+// put puts a check into a function's code at the start of each loop, except of
+// those that see to it themselves, and at its own start if it calls others. It reports
+// whether there are loops that run in chunks, for which turns is to be a local.
+func (c checks) put(code []byte, own []int, turns uint32) (out []byte, chunks bool, err error) {
+	out = make([]byte, 0, len(code)+len(code)/4)
+	chunkable := chunkables(code, own)
 	calls, copied := false, 0
 	f := &reader{b: code}
 	for f.more() {
 		start := f.at
-		switch in := f.next(); {
+		in := f.next()
+		if l, ok := chunkable[start]; ok {
+			out = appendChunks(append(out, code[copied:start]...), code, l, turns, c.check, c.chunk)
+			copied = l.end + 1
+			f.at = copied
+			continue
+		}
+		switch {
 		case in.loop && !slices.Contains(own, start):
-			out = append(append(out, code[copied:f.at]...), check...)
+			out = append(append(out, code[copied:f.at]...), c.check...)
 			copied = f.at
 		case in.bulk:
-			out = append(append(out, code[copied:start]...), bulk...)
+			out = append(append(out, code[copied:start]...), c.bulk...)
 			copied = start
 		case in.call:
 			calls = true
@@ -160,9 +183,9 @@ func checked(code []byte, own []int, check, bulk []byte) ([]byte, error) {
 	}
 	out = append(out, code[copied:]...)
 	if calls {
-		out = slices.Insert(out, 0, check...)
+		out = slices.Insert(out, 0, c.check...)
 	}
-	return out, f.err
+	return out, len(chunkable) > 0, f.err
 }
 
 // locals is what a function's body begins with: groups of locals of one type.
@@ -190,6 +213,21 @@ func (l *locals) add(kind byte) {
 	l.b = append(append(appendU32(nil, l.groups+1), l.b[groups.at:]...), 1, kind)
 	l.groups++
 	l.n++
+}
+
+// parameters returns how many parameters each type has.
+func (m *module) parameters() map[uint32]uint32 {
+	n := map[uint32]uint32{}
+	r := &reader{b: find(m.sections, typeSection)}
+	for i := range uint32(r.count()) {
+		if !r.op(typeFunc) {
+			break // no function has this type, nor one of those that follow
+		}
+		n[i] = r.u32()
+		r.skip(int(n[i]))
+		r.skip(int(r.u32()))
+	}
+	return n
 }
 
 // goType reports of each type whether it is that of all functions in Go's code:
