@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"log/slog"
+	"os"
 	"slices"
 
 	"waterproxy/internal/userfile"
+	"waterproxy/transport/internal/compilechild"
 	"waterproxy/transport/internal/guest"
 )
 
@@ -38,6 +40,15 @@ type CompileOptions struct {
 	// Logger gets what is wrong with the cache: one record for each damaged file,
 	// and one in a process if a directory cannot be used. Nil: these are dropped.
 	Logger *slog.Logger
+	// LoadScale stretches the budget of what a module may have, from its bytes to the
+	// depth of its blocks: see docs/modules.md. 0 means 1.
+	LoadScale int
+	// Compiler, if not empty, is a command, a program and its arguments, that compiles what
+	// is not in CacheDir, in a process with limits of time and memory: it calls
+	// RunCompiler. Without CacheDir, or where nothing can be kept in it, there is no such
+	// process. A module that would make the compiler of this process take all of its memory
+	// costs that process alone.
+	Compiler []string
 	// Interpreter runs the module without compiling it to machine code. It is
 	// slow, and meant for checking the compiler.
 	Interpreter bool
@@ -62,13 +73,32 @@ func Compile(wasm []byte, o CompileOptions) (*Module, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	sum := sha256.Sum256(wasm)
-	m, err := guest.Compile(context.Background(), wasm, sum, guest.CompileOptions{
-		CacheDir: o.CacheDir, Interpreter: o.Interpreter, Log: o.Logger,
-	})
+	g := guest.CompileOptions{CacheDir: o.CacheDir, Interpreter: o.Interpreter, Log: o.Logger, Scale: o.LoadScale}
+	if len(o.Compiler) > 0 {
+		g.Child = func(ctx context.Context, wasm []byte) error {
+			return compilechild.Command(o.Compiler).Compile(ctx, wasm, o.CacheDir, o.LoadScale)
+		}
+	}
+	m, err := guest.Compile(context.Background(), wasm, sum, g)
 	if err != nil {
 		return nil, &Error{"compile module", ErrModule, err}
 	}
 	return &Module{m: m, sha256: sum, size: len(wasm)}, nil
+}
+
+// RunCompiler is what the command of [CompileOptions].Compiler does: it compiles the module
+// on standard input, and leaves the result in a cache directory. args are those that follow
+// the command's own. It returns the exit status of the process.
+func RunCompiler(args []string) int {
+	return compilechild.Main(args, os.Stdin, os.Stderr, func(wasm []byte, cacheDir string, scale int) error {
+		m, err := guest.Compile(context.Background(), wasm, sha256.Sum256(wasm), guest.CompileOptions{
+			CacheDir: cacheDir, Scale: scale, KeepAll: true, Log: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			return err
+		}
+		return m.Close()
+	})
 }
 
 // CompileFile is Compile with the content of a regular file of at most 64 MiB, which is

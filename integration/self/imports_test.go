@@ -23,19 +23,20 @@ var rooms = map[string]string{
 	"server": "internal/meter internal/ptlog internal/userfile transport",
 
 	"internal/transports": "internal/catalog internal/meter internal/statedir transport",
-	"internal/catalog":    "internal/ptargs internal/settings internal/statedir internal/userfile modules transport",
+	"internal/catalog":    "internal/program internal/ptargs internal/settings internal/statedir internal/userfile modules transport",
 	"internal/settings":   "internal/userfile transport",
 	"internal/bridgeline": "internal/ptargs transport",
 	"internal/meter":      "internal/crowd transport",
 	"internal/outbound":   "transport",
 	"internal/ptlog":      "transport",
 
-	"transport":                    "internal/acceptloop internal/ptargs internal/records internal/userfile transport/internal/guest transport/internal/stream",
-	"transport/internal/guest":     "internal/elligator2 internal/records transport/internal/codecache transport/internal/linmem transport/internal/stream transport/internal/wasmfile",
-	"transport/internal/codecache": "internal/statedir",
-	"transport/internal/linmem":    "",
-	"transport/internal/stream":    "",
-	"transport/internal/wasmfile":  "",
+	"transport":                       "internal/acceptloop internal/ptargs internal/records internal/userfile transport/internal/compilechild transport/internal/guest transport/internal/stream",
+	"transport/internal/guest":        "internal/elligator2 internal/records transport/internal/codecache transport/internal/compilechild transport/internal/linmem transport/internal/stream transport/internal/wasmfile",
+	"transport/internal/codecache":    "internal/statedir",
+	"transport/internal/compilechild": "",
+	"transport/internal/linmem":       "",
+	"transport/internal/stream":       "",
+	"transport/internal/wasmfile":     "",
 
 	"internal/acceptloop": "",
 	"internal/crowd":      "",
@@ -57,7 +58,7 @@ var rooms = map[string]string{
 	"modules/...":         "watm watm/hostcrypto watm/singleinstance",
 
 	// These are for tests, figures and development.
-	"internal/pttest":              "internal/ptproc",
+	"internal/pttest":              "internal/program internal/ptproc",
 	"bench":                        "bench/internal/... internal/ptargs internal/ptproc transport",
 	"bench/...":                    "bench/internal/... transport",
 	"scripts/...":                  "",

@@ -43,8 +43,14 @@ var unusable = map[string]string{
 func TestMethodErrors(t *testing.T) {
 	dir := t.TempDir()
 	odd := filepath.Join(dir, "mödule\nSMETHODS DONE")
+	// One function with 2^32-1 locals, for which no compiler has memory.
+	bomb := filepath.Join(dir, "bomb.wasm")
+	if err := os.WriteFile(bomb, []byte("\x00asm\x01\x00\x00\x00\x01\x04\x01\x60\x00\x00\x03\x02\x01\x00\x0a\x0a\x01\x08\x01\xff\xff\xff\xff\x0f\x7f\x0b"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	flags := slices.Concat(
 		module("first", "plain_v1"),
+		[]string{"-module", "bomb=" + bomb},
 		[]string{"-module", "missing=" + filepath.Join(dir, "missing.wasm")},
 		[]string{"-module", "directory=" + dir},
 		[]string{"-module", "odd=" + odd},
@@ -54,6 +60,7 @@ func TestMethodErrors(t *testing.T) {
 		module("last", "posix_v1"),
 	)
 	reasons := map[string]string{
+		"bomb":         "4294967295 locals in one function",
 		"missing":      "no such file",
 		"directory":    "is a directory",
 		"odd":          "no such file|m..?dule",

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"waterproxy/internal/program"
 	"waterproxy/internal/settings"
 	"waterproxy/internal/userfile"
 	"waterproxy/modules"
@@ -175,7 +176,9 @@ func (s *Source) Config() (cfg transport.Config, err error) {
 			return cfg, err
 		}
 	}
-	o := transport.CompileOptions{Logger: s.catalog.log().With("transport", s.name)}
+	o := transport.CompileOptions{
+		Logger: s.catalog.log().With("transport", s.name), LoadScale: s.settings.Limits.LoadScale, Compiler: program.Compiler,
+	}
 	if dir := s.catalog.CacheDir(); dir != "" {
 		o.CacheDir = filepath.Join(dir, "compiled")
 	}

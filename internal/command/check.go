@@ -15,6 +15,7 @@ import (
 	"waterproxy/internal/bridgeline"
 	"waterproxy/internal/catalog"
 	"waterproxy/internal/settings"
+	"waterproxy/internal/userfile"
 	"waterproxy/transport"
 )
 
@@ -92,7 +93,11 @@ func check(ctx context.Context, w io.Writer, name string) error {
 		fmt.Fprintf(w, "%s: good settings\n", name)
 		return nil
 	}
-	m, err := transport.CompileFile(name, transport.CompileOptions{})
+	wasm, err := userfile.Read(name, userfile.MaxModule)
+	if err != nil {
+		return err
+	}
+	m, err := compileApart(wasm)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}

@@ -15,11 +15,16 @@ import (
 	"waterproxy/internal/program"
 	"waterproxy/internal/ptlog"
 	"waterproxy/internal/service"
+	"waterproxy/transport"
 )
 
 // Main is the program, without its name among args. It returns the exit status.
 // What it has reported last has been written by then, unless the output takes nothing.
 func Main(args []string) int {
+	if len(args) > 0 && args[0] == program.CompileModule {
+		return transport.RunCompiler(args[1:])
+	}
+	program.Compiler = program.OwnCompiler()
 	defer ptlog.Flush()
 	if managed.StartedByTor() {
 		return managed.Main(args)

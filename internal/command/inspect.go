@@ -13,6 +13,7 @@ import (
 
 	"github.com/peterbourgon/ff/v3/ffcli"
 
+	"waterproxy/internal/program"
 	"waterproxy/internal/userfile"
 	"waterproxy/transport"
 )
@@ -47,7 +48,7 @@ func inspect(w io.Writer, file string) error {
 	row("file", "%s", file)
 	row("size", "%d bytes", len(wasm))
 	row("SHA-256", "%x", sha256.Sum256(wasm))
-	m, err := transport.Compile(wasm, transport.CompileOptions{})
+	m, err := compileApart(wasm)
 	if err != nil {
 		if flushErr := t.Flush(); flushErr != nil {
 			return flushErr
@@ -92,6 +93,16 @@ func inspect(w io.Writer, file string) error {
 	row("not granted", "other files, the environment, standard input and output (what it prints is logged)")
 	row("", "addresses of its own choice and a directory for state, unless the operator grants them")
 	return t.Flush()
+}
+
+// compileApart compiles a module in a process with limits, and keeps nothing.
+func compileApart(wasm []byte) (m *transport.Module, err error) {
+	dir, err := os.MkdirTemp("", "waterproxy-compiled-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	return transport.Compile(wasm, transport.CompileOptions{CacheDir: dir, Compiler: program.Compiler})
 }
 
 func list[T fmt.Stringer](items []T) string {

@@ -1,8 +1,33 @@
 // Package program identifies the executable: its version and its exit statuses.
 package program
 
+import (
+	"os"
+	"runtime"
+)
+
 // Version is that of the next or present release; see CHANGELOG.md.
 const Version = "0.1.0"
+
+// CompileModule is the first argument of a process that compiles a module; see
+// transport.RunCompiler.
+const CompileModule = "compile-module"
+
+// Compiler is the command that starts such a process of this executable, once Main has
+// set it: in a process that is not the program, as that of a test, it is empty.
+var Compiler []string
+
+// OwnCompiler is what Compiler is in the program; empty where that is not to be found.
+func OwnCompiler() []string {
+	exe := "/proc/self/exe" // also when the file has been replaced
+	if runtime.GOOS != "linux" {
+		var err error
+		if exe, err = os.Executable(); err != nil {
+			return nil
+		}
+	}
+	return []string{exe, CompileModule}
+}
 
 // Exit statuses of the process, besides 0.
 const (

@@ -5,10 +5,13 @@ package pttest
 import (
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"waterproxy/internal/program"
 )
 
 // Patience is how long to wait for what must happen. Compiling a module takes more than
@@ -18,16 +21,17 @@ const Patience = 4 * time.Minute
 // ProgramVariable makes a test binary be the program; see BeProgram.
 const ProgramVariable = "WATERPROXY_TEST_IS_PROGRAM"
 
-// BeProgram makes a test binary the program that it tests, if ProgramVariable is set:
-// then it calls its main function and does not return. TestMain calls it first.
-func BeProgram(program func(args []string) int) {
-	if os.Getenv(ProgramVariable) == "" {
+// BeProgram makes a test binary the program that it tests, if ProgramVariable is set, or if
+// the program has started it to compile a module: then it calls its main function and does
+// not return. TestMain calls it first.
+func BeProgram(run func(args []string) int) {
+	if os.Getenv(ProgramVariable) == "" && !slices.Contains(os.Args[1:], program.CompileModule) {
 		return
 	}
 	if err := os.Unsetenv(ProgramVariable); err != nil {
 		panic(err)
 	}
-	os.Exit(program(os.Args[1:]))
+	os.Exit(run(os.Args[1:]))
 }
 
 // Run runs the tests of a package and fails if goroutines are left; see Leaks. It returns

@@ -39,6 +39,7 @@ type Limits struct {
 	Threads      int
 	Connections  int
 	Instances    int
+	LoadScale    int // of transport.CompileOptions
 	SetupTimeout time.Duration
 	DrainTimeout time.Duration
 }
@@ -59,6 +60,7 @@ type limits struct {
 	Threads      *int    `toml:"threads"`
 	Connections  *int    `toml:"connections"`
 	Instances    *int    `toml:"instances"`
+	LoadScale    *int    `toml:"load-scale"`
 	SetupTimeout *string `toml:"setup-timeout"`
 	DrainTimeout *string `toml:"drain-timeout"`
 }
@@ -135,6 +137,7 @@ func parse(file string, text []byte) (Settings, error) {
 			Threads:      c.number("limits.threads", d.Limits.Threads),
 			Connections:  c.number("limits.connections", d.Limits.Connections),
 			Instances:    c.number("limits.instances", d.Limits.Instances),
+			LoadScale:    c.number("limits.load-scale", d.Limits.LoadScale),
 			SetupTimeout: c.duration("limits.setup-timeout", d.Limits.SetupTimeout),
 			DrainTimeout: c.duration("limits.drain-timeout", d.Limits.DrainTimeout),
 		},

@@ -69,22 +69,17 @@ func onlyFile(dir string) (string, error) {
 
 // compile loads a module's code into rt, after it has compiled and kept it if it was not
 // kept or is damaged.
-func (c *codeCache) compile(ctx context.Context, rt wazero.Runtime, wasm []byte, sum [sha256.Size]byte, log *slog.Logger) (wazero.CompiledModule, error) {
+func (c *codeCache) compile(ctx context.Context, rt wazero.Runtime, wasm []byte, sum [sha256.Size]byte, log *slog.Logger, child *childRun) (wazero.CompiledModule, error) {
 	// Code is for one processor: wazero looks at some of its features, and this at all.
 	id := codecache.ID(string(sum[:]), c.format, fmt.Sprint(features), fmt.Sprint(cpu.X86, cpu.ARM64))
-	entry, ok, damaged := c.store.Find(id)
-	for _, err := range damaged {
-		log.Warn("a damaged file with compiled code is removed, and the module compiled anew", "error", err)
+	if m, done, err := c.loadKept(ctx, rt, wasm, id, log); done {
+		return m, err
 	}
-	if ok {
-		m, err := c.load(ctx, rt, wasm, entry)
-		switch {
-		case errors.Is(err, errUnloadable):
-			log.Warn("wazero cannot load compiled code; it is removed, and the module compiled anew", "error", err)
-			if err := c.store.Remove(entry); err != nil {
-				return nil, err
-			}
-		case !errors.Is(err, fs.ErrNotExist): // which another process has removed meanwhile
+	switch again, err := child.try(ctx); {
+	case err != nil:
+		return nil, err
+	case again:
+		if m, done, err := c.loadKept(ctx, rt, wasm, id, log); done {
 			return m, err
 		}
 	}
@@ -102,6 +97,27 @@ func (c *codeCache) compile(ctx context.Context, rt wazero.Runtime, wasm []byte,
 	// The other runtime has the same code in memory, until it is collected.
 	runtime.GC()
 	return c.load(ctx, rt, wasm, entry)
+}
+
+// loadKept loads a module's code if it is kept, and done then tells so.
+func (c *codeCache) loadKept(ctx context.Context, rt wazero.Runtime, wasm []byte, id string, log *slog.Logger) (m wazero.CompiledModule, done bool, err error) {
+	entry, ok, damaged := c.store.Find(id)
+	for _, err := range damaged {
+		log.Warn("a damaged file with compiled code is removed, and the module compiled anew", "error", err)
+	}
+	if !ok {
+		return nil, false, nil
+	}
+	m, err = c.load(ctx, rt, wasm, entry)
+	switch {
+	case errors.Is(err, errUnloadable):
+		log.Warn("wazero cannot load compiled code; it is removed, and the module compiled anew", "error", err)
+		err = c.store.Remove(entry)
+		return nil, err != nil, err
+	case errors.Is(err, fs.ErrNotExist): // another process has removed it meanwhile
+		return nil, false, nil
+	}
+	return m, true, err
 }
 
 // compileUnkept compiles a module in rt itself and keeps nothing.

@@ -3,6 +3,7 @@ package guest
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -36,20 +37,30 @@ type CompileOptions struct {
 	CacheDir string
 	// Interpreter does not compile to machine code. There is nothing to keep then.
 	Interpreter bool
+	// Scale stretches the budget of what a module may have: see wasmfile.Budget.
+	Scale int
+	// Child, if not nil, compiles a module in another process, which keeps the result in
+	// CacheDir. An error is the module's fault, unless it is a *compilechild.StartError.
+	Child func(ctx context.Context, wasm []byte) error
+	// KeepAll keeps small modules as they are compiled, too: this process is such a child.
+	KeepAll bool
 	// Log gets what is wrong with CacheDir, and with what is in it.
 	Log *slog.Logger
 }
 
 // compile compiles a module in the process's engine for these options. If code cannot be
 // kept, it compiles without.
-func compile(ctx context.Context, wasm []byte, o CompileOptions) (*engine, wazero.CompiledModule, error) {
+func compile(ctx context.Context, wasm []byte, o CompileOptions, child *childRun) (*engine, wazero.CompiledModule, error) {
 	var keeping *engine
 	var notKept error
 	if o.CacheDir != "" && !o.Interpreter {
 		if keeping, notKept = getEngine(engineKey{cacheDir: o.CacheDir}); notKept == nil {
 			var c wazero.CompiledModule
-			if c, notKept = keeping.compile(ctx, wasm, o.Log); notKept == nil {
+			if c, notKept = keeping.compile(ctx, wasm, o.Log, child); notKept == nil {
 				return keeping, c, nil
+			}
+			if _, ok := errors.AsType[*childError](notKept); ok {
+				return nil, nil, notKept
 			}
 		}
 	}
@@ -57,7 +68,7 @@ func compile(ctx context.Context, wasm []byte, o CompileOptions) (*engine, wazer
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := e.compile(ctx, wasm, o.Log)
+	c, err := e.compile(ctx, wasm, o.Log, child)
 	if err != nil {
 		return nil, nil, err // it is the module's fault
 	}
@@ -83,13 +94,13 @@ func reportNotKept(o CompileOptions, err error) {
 
 // compile is CompileModule, safe for concurrent use, and with the code of earlier
 // processes if it is kept.
-func (e *engine) compile(ctx context.Context, wasm []byte, log *slog.Logger) (wazero.CompiledModule, error) {
+func (e *engine) compile(ctx context.Context, wasm []byte, log *slog.Logger, child *childRun) (wazero.CompiledModule, error) {
 	sum := sha256.Sum256(wasm)
 	mu, _ := e.compiling.LoadOrStore(sum, new(sync.Mutex))
 	mu.(*sync.Mutex).Lock()
 	defer mu.(*sync.Mutex).Unlock()
 	if e.code != nil {
-		return e.code.compile(ctx, e.rt, wasm, sum, log)
+		return e.code.compile(ctx, e.rt, wasm, sum, log, child)
 	}
 	return compileModule(ctx, e.rt, wasm)
 }

@@ -30,16 +30,21 @@ type Module struct {
 
 // Compile compiles a module and finds out what it offers. sum is the SHA-256 of wasm.
 func Compile(ctx context.Context, wasm []byte, sum [sha256.Size]byte, o CompileOptions) (*Module, error) {
-	rewritten, image, refused := prepare(wasm, sum, o)
-	if refused != nil {
-		rewritten = wasm // wazero's error for a broken file is better
-	}
-	e, c, err := compile(ctx, rewritten, o)
-	if err == nil && refused != nil {
-		err = errors.Join(refused, c.Close(ctx))
-	}
+	measures, err := wasmfile.Measure(wasm)
 	if err != nil {
-		return nil, fmt.Errorf("it is no valid WebAssembly: %w", err)
+		return nil, invalid(err)
+	}
+	if err := measures.Check(o.Scale); err != nil {
+		return nil, err
+	}
+	child := &childRun{o: o, wasm: wasm}
+	rewritten, image, err := prepare(ctx, wasm, sum, o, child)
+	if err != nil {
+		return nil, invalid(err)
+	}
+	e, c, err := compile(ctx, rewritten, o, child)
+	if err != nil {
+		return nil, invalid(err)
 	}
 	m := &Module{engine: e, compiled: c}
 	if m.memory, err = wasmfile.ReadMemory(wasm); err == nil {
@@ -53,6 +58,14 @@ func Compile(ctx context.Context, wasm []byte, sum [sha256.Size]byte, o CompileO
 		m.image = linmem.NewImage(image.Offset, image.Bytes)
 	}
 	return m, nil
+}
+
+// invalid says once what is wrong with a file; a child has said it already.
+func invalid(err error) error {
+	if _, ok := errors.AsType[*childError](err); ok {
+		return err
+	}
+	return fmt.Errorf("it is no valid WebAssembly: %w", err)
 }
 
 // rewrite makes a module stoppable, its data shareable, and its memory too if it is

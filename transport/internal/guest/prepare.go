@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -13,38 +14,38 @@ import (
 )
 
 // minKept is the size of modules, in bytes, from which on what rewrite makes of them is
-// kept: it takes 20 ms for each megabyte.
+// kept: it takes 20 ms for each megabyte. What a child makes is always kept.
 const minKept = 1 << 20
 
 // prepare is rewrite, of which the result is kept with the compiled code, if that is. What
 // is wrong with what is kept is for compile to report.
-func prepare(wasm []byte, sum [sha256.Size]byte, o CompileOptions) (rewritten []byte, image wasmfile.Image, err error) {
-	if o.CacheDir == "" || o.Interpreter || len(wasm) < minKept {
+func prepare(ctx context.Context, wasm []byte, sum [sha256.Size]byte, o CompileOptions, child *childRun) (rewritten []byte, image wasmfile.Image, err error) {
+	if o.CacheDir == "" || o.Interpreter || len(wasm) < minKept && o.Child == nil && !o.KeepAll {
 		return rewrite(wasm)
 	}
 	e, err := getEngine(engineKey{cacheDir: o.CacheDir})
 	if err != nil {
 		return rewrite(wasm)
 	}
-	return e.code.prepare(wasm, sum, o.Log)
+	return e.code.prepare(ctx, wasm, sum, o.Log, child)
 }
 
-func (c *codeCache) prepare(wasm []byte, sum [sha256.Size]byte, log *slog.Logger) (rewritten []byte, image wasmfile.Image, err error) {
+func (c *codeCache) prepare(ctx context.Context, wasm []byte, sum [sha256.Size]byte, log *slog.Logger, child *childRun) (rewritten []byte, image wasmfile.Image, err error) {
 	program, err := programStamp()
 	if err != nil {
 		return rewrite(wasm)
 	}
 	of := sha256.Sum256(fmt.Appendf(nil, "%x %s", sum, program))
 	id := codecache.ID("prepared", string(of[:]))
-	entry, ok, damaged := c.store.Find(id)
-	for _, err := range damaged {
-		log.Warn("a damaged file with a prepared module is removed, and the module compiled anew", "error", err)
+	if rewritten, image, ok := c.findPrepared(id, of, log); ok {
+		return rewritten, image, nil
 	}
-	if ok {
-		if content, err := c.store.Read(entry); err == nil {
-			if rewritten, image, err = decodePrepared(content, of); err == nil {
-				return rewritten, image, nil
-			}
+	switch again, err := child.try(ctx); {
+	case err != nil:
+		return nil, image, err
+	case again:
+		if rewritten, image, ok := c.findPrepared(id, of, log); ok {
+			return rewritten, image, nil
 		}
 	}
 	if rewritten, image, err = rewrite(wasm); err != nil {
@@ -56,6 +57,22 @@ func (c *codeCache) prepare(wasm []byte, sum [sha256.Size]byte, log *slog.Logger
 		_ = c.store.AddPrepared(id, content)
 	}
 	return rewritten, image, nil
+}
+
+// findPrepared returns a prepared module that is kept.
+func (c *codeCache) findPrepared(id string, of [sha256.Size]byte, log *slog.Logger) (rewritten []byte, image wasmfile.Image, ok bool) {
+	entry, ok, damaged := c.store.Find(id)
+	for _, err := range damaged {
+		log.Warn("a damaged file with a prepared module is removed, and the module compiled anew", "error", err)
+	}
+	if !ok {
+		return nil, image, false
+	}
+	content, err := c.store.Read(entry)
+	if err == nil {
+		rewritten, image, err = decodePrepared(content, of)
+	}
+	return rewritten, image, err == nil
 }
 
 // programStamp is another one for each build: what rewrite makes depends on it.

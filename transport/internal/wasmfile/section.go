@@ -21,7 +21,7 @@ const (
 )
 
 // sectionOrder is the order in which sections stand in a file.
-var sectionOrder = []byte{typeSection, importSection, functionSection, 4, memorySection, 13, globalSection, exportSection, startSection, 9, 12, codeSection, 11}
+var sectionOrder = []byte{typeSection, importSection, functionSection, tableSection, memorySection, 13, globalSection, exportSection, startSection, 9, 12, codeSection, 11}
 
 type section struct {
 	id   byte

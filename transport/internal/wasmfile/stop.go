@@ -74,6 +74,7 @@ func AddStop(wasm []byte) ([]byte, error) {
 		m.fail(r.err)
 		m.sections = slices.DeleteFunc(m.sections, func(s section) bool { return s.id == startSection })
 	}
+	m.boundTables()
 	m.instrument(count, checkpoint)
 	m.add(codeSection, appendVec(nil, checkpointBody(stop, count, pause)))
 	if m.err != nil {

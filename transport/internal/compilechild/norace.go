@@ -1,0 +1,5 @@
+//go:build !race
+
+package compilechild
+
+const raceDetector = false
