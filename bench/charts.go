@@ -108,19 +108,20 @@ func create(file string, write func(io.Writer) error) error {
 	return errors.Join(write(f), f.Close())
 }
 
-// shown are the metrics that answer a reader's question: those that have a better
-// direction, and of idle connections the most of them, in all.
+// asked are the metrics that answer a reader's questions; the JSON has all.
+var asked = []string{
+	"start_warm_client", "start_warm_server", "first_conn_warm", "setup_p50", "setup_rate", "ping_p50", "ping_p99",
+	"up1", "up1_client_cpu", "up1_server_cpu", "down1", "down1_client_cpu", "down1_server_cpu", "upN", "downN",
+}
+
+// shown are those of them that a report has, and the memory of all idle connections.
 func shown(r *report.Saved) (metrics []report.SavedMetric) {
-	most := ""
-	if n := len(r.Options.Idle); n > 0 {
-		most = fmt.Sprintf("idle%d_", r.Options.Idle[n-1])
+	of := asked
+	for _, n := range r.Options.Idle {
+		of = append(of[:len(of):len(of)], fmt.Sprintf("idle%d_client_total", n), fmt.Sprintf("idle%d_server_total", n))
 	}
 	for _, m := range r.Metrics {
-		what, ofMost := strings.CutPrefix(m.Key, most)
-		switch {
-		case m.Better == measure.Neutral, strings.HasPrefix(m.Key, "dial_"):
-		case strings.HasPrefix(m.Key, "idle") && !(ofMost && (what == "client_total" || what == "server_total")):
-		default:
+		if slices.Contains(of, m.Key) {
 			metrics = append(metrics, m)
 		}
 	}
@@ -194,7 +195,7 @@ func printTable(r *report.Saved, others []string, stdout io.Writer) {
 		if !ok {
 			continue
 		}
-		fmt.Fprintf(stdout, "| %s, %s is better | %s", m.Label, m.Better, report.Quantity(m.Metric, base.Median))
+		fmt.Fprintf(stdout, "| %s, %s (%s is better) | %s", m.Label, m.Unit, m.Better, report.Quantity(m.Metric, base.Median))
 		for _, name := range others {
 			cell := "–"
 			if s := m.Ratio[name]; s.N > 0 {

@@ -32,7 +32,7 @@ func TestCharts(t *testing.T) {
 	if err := runCharts([]string{"-o", dir, file}, &out, &out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"## a title", "run-ratios.svg", "run-growth.svg", "| 100 idle connections: RSS in all, client, lower is better | 20 | **0.50** (0.50..0.50) |"} {
+	for _, want := range []string{"## a title", "run-ratios.svg", "run-growth.svg", "| 100 idle connections: RSS in all, client, MB (lower is better) | 20 | **0.50** (0.50..0.50) |"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("there is no %q in\n%s", want, &out)
 		}

@@ -131,14 +131,14 @@ func Bars(w io.Writer, title, baseline string, names []string, rows []Row) error
 			class = "one"
 		}
 		d.line(x, headHeight+14, x, bottom, class)
-		label := "as " + baseline
 		switch {
 		case power > 0:
-			label = short(math.Exp2(power)) + "×"
+			d.text(x, headHeight+8, "quiet", "middle", short(math.Exp2(power))+"×")
 		case power < 0:
-			label = "1/" + short(math.Exp2(-power))
+			d.text(x, headHeight+8, "quiet", "middle", "1/"+short(math.Exp2(-power)))
+		default: // longer than the lines are apart
+			d.text(x, headHeight-6, "quiet", "middle", "as "+baseline)
 		}
-		d.text(x, headHeight+8, "quiet", "middle", label)
 	}
 	y := headHeight + 20.0
 	for _, row := range rows {
