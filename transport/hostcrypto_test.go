@@ -12,7 +12,7 @@ import (
 // cryptography, with its type, and modules that use them get what they should.
 func TestCryptoHeaders(t *testing.T) {
 	const functions = 20
-	for _, name := range []string{"crypto_v1", "rust_crypto_v1"} {
+	for _, name := range []string{"probe_crypto_v1", "probe_rust_crypto_v1"} {
 		t.Run(name, func(t *testing.T) {
 			m, err := Compile(testmodules.Load(t, name), CompileOptions{})
 			if err != nil {

@@ -103,7 +103,7 @@ func must[T any](v T, err error) T {
 
 // BenchmarkStop runs loops of C as they are, and with the checks that AddStop adds.
 func BenchmarkStop(b *testing.B) {
-	original := testmodules.Load(b, "loops")
+	original := testmodules.Load(b, "probe_loops")
 	rewritten, err := AddStop(original)
 	if err != nil {
 		b.Fatal(err)
