@@ -28,7 +28,11 @@ func (m *Module) newSharedMemory(ctx context.Context, limit uint64) (*sharedMemo
 	if err != nil {
 		return nil, err
 	}
-	s := &sharedMemory{bytes: linmem.NewShared(size, m.image)}
+	bytes, err := linmem.NewShared(size, m.image)
+	if err != nil {
+		return nil, err
+	}
+	s := &sharedMemory{bytes: bytes}
 	s.origin, err = m.engine.rt.InstantiateModule(experimental.WithMemoryAllocator(ctx, s.bytes), c,
 		wazero.NewModuleConfig().WithName(""))
 	if err != nil {

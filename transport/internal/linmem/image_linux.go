@@ -16,14 +16,14 @@ type sharedFile struct {
 	size   uint64
 }
 
-// share puts the image's pages into an anonymous file.
-func (i *Image) share() {
+// share puts the image's pages into an anonymous file, if there can be one.
+func (i *Image) share() bool {
 	page := uint64(os.Getpagesize())
 	start := i.offset / page * page
 	size := (i.offset + uint64(len(i.bytes)) - start + page - 1) / page * page
 	fd, err := unix.MemfdCreate("waterproxy-image", unix.MFD_CLOEXEC)
 	if err != nil {
-		return // an old kernel: copying does as well
+		return false // an old kernel: copying does as well
 	}
 	content := make([]byte, size)
 	copy(content[i.offset-start:], i.bytes)
@@ -31,26 +31,41 @@ func (i *Image) share() {
 		n, err := unix.Pwrite(fd, content[at:], int64(at))
 		if err != nil || n == 0 {
 			_ = unix.Close(fd)
-			return
+			return false
 		}
 		at += n
 	}
 	i.file = sharedFile{fd, start, size}
 	runtime.AddCleanup(i, func(fd int) { _ = unix.Close(fd) }, fd)
+	return true
 }
 
-// mapInto gives a fresh memory the image's content.
-func (i *Image) mapInto(memory []byte) {
+// readInto is copyInto, from the file.
+func (f sharedFile) readInto(memory []byte) bool {
+	to := memory[f.offset:min(f.offset+f.size, uint64(len(memory)))]
+	for at := 0; at < len(to); {
+		n, err := unix.Pread(f.fd, to[at:], int64(at))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return false
+		}
+		at += n
+	}
+	return true
+}
+
+// mapInto gives a fresh memory the image's content. It reports whether that is possible.
+func (i *Image) mapInto(memory []byte) bool {
 	f := i.file
 	if f.fd == 0 || f.offset+f.size > uint64(len(memory)) {
-		i.copyInto(memory)
-		return
+		return i.copyInto(memory)
 	}
 	at := unsafe.Pointer(&memory[f.offset])
 	_, err := unix.MmapPtr(f.fd, 0, at, uintptr(f.size),
 		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_FIXED|unix.MAP_NORESERVE)
-	if err != nil {
-		i.copyInto(memory)
-	}
+	done := err == nil || i.copyInto(memory)
 	runtime.KeepAlive(i)
+	return done
 }

@@ -27,10 +27,10 @@ func (a *Allocator) Allocate(_, max uint64) experimental.LinearMemory {
 	size := min(max, a.Limit)
 	if size > 0 {
 		if b, err := reserve(size); err == nil {
-			if a.Image != nil {
-				a.Image.mapInto(b)
+			if a.Image == nil || a.Image.mapInto(b) {
+				return &mapped{b, a}
 			}
-			return &mapped{b, a}
+			release(b)
 		}
 	}
 	// A slice that grows by copying does as well.
@@ -80,7 +80,9 @@ func (s *slice) Reallocate(size uint64) []byte {
 	}
 	s.b = s.b[:size]
 	if s.image != nil {
-		s.image.copyInto(s.b)
+		if !s.image.copyInto(s.b) {
+			return nil
+		}
 		s.image = nil
 	}
 	s.owner.size.Store(size)
@@ -96,7 +98,7 @@ func (s *slice) Free() {
 // concurrent use.
 type Image struct {
 	offset uint64
-	bytes  []byte
+	bytes  []byte // nil if a file has them
 	file   sharedFile
 }
 
@@ -104,8 +106,8 @@ type Image struct {
 // memory that is made with it.
 func NewImage(offset uint64, bytes []byte) *Image {
 	i := &Image{offset: offset, bytes: bytes}
-	if len(bytes) >= shareFrom {
-		i.share()
+	if len(bytes) >= shareFrom && i.share() {
+		i.bytes = nil
 	}
 	return i
 }
@@ -114,4 +116,11 @@ func NewImage(offset uint64, bytes []byte) *Image {
 // in more pages around each that is touched, which a small one is not worth.
 const shareFrom = 256 << 10
 
-func (i *Image) copyInto(memory []byte) { copy(memory[i.offset:], i.bytes) }
+// copyInto gives a memory the image's content. It reports whether that is possible.
+func (i *Image) copyInto(memory []byte) bool {
+	if i.bytes == nil {
+		return i.file.readInto(memory)
+	}
+	copy(memory[i.offset:], i.bytes)
+	return true
+}

@@ -1,6 +1,7 @@
 package linmem
 
 import (
+	"errors"
 	"sync/atomic"
 
 	"github.com/tetratelabs/wazero/experimental"
@@ -18,21 +19,24 @@ type Shared struct {
 
 // NewShared returns a memory that may grow to size bytes and holds the image at
 // first, which may be nil.
-func NewShared(size uint64, image *Image) *Shared {
+func NewShared(size uint64, image *Image) (*Shared, error) {
 	if size > 0 {
 		if b, err := reserve(size); err == nil {
-			if image != nil {
-				image.mapInto(b)
+			if image == nil || image.mapInto(b) {
+				return &Shared{all: b, mapped: true}, nil
 			}
-			return &Shared{all: b, mapped: true}
+			release(b)
+			return nil, errImage
 		}
 	}
 	s := &Shared{all: make([]byte, size)}
-	if image != nil {
-		image.copyInto(s.all)
+	if image != nil && !image.copyInto(s.all) {
+		return nil, errImage
 	}
-	return s
+	return s, nil
 }
+
+var errImage = errors.New("the initial content of the memory cannot be read back")
 
 // Bytes returns all of the memory, used or not.
 func (s *Shared) Bytes() []byte { return s.all }
