@@ -20,7 +20,7 @@ RACE    := -race $(NO_RACE:%=-gcflags=%=-race=false)
 # What lint is made of.
 CHECKS := gofmt vet vet-wasm vet-peer
 
-.PHONY: all modules testmodules peers demo test unit integration lint $(CHECKS) bench chutney clean need-tor need-test-tools
+.PHONY: all modules testmodules peers demo test unit fuzz integration lint $(CHECKS) bench chutney clean need-tor need-test-tools
 
 all: waterproxy
 
@@ -41,7 +41,7 @@ demo: need-tor waterproxy
 
 # Each part runs whatever becomes of the others; what has failed is listed at the end.
 test:
-	@MAKE="$(MAKE)" $(GO) run ./scripts/testall $(CHECKS) unit integration
+	@MAKE="$(MAKE)" $(GO) run ./scripts/testall $(CHECKS) unit fuzz integration
 
 lint: $(CHECKS)
 
@@ -69,6 +69,11 @@ unit: modules testmodules
 # Most of these tests wait for tor: more of them run at once than there are processors.
 integration: need-tor need-test-tools waterproxy testmodules peers
 	$(GO) test -count=1 -timeout 25m -parallel 6 $(TESTFLAGS) ./integration
+
+# Each fuzz target for so long; CI has 10 seconds for each.
+FUZZTIME ?= 10s
+fuzz: testmodules
+	scripts/fuzz $(FUZZTIME)
 
 # BENCH="-quick" and other flags: see bench/README.md.
 bench: need-test-tools waterproxy testmodules peers

@@ -41,6 +41,7 @@ func TestPTSpec_3_3_1_Errors(t *testing.T) {
 		"bind address not ASCII": {env: server.With(ptproc.Variables{"TOR_PT_SERVER_BINDADDR": "plain-é"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
 		"bind address, lines":    {env: server.With(ptproc.Variables{"TOR_PT_SERVER_BINDADDR": "plain-1\nSMETHODS DONE"}), want: "ENV-ERROR TOR_PT_SERVER_BINDADDR"},
 		"options":                {env: server.With(ptproc.Variables{"TOR_PT_SERVER_TRANSPORT_OPTIONS": "plain:key"}), want: "ENV-ERROR TOR_PT_SERVER_TRANSPORT_OPTIONS"},
+		"options not ASCII":      {env: server.With(ptproc.Variables{"TOR_PT_SERVER_TRANSPORT_OPTIONS": "plain:é"}), want: "ENV-ERROR a variable of tor's is malformed: "},
 		"no ORPort":              {env: server.Without("TOR_PT_ORPORT"), want: "ENV-ERROR need TOR_PT_ORPORT"},
 		"ORPort":                 {env: server.With(ptproc.Variables{"TOR_PT_ORPORT": "9001"}), want: "ENV-ERROR cannot resolve TOR_PT_ORPORT"},
 		"ORPort not ASCII":       {env: server.With(ptproc.Variables{"TOR_PT_ORPORT": "127.0.0.1:９００１"}), want: "ENV-ERROR TOR_PT_ORPORT"},

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unicode"
 
 	"waterproxy/transport"
 )
@@ -126,4 +127,24 @@ func TestParseRefuses(t *testing.T) {
 			t.Errorf("%q: %+v", text, l)
 		}
 	}
+}
+
+// FuzzBridgeLine: a line that is taken is written and read again as the same, and an error
+// has nothing in it that a terminal would not show.
+func FuzzBridgeLine(f *testing.F) {
+	f.Add("Bridge obfs4 192.0.2.1:443 0123456789ABCDEF0123456789ABCDEF01234567 cert=a iat-mode=0")
+	f.Add("\u201cplain [2001:db8::1]:1\u201d k=v\u200b")
+	f.Fuzz(func(t *testing.T, s string) {
+		l, err := Parse(s)
+		if err != nil {
+			if text := err.Error(); strings.ContainsFunc(text, unicode.IsControl) {
+				t.Errorf("%q: the error is %q", s, text)
+			}
+			return
+		}
+		again, err := Parse(l.String())
+		if err != nil || !reflect.DeepEqual(again, l) {
+			t.Errorf("%q is %+v, which is written as %q and read as %+v, %v", s, l, l.String(), again, err)
+		}
+	})
 }

@@ -24,7 +24,7 @@ func (p *plugin) startClient(ctx context.Context) ([]service.Runner, error) {
 		ptlog.EnvError("TOR_PT_PROXY: %v", err)
 		return nil, err
 	}
-	info, err := pt.ClientSetup(nil)
+	info, err := setup(pt.ClientSetup)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package managed
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -35,6 +36,30 @@ func (p *plugin) useProxy(text string) (err error) {
 	}
 	pt.ProxyDone()
 	return nil
+}
+
+// serverSetup reads what tor has set for a server (pt-spec 3.2.3).
+func serverSetup() (info pt.ServerInfo, err error) {
+	if err := checkASCII(); err != nil {
+		return info, err
+	}
+	if err := addBindAddrs(); err != nil {
+		ptlog.EnvError("TOR_PT_SERVER_BINDADDR: %v", err)
+		return info, err
+	}
+	return setup(pt.ServerSetup)
+}
+
+// setup calls goptlib, which panics where it would quote in an error line what is not
+// ASCII: that is the error then.
+func setup[T any](read func([]string) (T, error)) (info T, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			ptlog.EnvError("a variable of tor's is malformed: %v", r)
+			err = errors.New("the environment is malformed")
+		}
+	}()
+	return read(nil)
 }
 
 // checkASCII makes up for goptlib, which panics where it would quote one of

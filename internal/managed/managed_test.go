@@ -3,9 +3,12 @@ package managed
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"slices"
 	"testing"
+
+	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
 
 	"waterproxy/internal/pttest"
 )
@@ -84,4 +87,29 @@ func TestOneLine(t *testing.T) {
 	if got, want := oneLine(errors.New("it \x1bfailed: \u00e9\nCMETHODS DONE")), "it ?failed: ?"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
+}
+
+// FuzzServerEnvironment: whatever tor's variables have, it is taken or refused.
+func FuzzServerEnvironment(f *testing.F) {
+	f.Add("a,b", "a-127.0.0.1:1", "127.0.0.1:2", "", "a:k=v")
+	f.Add("", "é-1", "[::1]:x", "\xff", "a:b=\\")
+	stdout := pt.Stdout
+	pt.Stdout = io.Discard
+	f.Cleanup(func() { pt.Stdout = stdout })
+	f.Fuzz(func(t *testing.T, transports, binds, orPort, extended, options string) {
+		for key, value := range map[string]string{
+			"TOR_PT_MANAGED_TRANSPORT_VER": "1", "TOR_PT_SERVER_TRANSPORTS": transports, "TOR_PT_SERVER_BINDADDR": binds,
+			"TOR_PT_ORPORT": orPort, "TOR_PT_EXTENDED_SERVER_PORT": extended, "TOR_PT_SERVER_TRANSPORT_OPTIONS": options,
+		} {
+			if err := os.Setenv(key, value); err != nil {
+				t.Skip() // no environment can have it
+			}
+		}
+		info, err := serverSetup()
+		for _, b := range info.Bindaddrs {
+			if err == nil && b.Addr == nil {
+				t.Errorf("%s has no address", b.MethodName)
+			}
+		}
+	})
 }

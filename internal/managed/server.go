@@ -7,7 +7,6 @@ import (
 
 	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
 
-	"waterproxy/internal/ptlog"
 	"waterproxy/internal/service"
 	"waterproxy/server"
 	"waterproxy/transport"
@@ -16,14 +15,7 @@ import (
 // startServer starts a listener for each transport that tor asks for and the catalog has
 // (pt-spec 3.3.3). Other names are ignored (3.2.3).
 func (p *plugin) startServer(ctx context.Context) ([]service.Runner, error) {
-	if err := checkASCII(); err != nil {
-		return nil, err
-	}
-	if err := addBindAddrs(); err != nil {
-		ptlog.EnvError("TOR_PT_SERVER_BINDADDR: %v", err)
-		return nil, err
-	}
-	info, err := pt.ServerSetup(nil)
+	info, err := serverSetup()
 	if err != nil {
 		return nil, err
 	}

@@ -66,6 +66,11 @@ func Read(ctx context.Context, address string) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
+	return rowsOf(families)
+}
+
+// rowsOf makes sense of figures.
+func rowsOf(families map[string]*dto.MetricFamily) ([]Row, error) {
 	all := len(families)
 	maps.DeleteFunc(families, func(name string, _ *dto.MetricFamily) bool { return !strings.HasPrefix(name, prefix) })
 	if all > 0 && len(families) == 0 {
@@ -189,6 +194,11 @@ func Fetch(ctx context.Context, address string) (map[string]*dto.MetricFamily, e
 	if err != nil {
 		return nil, printable(err)
 	}
+	return parseFigures(body, kind)
+}
+
+// parseFigures reads an answer of a type.
+func parseFigures(body []byte, kind string) (map[string]*dto.MetricFamily, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(body))
 	if err != nil {

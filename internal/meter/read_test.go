@@ -4,8 +4,10 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"waterproxy/transport"
 )
@@ -97,4 +99,20 @@ func TestReadRefuses(t *testing.T) {
 	if _, err := Read(t.Context(), l.Addr().String()); err == nil {
 		t.Error("nobody has answered, and there is no error")
 	}
+}
+
+// FuzzFigures: whatever answers at an address, it is figures or an error that can be
+// printed.
+func FuzzFigures(f *testing.F) {
+	f.Add([]byte("# TYPE waterproxy_instances gauge\nwaterproxy_instances{transport=\"a\"} 1\n"), "text/plain")
+	f.Add([]byte("# TYPE waterproxy_setup_seconds histogram\nwaterproxy_setup_seconds_bucket{transport=\"a\",le=\"+Inf\"} NaN\n"), "text/plain")
+	f.Fuzz(func(t *testing.T, body []byte, kind string) {
+		families, err := parseFigures(body, kind)
+		if err == nil {
+			_, err = rowsOf(families)
+		}
+		if err != nil && strings.ContainsFunc(err.Error(), unicode.IsControl) {
+			t.Errorf("the error is %q", err)
+		}
+	})
 }

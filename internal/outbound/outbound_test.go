@@ -359,3 +359,16 @@ func TestSourceAddressAndLoopback(t *testing.T) {
 		t.Errorf("read %q, %v", got, err)
 	}
 }
+
+// FuzzProxy: a proxy is taken or refused, and no error has the password.
+func FuzzProxy(f *testing.F) {
+	f.Add("http", "user", "password", "127.0.0.1:1")
+	f.Add("socks5", "", "%zz", "[::1]:70000")
+	f.Fuzz(func(t *testing.T, scheme, user, password, address string) {
+		_, err := ParseProxy(scheme + "://" + user + ":" + password + "@" + address)
+		whole := scheme + user + address
+		if err != nil && len(password) > 6 && !strings.Contains(whole, password) && strings.Contains(err.Error(), password) {
+			t.Errorf("the error has the password: %v", err)
+		}
+	})
+}

@@ -304,3 +304,27 @@ func TestEncodings(t *testing.T) {
 		}
 	}
 }
+
+// FuzzSettings: whatever is in a file, what is wrong is said with a line that the file has.
+func FuzzSettings(f *testing.F) {
+	f.Add("config = \"a.cfg\"\nallow = [\"tcp/example.com:443\"]\n[limits]\nmemory = \"64MiB\"\nload-scale = 2\n")
+	f.Add("\ufeffinstances = 0\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		_, err := Parse("x.toml", []byte(text))
+		if err == nil {
+			return
+		}
+		var all []error
+		if joined, ok := err.(interface{ Unwrap() []error }); ok {
+			all = joined.Unwrap()
+		} else {
+			all = []error{err}
+		}
+		for _, err := range all {
+			var e *Error
+			if !errors.As(err, &e) || e.Line < 0 || e.Line > strings.Count(text, "\n")+1 {
+				t.Errorf("%q: %v", text, err)
+			}
+		}
+	})
+}
