@@ -25,6 +25,8 @@ const (
 	DefaultMaxInstances   = 16384
 	DefaultMaxConns       = 16384
 	DefaultMaxThreads     = 16
+	DefaultMaxState       = 64 << 20
+	DefaultMaxStateFiles  = 1000
 	DefaultSetupTimeout   = 30 * time.Second
 	DefaultDrainTimeout   = 30 * time.Second
 
@@ -100,6 +102,11 @@ type Config struct {
 	// have besides the one it begins with. 0 means DefaultMaxThreads. MaxMemory is
 	// for all of them.
 	MaxThreads int
+	// MaxState and MaxStateFiles bound what the module keeps in StateDir, in bytes and in
+	// files and directories, all of its instances together. Beyond that its writes fail
+	// (ENOSPC). 0 means DefaultMaxState and DefaultMaxStateFiles.
+	MaxState      int64
+	MaxStateFiles int
 	// MaxInstances bounds the instances of Module that may exist at once, those
 	// of other users of the module included; a connection beyond that fails with
 	// an ErrLimit. 0 means DefaultMaxInstances.
@@ -112,6 +119,8 @@ type Config struct {
 	// moving a byte while it still has some to deliver. 0 means
 	// DefaultDrainTimeout; negative means not at all.
 	DrainTimeout time.Duration
+	quota        *guest.Quota // set by prepare, of StateDir
+
 	// Logger gets what modules print and what goes wrong in connections. It is
 	// never given an address. Nil means no log.
 	Logger *slog.Logger
@@ -135,6 +144,10 @@ func (c Config) Validate() error {
 		err = fmt.Errorf("MaxConns is %d", c.MaxConns)
 	case c.MaxThreads < 0:
 		err = fmt.Errorf("MaxThreads is %d", c.MaxThreads)
+	case c.MaxState < 0:
+		err = fmt.Errorf("MaxState is %d", c.MaxState)
+	case c.MaxStateFiles < 0:
+		err = fmt.Errorf("MaxStateFiles is %d", c.MaxStateFiles)
 	case c.MaxInstances < 0:
 		err = fmt.Errorf("MaxInstances is %d", c.MaxInstances)
 	case c.SetupTimeout < 0:
@@ -168,6 +181,9 @@ func (c Config) prepare(check func(Role) error, roles ...Role) (Config, error) {
 	}
 	c.MaxDescriptors = cmp.Or(c.MaxDescriptors, DefaultMaxDescriptors)
 	c.MaxThreads = cmp.Or(c.MaxThreads, DefaultMaxThreads)
+	if c.StateDir != "" {
+		c.quota = &guest.Quota{Bytes: cmp.Or(c.MaxState, DefaultMaxState), Files: cmp.Or(c.MaxStateFiles, DefaultMaxStateFiles)}
+	}
 	c.MaxInstances = cmp.Or(c.MaxInstances, DefaultMaxInstances)
 	c.MaxConns = cmp.Or(c.MaxConns, DefaultMaxConns)
 	c.Instances = cmp.Or(c.Instances, min(runtime.GOMAXPROCS(0), mostInstances))
@@ -199,7 +215,7 @@ func (c *Config) options(r Role, n *network) (guest.Options, error) {
 		if err != nil {
 			return o, &Error{"open state directory", ErrConfig, err}
 		}
-		o.State, o.StateFiles = root, c.StateFiles
+		o.State, o.StateFiles, o.Quota = root, c.StateFiles, c.quota
 	}
 	return o, nil
 }

@@ -39,6 +39,8 @@ type Limits struct {
 	Threads      int
 	Connections  int
 	Instances    int
+	State        uint64
+	StateFiles   int
 	LoadScale    int // of transport.CompileOptions
 	SetupTimeout time.Duration
 	DrainTimeout time.Duration
@@ -60,6 +62,8 @@ type limits struct {
 	Threads      *int    `toml:"threads"`
 	Connections  *int    `toml:"connections"`
 	Instances    *int    `toml:"instances"`
+	State        *string `toml:"state"`
+	StateFiles   *int    `toml:"state-files"`
 	LoadScale    *int    `toml:"load-scale"`
 	SetupTimeout *string `toml:"setup-timeout"`
 	DrainTimeout *string `toml:"drain-timeout"`
@@ -137,6 +141,8 @@ func parse(file string, text []byte) (Settings, error) {
 			Threads:      c.number("limits.threads", d.Limits.Threads),
 			Connections:  c.number("limits.connections", d.Limits.Connections),
 			Instances:    c.number("limits.instances", d.Limits.Instances),
+			State:        c.size("limits.state", d.Limits.State),
+			StateFiles:   c.number("limits.state-files", d.Limits.StateFiles),
 			LoadScale:    c.number("limits.load-scale", d.Limits.LoadScale),
 			SetupTimeout: c.duration("limits.setup-timeout", d.Limits.SetupTimeout),
 			DrainTimeout: c.duration("limits.drain-timeout", d.Limits.DrainTimeout),
@@ -245,7 +251,7 @@ func (c *checker) size(key string, text *string) uint64 {
 	}
 	n <<= map[string]int{"KiB": 10, "MiB": 20, "GiB": 30}[m[2]]
 	if n > 4<<30 {
-		c.fail(key, fmt.Errorf("%s is more than 4GiB, which is all that WebAssembly can address", *text))
+		c.fail(key, fmt.Errorf("%s is more than 4GiB", *text))
 	}
 	return n
 }
@@ -286,6 +292,7 @@ func (s *Settings) Apply(cfg *transport.Config) {
 	cfg.Instances = s.Instances
 	cfg.MaxMemory, cfg.MaxDescriptors = s.Limits.Memory, s.Limits.Descriptors
 	cfg.MaxThreads = s.Limits.Threads
+	cfg.MaxState, cfg.MaxStateFiles = int64(s.Limits.State), s.Limits.StateFiles
 	cfg.MaxConns, cfg.MaxInstances = s.Limits.Connections, s.Limits.Instances
 	cfg.SetupTimeout, cfg.DrainTimeout = s.Limits.SetupTimeout, s.Limits.DrainTimeout
 }

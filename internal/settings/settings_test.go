@@ -235,10 +235,14 @@ func TestSchemaAgrees(t *testing.T) {
 	for key, want := range map[string]any{
 		"descriptors": float64(transport.DefaultMaxDescriptors), "threads": float64(transport.DefaultMaxThreads), "connections": float64(transport.DefaultMaxConns),
 		"instances": float64(transport.DefaultMaxInstances), "setup-timeout": "30s", "drain-timeout": "30s",
+		"state": "64MiB", "state-files": float64(transport.DefaultMaxStateFiles),
 	} {
 		if got := limits[key].Default; got != want {
 			t.Errorf("%s: default %v, want %v", key, got, want)
 		}
+	}
+	if transport.DefaultMaxState != 64<<20 {
+		t.Error("the library's size of the state is not that of the schema")
 	}
 	if transport.DefaultSetupTimeout != 30*time.Second || transport.DefaultDrainTimeout != 30*time.Second {
 		t.Error("the library's times are not those of the schema")

@@ -27,6 +27,7 @@ type tree struct {
 	root      *os.Root   // nil if it cannot be written
 	only      []string   // the files that there are for the module; nil is no limit
 	mailboxes *mailboxes // nil if there are none
+	quota     *Quota     // nil if nothing bounds what may be added
 }
 
 // has reports whether the module may know of a file.
@@ -51,6 +52,9 @@ func (t *tree) open(name string, flags int) (*file, error) {
 	}
 	if runtime.GOOS != "windows" {
 		flags |= syscall.O_NONBLOCK // a FIFO must not hold up the module
+	}
+	if flags&os.O_CREATE != 0 && !t.create(name) {
+		return nil, syscall.ENOSPC
 	}
 	f, err := t.root.OpenFile(name, flags, 0o600)
 	if err != nil {
@@ -115,7 +119,7 @@ func (in *Instance) openStandard() {
 		trees = append(trees, in.configTree())
 	}
 	if in.o.State != nil {
-		trees = append(trees, &tree{name: "/" + StatePath, root: in.o.State, only: in.o.StateFiles})
+		trees = append(trees, &tree{name: "/" + StatePath, root: in.o.State, only: in.o.StateFiles, quota: in.o.Quota})
 	}
 	in.fds.limit += len(std) + len(trees) // they are not the module's doing
 	for _, d := range std {
@@ -181,6 +185,18 @@ func (f *file) write(bufs [][]byte) (total int, e errno) {
 	if f.append {
 		if _, err := f.seekLocked(0, io.SeekEnd); err != nil {
 			return 0, toErrno(err)
+		}
+	}
+	if f.tree.quota != nil && f.tree.root != nil {
+		at, err := f.seekLocked(0, io.SeekCurrent)
+		if err != nil {
+			return 0, toErrno(err)
+		}
+		for _, b := range bufs {
+			at += int64(len(b))
+		}
+		if !f.grow(at) {
+			return 0, eNospc
 		}
 	}
 	for _, b := range bufs {

@@ -48,6 +48,7 @@ type Options struct {
 	State  *os.Root // the module's state directory; nil for none
 	// StateFiles are all that there is of State for the module; nil is no limit.
 	StateFiles []string
+	Quota      *Quota // of State; nil is no limit
 	Args       string // of the server, or of the client's one connection; see ptargs.Format
 	Target     string // what DialFixed dials, for the module to know
 	Limits     Limits

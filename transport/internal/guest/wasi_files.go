@@ -5,8 +5,10 @@ import (
 	"hash/fnv"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"slices"
+	"syscall"
 
 	"github.com/tetratelabs/wazero/api"
 )
@@ -88,7 +90,7 @@ func (c *call) path(fd, ptr, n uint64) (*tree, string, errno) {
 }
 
 // writablePath is path for a change, which only a state directory allows.
-func (c *call) writablePath(fd, ptr, n uint64) (*os.Root, string, errno) {
+func (c *call) writablePath(fd, ptr, n uint64) (*tree, string, errno) {
 	t, name, e := c.path(fd, ptr, n)
 	if e == eSuccess && t.root == nil {
 		e = eAcces
@@ -96,7 +98,7 @@ func (c *call) writablePath(fd, ptr, n uint64) (*os.Root, string, errno) {
 	if e != eSuccess {
 		return nil, "", e
 	}
-	return t.root, name, eSuccess
+	return t, name, eSuccess
 }
 
 // fd_prestat_get(fd, prestat)
@@ -196,6 +198,11 @@ func fdFilestatSetSize(c *call, a []uint64) errno {
 	if !ok {
 		return eBadf
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.grow(int64(a[1])) {
+		return eNospc
+	}
 	return toErrno(t.Truncate(int64(a[1])))
 }
 
@@ -241,6 +248,14 @@ func fdPwrite(c *call, a []uint64) errno {
 		w, ok := f.f.(io.WriterAt)
 		if !ok {
 			return 0, fs.ErrInvalid
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if at < 0 || at > math.MaxInt64-int64(len(b)) {
+			return 0, fs.ErrInvalid
+		}
+		if !f.grow(at + int64(len(b))) {
+			return 0, syscall.ENOSPC
 		}
 		return w.WriteAt(b, at)
 	})
@@ -376,20 +391,23 @@ func pathFilestatGet(c *call, a []uint64) errno {
 
 // path_create_directory(dirfd, path, path_len)
 func pathCreateDirectory(c *call, a []uint64) errno {
-	root, name, e := c.writablePath(a[0], a[1], a[2])
+	t, name, e := c.writablePath(a[0], a[1], a[2])
 	if e != eSuccess {
 		return e
 	}
-	return toErrno(root.Mkdir(name, 0o700))
+	if !t.create(name) {
+		return eNospc
+	}
+	return toErrno(t.root.Mkdir(name, 0o700))
 }
 
 // path_remove_directory and path_unlink_file(dirfd, path, path_len)
 func pathRemove(c *call, a []uint64) errno {
-	root, name, e := c.writablePath(a[0], a[1], a[2])
+	t, name, e := c.writablePath(a[0], a[1], a[2])
 	if e != eSuccess {
 		return e
 	}
-	return toErrno(root.Remove(name))
+	return toErrno(t.root.Remove(name))
 }
 
 // path_rename(old_dirfd, old_path, old_len, new_dirfd, new_path, new_len)
@@ -405,5 +423,5 @@ func pathRename(c *call, a []uint64) errno {
 	if from != to {
 		return eNotcapable
 	}
-	return toErrno(from.Rename(old, name))
+	return toErrno(from.root.Rename(old, name))
 }
