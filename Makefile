@@ -20,7 +20,7 @@ RACE    := -race $(NO_RACE:%=-gcflags=%=-race=false)
 # What lint is made of.
 CHECKS := gofmt vet vet-wasm vet-peer
 
-.PHONY: all modules testmodules peers demo test unit fuzz integration lint $(CHECKS) bench chutney clean need-tor need-test-tools
+.PHONY: all modules testmodules peers demo test unit fuzz faults integration lint $(CHECKS) bench chutney clean need-tor need-test-tools
 
 all: waterproxy
 
@@ -74,6 +74,11 @@ integration: need-tor need-test-tools waterproxy testmodules peers
 FUZZTIME ?= 10s
 fuzz: testmodules
 	scripts/fuzz $(FUZZTIME)
+
+# Each built-in transport over connections that fail, by so many schedules; CI has 100.
+FAULTS ?= 10000
+faults: modules
+	$(GO) test ./integration -count=1 -v -timeout 2h -run TestFaults -faults.schedules=$(FAULTS)
 
 # BENCH="-quick" and other flags: see bench/README.md.
 bench: need-test-tools waterproxy testmodules peers

@@ -82,6 +82,11 @@ type modulePair struct {
 
 func newModulePair(t *testing.T, name string, cfg transport.Config) *modulePair {
 	t.Helper()
+	return newModulePairOn(t, name, cfg, listenLoopback(t))
+}
+
+func newModulePairOn(t *testing.T, name string, cfg transport.Config, inner net.Listener) *modulePair {
+	t.Helper()
 	module, err := transport.CompileFile(filepath.Join("..", "modules", "built", name+".wasm"), transport.CompileOptions{CacheDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +94,7 @@ func newModulePair(t *testing.T, name string, cfg transport.Config) *modulePair 
 	t.Cleanup(func() { module.Close() })
 	cfg.Module, cfg.StateDir = module, t.TempDir()
 	p := &modulePair{}
-	if p.listener, err = transport.Listen(t.Context(), cfg, listenLoopback(t)); err != nil {
+	if p.listener, err = transport.Listen(t.Context(), cfg, inner); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.listener.Close() })

@@ -78,6 +78,13 @@ func (c *ConnStats) add(p *stream.Endpoint, isCaller bool) {
 
 func newEndpoint(s stream.Stream) *stream.Endpoint { return stream.NewEndpoint(s, stream.Posix) }
 
+// networkEndpoint is one over a network connection.
+func networkEndpoint(conn net.Conn, m stream.Mode) *stream.Endpoint {
+	p := stream.NewEndpoint(stream.Open(conn), m)
+	p.SuspectEnd()
+	return p
+}
+
 // Open hands an outgoing connection to the module and waits until it is ready.
 // After an error nothing is left of it.
 func (c *Conn) Open(ctx context.Context) error {
@@ -96,7 +103,7 @@ func (c *Conn) Open(ctx context.Context) error {
 			if err != nil {
 				return r, err
 			}
-			fd, err := c.attach(newEndpoint(stream.Open(conn)), false)
+			fd, err := c.attach(networkEndpoint(conn, stream.Posix), false)
 			if err != nil {
 				return r, err
 			}
@@ -108,7 +115,7 @@ func (c *Conn) Open(ctx context.Context) error {
 }
 
 // NewPeer returns what Incoming takes for a connection that the host has accepted.
-func NewPeer(conn net.Conn) *stream.Endpoint { return newEndpoint(stream.Open(conn)) }
+func NewPeer(conn net.Conn) *stream.Endpoint { return networkEndpoint(conn, stream.Posix) }
 
 // Incoming hands peer to the module and waits until its set-up has succeeded. After an
 // error the module has nothing of it any more. kept: the set-up failed for another

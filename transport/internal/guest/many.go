@@ -240,7 +240,7 @@ func (m *Many) dial(c *Conn, r records.Record) {
 			refuse(err, toErrno(err))
 			return
 		}
-		fd, err := owner.attachReserved(newEndpoint(stream.Open(conn)), false)
+		fd, err := owner.attachReserved(networkEndpoint(conn, stream.Posix), false)
 		if err != nil {
 			m.answer(records.Dialed, r, -int32(eCanceled))
 			return

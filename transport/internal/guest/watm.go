@@ -3,8 +3,6 @@ package guest
 import (
 	"fmt"
 	"net"
-
-	"waterproxy/transport/internal/stream"
 )
 
 // watmFuncs are the functions of the WATM ABIs themselves. Those of v0 do what
@@ -100,7 +98,7 @@ func (c *call) connected(stack []uint64) func(net.Conn, error) {
 			stack[0] = toErrno(err).negative()
 			return
 		}
-		p := stream.NewEndpoint(stream.Open(conn), c.in.mode)
+		p := networkEndpoint(conn, c.in.mode)
 		fd, err := c.in.addEndpoint(p)
 		if err != nil {
 			_ = p.Close()

@@ -3,6 +3,7 @@ package stream
 import (
 	"errors"
 	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 )
@@ -57,12 +58,22 @@ type Endpoint struct {
 	endErr   error
 	show     bool  // the end may be shown
 	broken   error // first error of a write
+	suspect  bool  // see SuspectEnd
 	waiting  wakers
 	closed   bool
 }
 
 // NewEndpoint returns an endpoint over s, which it owns from now on.
 func NewEndpoint(s Stream, m Mode) *Endpoint { return &Endpoint{s: s, mode: m} }
+
+// SuspectEnd makes an end of the stream that comes after a write has failed an error, that
+// of the write: a connection that has been reset says so once, and what the other direction
+// gets to see then looks like a good end.
+func (p *Endpoint) SuspectEnd() {
+	p.mu.Lock()
+	p.suspect = true
+	p.mu.Unlock()
+}
 
 // WatchIn has the endpoint wait in a poller, until Drain, Discard or the poller's Close;
 // nil, as at first, is the process's own.
@@ -128,6 +139,9 @@ func (p *Endpoint) read(bufs [][]byte) (int, error) {
 	n, err := s.Read(bufs)
 	p.mu.Lock()
 	if err != nil && err != ErrWouldBlock && err != ErrTooSmall {
+		if p.suspect && p.broken != nil && (errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed)) {
+			err = p.broken
+		}
 		p.ended, p.endErr = true, err
 		return n, p.end()
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 )
 
 // Open returns a Stream over conn and takes ownership of it. Kernel sockets are
@@ -38,6 +39,8 @@ type relayed struct {
 	far    *PipeConn
 	conn   net.Conn
 	closed sync.Once
+	writing chan struct{} // holds a token during a write, and what it sets
+	failed  error         // of a write
 	// written is closed when everything that was written has been handed to
 	// conn, or conn failed.
 	written chan struct{}
@@ -45,7 +48,7 @@ type relayed struct {
 
 func openRelayed(conn net.Conn) *relayed {
 	near, far := NewPipe()
-	r := &relayed{Stream: near, far: far, conn: conn, written: make(chan struct{})}
+	r := &relayed{Stream: near, far: far, conn: conn, writing: make(chan struct{}, 1), written: make(chan struct{})}
 	go r.copyIn()
 	go r.copyOut()
 	return r
@@ -64,7 +67,7 @@ func (r *relayed) copyIn() {
 		}
 		if err != nil {
 			if errors.Is(err, io.EOF) {
-				err = io.EOF
+				err = r.endAfter()
 			}
 			r.far.out.end(err)
 			return
@@ -73,6 +76,26 @@ func (r *relayed) copyIn() {
 			buf = make([]byte, 2*len(buf))
 		}
 	}
+}
+
+// settle is how long the end of a connection waits for a write that is under way.
+const settle = 50 * time.Millisecond
+
+// endAfter returns what the end of the connection is: a good one, unless a write has
+// failed. If the connection has been reset, and a write was told so, reading it looks like
+// a good end; a write that is told at this moment returns at once.
+func (r *relayed) endAfter() error {
+	t := time.NewTimer(settle)
+	defer t.Stop()
+	select {
+	case r.writing <- struct{}{}:
+		defer func() { <-r.writing }()
+		if r.failed != nil {
+			return r.failed
+		}
+	case <-t.C: // it waits for the peer, which has not reset anything
+	}
+	return io.EOF
 }
 
 // copyOut moves bytes from the module to the connection, holding no buffer
@@ -86,7 +109,10 @@ func (r *relayed) copyOut() {
 		ring := bufferPool.Get().(*[bufferSize]byte)
 		n, err := r.far.in.read([][]byte{ring[:]})
 		if n > 0 {
+			r.writing <- struct{}{}
 			_, err = r.conn.Write(ring[:n])
+			r.failed = err
+			<-r.writing
 		}
 		bufferPool.Put(ring)
 		switch {
