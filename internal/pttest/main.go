@@ -48,17 +48,25 @@ func Run(m *testing.M) int {
 	return 0
 }
 
+// leakPatience is for connections that the last tests have left to drain, which they may do
+// for 30 seconds. Find has pauses of its own.
+const leakPatience = 2 * time.Minute
+
 // Leaks returns an error if goroutines are left, except the two that a process has once,
 // one for sockets that no instance waits for, and one that starts all processes, and those
 // that package watm keeps for later work.
 func Leaks() error {
-	err := goleak.Find(
-		goleak.IgnoreAnyFunction("waterproxy/transport/internal/stream.(*Poller).run"),
-		goleak.IgnoreAnyFunction("waterproxy/internal/ptproc.spawn"),
-		goleak.IgnoreTopFunction("waterproxy/watm.work"),
-	)
-	if err != nil {
-		return fmt.Errorf("goroutines are left after the tests: %w", err)
+	for began := time.Now(); ; {
+		err := goleak.Find(
+			goleak.IgnoreAnyFunction("waterproxy/transport/internal/stream.(*Poller).run"),
+			goleak.IgnoreAnyFunction("waterproxy/internal/ptproc.spawn"),
+			goleak.IgnoreTopFunction("waterproxy/watm.work"),
+		)
+		switch {
+		case err == nil:
+			return nil
+		case time.Since(began) > leakPatience:
+			return fmt.Errorf("goroutines are left after the tests: %w", err)
+		}
 	}
-	return nil
 }
