@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 
 	"github.com/tetratelabs/wazero"
@@ -117,7 +116,7 @@ func (e *engine) compileUnkept(ctx context.Context, wasm []byte) (wazero.Compile
 func compileModule(ctx context.Context, rt wazero.Runtime, wasm []byte) (c wazero.CompiledModule, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("wazero cannot compile it: %v\n%s", r, debug.Stack())
+			err = fmt.Errorf("the compiler (wazero) fails on it: %v", r)
 		}
 	}()
 	return rt.CompileModule(ctx, wasm)

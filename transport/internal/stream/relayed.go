@@ -35,10 +35,10 @@ func isDatagram(conn net.Conn) bool {
 
 // relayed is a pipe whose far end is copied to and from a net.Conn.
 type relayed struct {
-	Stream // the module's end of the pipe
-	far    *PipeConn
-	conn   net.Conn
-	closed sync.Once
+	Stream  // the module's end of the pipe
+	far     *PipeConn
+	conn    net.Conn
+	closed  sync.Once
 	writing chan struct{} // holds a token during a write, and what it sets
 	failed  error         // of a write
 	// written is closed when everything that was written has been handed to

@@ -64,7 +64,9 @@ func AddStop(wasm []byte) ([]byte, error) {
 	count := globals + m.add(globalSection, append(appendS32([]byte{typeI32, mutable, opI32Const}, checkEvery), opEnd))
 	void := m.add(typeSection, []byte{typeFunc, 0, 0})
 	checkpoint := functions + m.add(functionSection, appendU32(nil, void))
-	if find(sections, memorySection) == nil && imports[kindMemory] == 0 {
+	if memories, _, err := vector(find(sections, memorySection)); err != nil {
+		m.fail(fmt.Errorf("memory section: %w", err))
+	} else if memories == 0 && imports[kindMemory] == 0 {
 		m.add(memorySection, []byte{1, 0, 0}) // memory.grow needs one, if only of no size
 	}
 	m.addExport(StopGlobal, kindGlobal, stop)
