@@ -212,13 +212,12 @@ func (p *faultPair) accept() {
 			id := make([]byte, idLength)
 			_, err := io.ReadFull(conn, id)
 			p.mu.Lock()
-			arrived := p.waiting[string(id)]
-			p.mu.Unlock()
-			if err != nil || arrived == nil {
+			defer p.mu.Unlock()
+			if arrived := p.waiting[string(id)]; err == nil && arrived != nil {
+				arrived <- conn
+			} else {
 				conn.Close()
-				return
 			}
-			arrived <- conn
 		}()
 	}
 }
@@ -230,11 +229,24 @@ func (p *faultPair) expect(id string) chan net.Conn {
 	return p.waiting[id]
 }
 
+// forget closes a connection that comes later than anybody waits.
+func (p *faultPair) forget(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case conn := <-p.waiting[id]:
+		conn.Close()
+	default:
+	}
+	delete(p.waiting, id)
+}
+
 // carrySome carries some bytes each way over one connection.
 func (p *faultPair) carrySome(random *rand.Rand, faults bool) error {
 	up, down := someBytes(random), someBytes(random)
 	id := fmt.Sprintf("%016x", random.Uint64())
 	arrived := p.expect(id)
+	defer p.forget(id)
 	near, err := p.dialer.Dial(context.Background(), "tcp", p.listener.Addr().String(), p.args)
 	if err != nil {
 		if faults {
