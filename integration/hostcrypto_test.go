@@ -6,6 +6,7 @@ import (
 	"net"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"waterproxy/transport"
 )
@@ -127,7 +128,12 @@ func (p *modulePair) connect(t *testing.T) (near, far net.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { near.Close() })
-	if far = <-accepted; far == nil {
+	select {
+	case far = <-accepted:
+	case <-time.After(obfs4Patience):
+		t.Fatalf("the server has not accepted it; it has %+v", p.listener.Stats())
+	}
+	if far == nil {
 		t.FailNow()
 	}
 	t.Cleanup(func() { far.Close() })

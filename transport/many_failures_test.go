@@ -43,7 +43,19 @@ func newTroubled(t *testing.T, cfg Config) *troubled {
 	t.Helper()
 	x := &troubled{RuntimeDialer: manyDialer(t, cfg), address: echoServer(t)}
 	x.stop = neighbour(t, dial(t, x, x.address, nil))
-	x.goroutinesLeft(t) // the first has to make what is kept
+	// The first have to make what is kept: goroutines of the SDK that wait for work, as
+	// many as are ever in use at once.
+	var all []Conn
+	for range 4 {
+		all = append(all, dial(t, x, x.address, nil))
+	}
+	for _, c := range all {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+		within(t, "the end", func() { <-c.Done() })
+	}
+	x.goroutinesLeft(t)
 	x.goroutines = x.goroutinesLeft(t)
 	x.before = usage(t)
 	return x

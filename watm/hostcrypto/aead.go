@@ -29,7 +29,7 @@ type AEAD struct {
 }
 
 // NewAEAD returns the AEAD of a key. The host has 4 for each connection that an instance
-// may have; one more is an error.
+// may have; if all are in use, and remain so for a second, that is an error.
 func NewAEAD(algorithm Algorithm, key []byte) (*AEAD, error) {
 	a := &AEAD{nonceSize: 12}
 	switch n := len(key); {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
@@ -36,10 +37,10 @@ type aead struct{ handle uint32 }
 
 func (a *AEAD) init(algorithm Algorithm, key []byte) error {
 	h := aeadNew(uint32(algorithm), pointer(key), uint32(len(key)))
-	if h == -int32(syscall.EMFILE) {
-		// Those that nobody uses any more may not have been collected.
+	// Those of connections that have just ended may still be in use, or not be collected.
+	for pause := time.Millisecond; h == -int32(syscall.EMFILE) && pause < time.Second; pause *= 2 {
 		runtime.GC()
-		runtime.Gosched()
+		time.Sleep(pause)
 		h = aeadNew(uint32(algorithm), pointer(key), uint32(len(key)))
 	}
 	if h < 0 {
