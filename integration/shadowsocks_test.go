@@ -59,14 +59,19 @@ func TestShadowsocks(t *testing.T) {
 // sing-shadowsocks.
 func TestShadowsocks2022(t *testing.T) {
 	t.Parallel()
-	lab := newShadowsocksLab(t)
-	lab.password = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA"
-	for _, cipher := range []string{"2022-blake3-aes-256-gcm", "2022-blake3-chacha20-poly1305"} {
+	common := newShadowsocksLab(t)
+	for cipher, key := range map[string]string{ // 16 or 32 bytes, without the padding
+		"2022-blake3-aes-128-gcm":       "AQIDBAUGBwgJCgsMDQ4PEA",
+		"2022-blake3-aes-256-gcm":       "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA",
+		"2022-blake3-chacha20-poly1305": "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA",
+	} {
+		lab := *common
+		lab.password = key
 		start := func(t *testing.T, to string, more ...string) string {
 			host, port := freeAddress(t)
 			address := net.JoinHostPort(host, port)
 			// The other program wants the padding.
-			args := append([]string{"-m", cipher, "-k", lab.password + "=", "-l", address, "-to", to}, more...)
+			args := append([]string{"-m", cipher, "-k", lab.password + strings.Repeat("=", -len(lab.password)&3), "-l", address, "-to", to}, more...)
 			startSS(t, address, peer(t, "ss2022"), args...)
 			return address
 		}

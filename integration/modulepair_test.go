@@ -1,0 +1,76 @@
+package integration
+
+import (
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"waterproxy/transport"
+)
+
+// modulePair is a built-in module as client and server, by the library.
+type modulePair struct {
+	dialer   *transport.RuntimeDialer
+	listener *transport.Listener
+	args     transport.Args
+}
+
+func newModulePair(t *testing.T, name string, cfg transport.Config) *modulePair {
+	t.Helper()
+	return newModulePairOn(t, name, cfg, listenLoopback(t))
+}
+
+func newModulePairOn(t *testing.T, name string, cfg transport.Config, inner net.Listener) *modulePair {
+	t.Helper()
+	module, err := transport.CompileFile(filepath.Join("..", "modules", "built", name+".wasm"), transport.CompileOptions{CacheDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { module.Close() })
+	cfg.Module, cfg.StateDir = module, t.TempDir()
+	p := &modulePair{}
+	if p.listener, err = transport.Listen(t.Context(), cfg, inner); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.listener.Close() })
+	p.args = p.listener.Args()
+	cfg.StateDir, cfg.Args = "", nil
+	if p.dialer, err = transport.NewRuntimeDialer(cfg); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.dialer.Close() })
+	return p
+}
+
+// stats returns the figures of the client and of the server.
+func (p *modulePair) stats() []transport.Stats {
+	return []transport.Stats{p.dialer.Stats(), p.listener.Stats()}
+}
+
+func (p *modulePair) connect(t *testing.T) (near, far net.Conn) {
+	t.Helper()
+	accepted := make(chan net.Conn, 1)
+	go func() {
+		conn, err := p.listener.Accept()
+		if err != nil {
+			t.Error(err)
+		}
+		accepted <- conn
+	}()
+	near, err := p.dialer.Dial(t.Context(), "tcp", p.listener.Addr().String(), p.args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { near.Close() })
+	select {
+	case far = <-accepted:
+	case <-time.After(obfs4Patience):
+		t.Fatalf("the server has not accepted it; it has %+v", p.listener.Stats())
+	}
+	if far == nil {
+		t.FailNow()
+	}
+	t.Cleanup(func() { far.Close() })
+	return near, far
+}
