@@ -55,6 +55,12 @@ func eachImport(body []byte, f func(importItem)) error {
 		i.raw = r.b[start:r.at]
 		f(i)
 	}
+	if r.more() {
+		r.fail(fmt.Errorf("%d bytes too many", len(r.b)-r.at))
+	}
+	if r.err != nil {
+		return fmt.Errorf("import section: %w", r.err)
+	}
 	return nil
 }
 

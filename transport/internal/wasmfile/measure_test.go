@@ -82,6 +82,8 @@ func TestMeasureHostile(t *testing.T) {
 		"type":              {wasmOf(section{typeSection, []byte("\x01\x60" + leb(5000) + strings.Repeat("\x7f", 5000) + "\x00")}), "parameters and results of one type"},
 		"types":             {wasmOf(section{typeSection, []byte(leb(20_000) + strings.Repeat("\x60\x00\x00", 20_000))}), "types"},
 		"exports that lie":  {wasmOf(section{exportSection, []byte(leb(far))}), ""},
+		"imports that lie":  {wasmOf(section{importSection, []byte(leb(far))}), ""},
+		"imports and more":  {wasmOf(section{importSection, []byte("\x00more")}), ""},
 		"types that lie":    {wasmOf(section{typeSection, []byte(leb(far) + "\x60\x00\x00")}), ""},
 		"names that lie":    {wasmOf(section{customSection, []byte("\x04name\x01\x05" + leb(1<<32-1))}), ""},
 		"elements that lie": {wasmOf(section{9, []byte("\x01\x00\x41\x00\x0b" + leb(far))}), ""},
@@ -105,6 +107,24 @@ func TestMeasureHostile(t *testing.T) {
 		}
 		if err == nil || test.what != "" {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestMeasureCounts: no section has more than its bytes can be, whichever it is, and
+// whatever stands behind the count.
+func TestMeasureCounts(t *testing.T) {
+	for id := byte(1); id < 13; id++ {
+		for _, count := range []uint32{1_000_000, 1 << 28, 1<<32 - 1} {
+			for _, more := range []string{"", "\x00", "\x00\x00\x00\x00", strings.Repeat("\x60", 100)} {
+				if id == startSection && more == "" {
+					continue // a number of a function, and not a count
+				}
+				wasm := wasmOf(section{id, append(appendU32(nil, count), more...)})
+				if m, err := Measure(wasm); err == nil && m.Check(1) == nil {
+					t.Errorf("section %d with %d entries and %q passes", id, count, more)
+				}
+			}
 		}
 	}
 }

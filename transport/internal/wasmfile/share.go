@@ -170,6 +170,9 @@ func (m *module) renumberCode(code []byte, functions uint32) []byte {
 		}
 		out = appendVec(out, p.done())
 	}
+	if r.err != nil {
+		m.fail(fmt.Errorf("code section: %w", r.err))
+	}
 	return out
 }
 
