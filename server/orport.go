@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -46,6 +47,9 @@ const (
 	cookieSize   = 32
 	nonceSize    = 32
 )
+
+// Dialed returns which of the two connections go to.
+func (o ORPort) Dialed() *net.TCPAddr { return cmp.Or(o.Extended, o.Addr) }
 
 func (o ORPort) String() string { return "tor's ORPort" }
 

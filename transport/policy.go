@@ -99,6 +99,10 @@ func parsePorts(s string) (low, high uint16, err error) {
 // String returns the rule as it was parsed.
 func (r AddressRule) String() string { return r.text }
 
+// Ports returns the network, "tcp" or "udp", and the ports that the rule grants, from low
+// to high.
+func (r AddressRule) Ports() (network string, low, high uint16) { return r.network, r.low, r.high }
+
 func (r AddressRule) hasPort(network string, port uint16) bool {
 	return r.network == network && r.low <= port && port <= r.high
 }

@@ -15,14 +15,14 @@ var rooms = map[string]string{
 	"": "internal/command",
 
 	"internal/command": "client internal/bridgeline internal/catalog internal/demo internal/managed internal/meter internal/program " +
-		"internal/ptlog internal/service internal/settings internal/transports internal/userfile modules server transport",
-	"internal/managed": "client internal/outbound internal/program internal/ptlog internal/service internal/transports server transport",
-	"internal/service": "internal/catalog internal/meter internal/ptlog internal/statedir internal/transports",
+		"internal/ptlog internal/service internal/settings internal/transports internal/userfile internal/walls modules server transport",
+	"internal/managed": "client internal/outbound internal/program internal/ptlog internal/service internal/transports internal/walls server transport",
+	"internal/service": "internal/catalog internal/meter internal/ptlog internal/statedir internal/transports internal/walls transport",
 
 	"client": "internal/acceptloop internal/crowd internal/meter internal/ptlog transport",
 	"server": "internal/meter internal/ptlog internal/userfile transport",
 
-	"internal/transports": "internal/catalog internal/meter internal/statedir transport",
+	"internal/transports": "internal/catalog internal/meter internal/statedir internal/walls transport",
 	"internal/catalog":    "internal/program internal/ptargs internal/settings internal/statedir internal/userfile modules transport",
 	"internal/settings":   "internal/userfile transport",
 	"internal/bridgeline": "internal/ptargs transport",
@@ -46,6 +46,7 @@ var rooms = map[string]string{
 	"internal/records":    "",
 	"internal/statedir":   "",
 	"internal/userfile":   "",
+	"internal/walls":      "",
 
 	"internal/demo":   "internal/meter internal/ptargs internal/ptproc internal/tornet",
 	"internal/tornet": "internal/ptproc",

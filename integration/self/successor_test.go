@@ -133,7 +133,11 @@ func TestCrashWhileDraining(t *testing.T) {
 // The warning names the directory that a socket cannot be made in.
 func TestMetricsDirectoryMissing(t *testing.T) {
 	dir := filepath.Join(shortDir(t), "run")
-	p := launch(t, clientVariables("t"), append(module("t", "plain_v1"), "-metrics", "unix:"+filepath.Join(dir, "metrics"))...)
+	flags := append(module("t", "plain_v1"), "-metrics", "unix:"+filepath.Join(dir, "metrics"))
+	p := launch(t, clientVariables("t"), flags...)
+	p.Line(`^LOG SEVERITY=warning MESSAGE=".*metrics will not be served: the second wall`)
+	p.Line(`^CMETHODS DONE$`)
+	p = launch(t, clientVariables("t"), append(flags, "-walls=off")...)
 	p.Line(`^LOG SEVERITY=warning MESSAGE=".*metrics cannot be served yet.*make a socket in ` + dir + `: no such file`)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)

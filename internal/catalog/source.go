@@ -117,6 +117,9 @@ func (s *Source) Digest() ([sha256.Size]byte, error) {
 // Files returns the files that make up the transport, whether or not they exist.
 func (s *Source) Files() []string { return s.files }
 
+// Allow returns the addresses that the operator grants the module.
+func (s *Source) Allow() []transport.AddressRule { return s.settings.Allow }
+
 // Stamp returns the [Stamp] of Files, as it was before they were read.
 func (s *Source) Stamp() string { return s.stamp }
 

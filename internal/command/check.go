@@ -16,6 +16,7 @@ import (
 	"waterproxy/internal/catalog"
 	"waterproxy/internal/settings"
 	"waterproxy/internal/userfile"
+	"waterproxy/internal/walls"
 	"waterproxy/transport"
 )
 
@@ -46,9 +47,20 @@ func checkCommand() *ffcli.Command {
 			for _, name := range args {
 				errs = append(errs, check(ctx, os.Stdout, name))
 			}
+			printWalls(os.Stdout)
 			return reported(errors.Join(errs...))
 		}),
 	}
+}
+
+// printWalls says which walls this system has for a process that serves.
+func printWalls(w io.Writer) {
+	has := walls.Available()
+	fmt.Fprintf(w, "second wall on this system: %s", has)
+	if missing := has.Missing(); missing != "" {
+		fmt.Fprintf(w, "; missing: %s", missing)
+	}
+	fmt.Fprintln(w)
 }
 
 func checkUsage(format string, args ...any) error {

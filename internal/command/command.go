@@ -53,6 +53,9 @@ func run(args []string) int {
 			return errUsage
 		},
 	}
+	for _, command := range forTests {
+		root.Subcommands = append(root.Subcommands, command())
+	}
 	if err := root.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return 0
 	} else if err != nil {
@@ -73,6 +76,9 @@ func run(args []string) int {
 	fmt.Fprintln(ptlog.Stderr(), "waterproxy:", err)
 	return program.ExitFailure
 }
+
+// forTests are subcommands that only builds for tests have.
+var forTests []func() *ffcli.Command
 
 var (
 	// errUsage means that the command line is wrong. The error has been printed.

@@ -93,6 +93,10 @@ func startServer(ctx context.Context, on *service.Service, o serverOptions) (*se
 	if err != nil {
 		return nil, err
 	}
+	if o.public == "" {
+		o.public = reachable(inner.Addr().(*net.TCPAddr)).String()
+	}
+	on.RaiseWalls(service.Needs{Transports: []string{o.transport}, Connect: portOf(o.forward)})
 	ln, published, err := on.Transports.NewListener(ctx, transports.Options{Name: o.transport, Args: o.args}, inner)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.transport, err)
@@ -102,9 +106,6 @@ func startServer(ctx context.Context, on *service.Service, o serverOptions) (*se
 		if err := on.Catalog.StateError(o.transport); err != nil {
 			on.Log.Warn("the bridge line may be another at the next start: the module cannot keep anything", "transport", o.transport, "error", err)
 		}
-	}
-	if o.public == "" {
-		o.public = reachable(l.Addr().(*net.TCPAddr)).String()
 	}
 	fmt.Fprintln(ptlog.Stdout(), bridgeline.Line{Transport: o.transport, Address: o.public, Args: published})
 	return l, nil

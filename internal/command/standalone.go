@@ -5,12 +5,15 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"waterproxy/internal/ptlog"
 	"waterproxy/internal/service"
+	"waterproxy/internal/walls"
 )
 
 // standalone is what `waterproxy client` and `waterproxy server` have in common: a
@@ -43,6 +46,16 @@ func defaultState() string {
 		return ""
 	}
 	return filepath.Join(home, ".local", "state", "waterproxy")
+}
+
+// portOf returns the port of an address, for the walls: any if it is none, or a name for
+// one, since what it stands for is looked up later.
+func portOf(address string) []walls.PortRange {
+	_, text, err := net.SplitHostPort(address)
+	if n, bad := strconv.ParseUint(text, 10, 16); err == nil && bad == nil {
+		return []walls.PortRange{walls.Port(uint16(n)), walls.DNS}
+	}
+	return []walls.PortRange{walls.AnyPort}
 }
 
 // run starts a transport and serves connections until the end.

@@ -12,6 +12,7 @@ import (
 	"waterproxy/client"
 	"waterproxy/internal/ptlog"
 	"waterproxy/internal/service"
+	"waterproxy/internal/walls"
 )
 
 // startClient starts a SOCKS5 proxy for each transport that tor asks for and the catalog
@@ -35,15 +36,25 @@ func (p *plugin) startClient(ctx context.Context) ([]service.Runner, error) {
 		return nil, err
 	}
 	names := slices.DeleteFunc(info.MethodNames, func(name string) bool { return !p.Catalog.Has(name) })
+	entrances := make([]bound, len(names)) // before the walls, which leave no port to bind
+	for i, name := range names {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		entrances[i] = bound{name, ln, err}
+	}
+	needs := p.needs(names, walls.AnyPort)
+	if p.outbound.Proxy != nil {
+		needs.Connect = []walls.PortRange{walls.Port(p.outbound.Proxy.Port()), walls.DNS}
+	}
+	p.RaiseWalls(needs)
 	var running []service.Runner
-	for name, result := range startConcurrently(ctx, names, func(name string) (*client.Proxy, error) { return p.startProxy(ctx, name) }) {
+	for b, result := range startConcurrently(ctx, entrances, func(b bound) (*client.Proxy, error) { return p.startProxy(ctx, b) }) {
 		proxy, err := result()
 		if err != nil {
-			_ = pt.CmethodError(name, oneLine(err)) // its error is the line it printed
+			_ = pt.CmethodError(b.name, oneLine(err)) // its error is the line it printed
 			continue
 		}
 		running = append(running, proxy)
-		pt.Cmethod(name, "socks5", proxy.Addr())
+		pt.Cmethod(b.name, "socks5", proxy.Addr())
 	}
 	pt.CmethodsDone()
 	if len(running) == 1 { // of several, tor uses one or two
@@ -52,15 +63,14 @@ func (p *plugin) startClient(ctx context.Context) ([]service.Runner, error) {
 	return running, nil
 }
 
-// startProxy starts a client's transport, with a SOCKS5 proxy on a free loopback port.
-func (p *plugin) startProxy(ctx context.Context, name string) (*client.Proxy, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
+// startProxy starts a client's transport, with a SOCKS5 proxy on a loopback port.
+func (p *plugin) startProxy(ctx context.Context, b bound) (*client.Proxy, error) {
+	if b.err != nil {
+		return nil, b.err
 	}
-	d, err := p.Transports.NewDialer(ctx, p.options(name, nil))
+	d, err := p.Transports.NewDialer(ctx, p.options(b.name, nil))
 	if err != nil {
-		return nil, errors.Join(err, ln.Close())
+		return nil, errors.Join(err, b.ln.Close())
 	}
-	return client.Serve(ctx, ln, d, client.Tor{}, client.Options{Transport: name, Log: p.Log, Meter: p.Meter}), nil
+	return client.Serve(ctx, b.ln, d, client.Tor{}, client.Options{Transport: b.name, Log: p.Log, Meter: p.Meter}), nil
 }

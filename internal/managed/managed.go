@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net"
 	"os"
 	"strings"
 
@@ -19,6 +20,7 @@ import (
 	"waterproxy/internal/ptlog"
 	"waterproxy/internal/service"
 	"waterproxy/internal/transports"
+	"waterproxy/internal/walls"
 	"waterproxy/transport"
 )
 
@@ -93,6 +95,23 @@ func startConcurrently[I any, R service.Runner](ctx context.Context, items []I, 
 				return
 			}
 		}
+	}
+}
+
+// bound is a transport with the listener that it is to have, or why it has none.
+type bound struct {
+	name string
+	ln   net.Listener
+	err  error
+}
+
+// needs returns what the transports take from the network.
+func (p *plugin) needs(names []string, connect ...walls.PortRange) service.Needs {
+	return service.Needs{
+		Transports: names,
+		Connect:    connect,
+		Source:     p.outbound.Source4.IsValid() || p.outbound.Source6.IsValid(),
+		ByProxy:    p.outbound.Proxy != nil,
 	}
 }
 

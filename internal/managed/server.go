@@ -1,13 +1,13 @@
 package managed
 
 import (
-	"cmp"
 	"context"
 	"slices"
 
 	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
 
 	"waterproxy/internal/service"
+	"waterproxy/internal/walls"
 	"waterproxy/server"
 	"waterproxy/transport"
 )
@@ -27,15 +27,28 @@ func (p *plugin) startServer(ctx context.Context) ([]service.Runner, error) {
 		p.Log.Warn("the Extended ORPort is on another machine: whoever is on the way sees the clients' addresses")
 	}
 	binds := slices.DeleteFunc(info.Bindaddrs, func(b pt.Bindaddr) bool { return !p.Catalog.Has(b.MethodName) })
+	ports := make([]bound, len(binds)) // before the walls, which leave no port to bind
+	names := make([]string, len(binds))
+	options := map[string]transport.Args{}
+	for i, b := range binds {
+		ln, err := server.Listen(b.Addr)
+		ports[i], names[i], options[b.MethodName] = bound{b.MethodName, ln, err}, b.MethodName, transport.Args(b.Options)
+	}
+	or := p.orPort(&info)
+	needs := p.needs(names, walls.Port(or.Dialed().AddrPort().Port()))
+	if or.Extended != nil {
+		needs.Files = []string{or.CookieFile}
+	}
+	p.RaiseWalls(needs)
 	var running []service.Runner
-	for bind, result := range startConcurrently(ctx, binds, func(b pt.Bindaddr) (*listener, error) { return p.startListener(ctx, b, &info) }) {
+	for b, result := range startConcurrently(ctx, ports, func(b bound) (*listener, error) { return p.startListener(ctx, b, options[b.name], or) }) {
 		l, err := result()
 		if err != nil {
-			_ = pt.SmethodError(bind.MethodName, oneLine(err)) // its error is the line it printed
+			_ = pt.SmethodError(b.name, oneLine(err)) // its error is the line it printed
 			continue
 		}
 		running = append(running, l)
-		l.announce(bind.MethodName)
+		l.announce(b.name)
 	}
 	pt.SmethodsDone()
 	go p.Transports.LoadAhead(ctx)
@@ -48,17 +61,16 @@ type listener struct {
 	published transport.Args
 }
 
-// startListener starts a server's transport.
-func (p *plugin) startListener(ctx context.Context, bind pt.Bindaddr, info *pt.ServerInfo) (*listener, error) {
-	inner, err := server.Listen(bind.Addr)
+// startListener starts a server's transport with what tor has set for it.
+func (p *plugin) startListener(ctx context.Context, b bound, options transport.Args, or server.ORPort) (*listener, error) {
+	if b.err != nil {
+		return nil, b.err
+	}
+	ln, published, err := p.Transports.NewListener(ctx, p.options(b.name, options), b.ln)
 	if err != nil {
 		return nil, err
 	}
-	ln, published, err := p.Transports.NewListener(ctx, p.options(bind.MethodName, transport.Args(bind.Options)), inner)
-	if err != nil {
-		return nil, err
-	}
-	l := server.Serve(ln, p.orPort(info), server.Options{Transport: bind.MethodName, Log: p.Log, Meter: p.Meter})
+	l := server.Serve(ln, or, server.Options{Transport: b.name, Log: p.Log, Meter: p.Meter})
 	return &listener{l, published}, nil
 }
 
@@ -74,7 +86,6 @@ func (l *listener) announce(name string) {
 // orPort returns where tor takes connections, and the way there.
 func (p *plugin) orPort(info *pt.ServerInfo) server.ORPort {
 	or := server.ORPort{Addr: info.OrAddr, Extended: info.ExtendedOrAddr, CookieFile: info.AuthCookiePath}
-	addr := cmp.Or(or.Extended, or.Addr)
-	or.LocalAddr = p.outbound.LocalAddr("tcp", addr.AddrPort().Addr())
+	or.LocalAddr = p.outbound.LocalAddr("tcp", or.Dialed().AddrPort().Addr())
 	return or
 }

@@ -44,6 +44,21 @@ func parse(address string) (endpoint, error) {
 	return endpoint{"unix", path}, checkLength(path, maxSocketPath)
 }
 
+// Needs returns what an address takes to be served at: the directory of a Unix socket, or
+// a TCP port. Of one that is malformed it returns neither.
+func Needs(address string) (dir string, port uint16) {
+	e, err := parse(address)
+	if err != nil {
+		return "", 0
+	}
+	if e.network == "unix" {
+		return filepath.Dir(e.address), 0
+	}
+	_, text, _ := net.SplitHostPort(e.address) // parse has
+	n, _ := strconv.ParseUint(text, 10, 16)
+	return "", uint16(n)
+}
+
 func checkLength(path string, limit int) error {
 	if len(path) > limit {
 		return fmt.Errorf("the path of the Unix socket has %d bytes, and can have %d here: choose a shorter one, or one relative to the working directory", len(path), limit)

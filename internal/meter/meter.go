@@ -5,6 +5,7 @@ package meter
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,6 +43,7 @@ type Source interface {
 type Meter struct {
 	registry *prometheus.Registry
 	setUp    *prometheus.HistogramVec
+	waiting  atomic.Bool // see Waiting
 
 	mu         sync.Mutex
 	transports map[string]*figures

@@ -47,6 +47,7 @@ func (m *Meter) Serve(address string, log *slog.Logger) (stop func(), err error)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	first, err := e.listen()
+	m.waiting.Store(err != nil)
 	if err != nil {
 		log.Warn("metrics cannot be served yet; trying again until they can", "error", err)
 	}
@@ -58,12 +59,16 @@ func (m *Meter) Serve(address string, log *slog.Logger) (stop func(), err error)
 			if l = e.listenLater(ctx, log); l == nil {
 				return
 			}
+			m.waiting.Store(false)
 			log.Info("metrics are served now")
 		}
 		m.serve(ctx, l, log)
 	}()
 	return func() { cancel(); <-ended }, nil
 }
+
+// Waiting reports whether Serve still tries to listen.
+func (m *Meter) Waiting() bool { return m.waiting.Load() }
 
 // listenLater tries until it succeeds, or returns nil when ctx ends.
 func (e endpoint) listenLater(ctx context.Context, log *slog.Logger) net.Listener {

@@ -60,6 +60,13 @@ func ParseProxy(s string) (*Proxy, error) {
 	return p, p.checkCredentials()
 }
 
+// Port returns the proxy's port.
+func (p *Proxy) Port() uint16 {
+	_, port, _ := net.SplitHostPort(p.address) // ParseProxy has
+	n, _ := strconv.ParseUint(port, 10, 16)
+	return uint16(n)
+}
+
 func (p *Proxy) setCredentials(text string) {
 	// The parser of the standard library knows what has to be escaped.
 	if u, err := url.Parse("x://" + text + "@h"); err == nil && u.Host == "h" && u.User != nil {

@@ -23,6 +23,7 @@ type Options struct {
 	metrics    string
 	watch      bool
 	drainLimit time.Duration
+	wallsOff   bool
 }
 
 // Register adds the flags to a set.
@@ -31,6 +32,7 @@ func (o *Options) Register(fs *flag.FlagSet) {
 	fs.StringVar(&o.metrics, "metrics", "", "serve Prometheus metrics at `ADDRESS`: unix:PATH or a loopback HOST:PORT")
 	fs.BoolVar(&o.watch, "watch", false, "look for changes of modules and their settings, and load them")
 	fs.DurationVar(&o.drainLimit, "drain", 30*time.Second, "how long connections may go on after a signal")
+	fs.Func("walls", "put a second wall round the process: `on` or off", o.setWalls)
 	dest := "stderr"
 	if o.ToTor {
 		dest = ""

@@ -14,6 +14,7 @@ import (
 
 	"waterproxy/internal/catalog"
 	"waterproxy/internal/meter"
+	"waterproxy/internal/walls"
 	"waterproxy/transport"
 )
 
@@ -245,8 +246,12 @@ func (e *entry) reload(ctx context.Context) (changed bool) {
 		return false
 	}
 	if err == nil {
+		err = checkGrants(source)
+	}
+	if err == nil {
 		err = e.use(ctx, source)
 	}
+	err = walls.Explain(err)
 	e.failed = err != nil
 	if err != nil {
 		e.log.Warn("a new version cannot be used; the old one stays", "error", err)
@@ -254,6 +259,19 @@ func (e *entry) reload(ctx context.Context) (changed bool) {
 	}
 	e.log.Info("new connections use the new version", "sha256", fmt.Sprintf("%x", e.module.SHA256()))
 	return true
+}
+
+// checkGrants returns an error if the module is granted what the walls of this process do
+// not let it have.
+func checkGrants(source *catalog.Source) error {
+	for _, rule := range source.Allow() {
+		if network, low, high := rule.Ports(); network == "tcp" {
+			if err := walls.CheckPorts(low, high); err != nil {
+				return fmt.Errorf("allow %s: %w", rule, err)
+			}
+		}
+	}
+	return nil
 }
 
 // readAgain reads the files anew, and reports whether they have changed.

@@ -21,7 +21,11 @@ func (i *Image) share() bool {
 	page := uint64(os.Getpagesize())
 	start := i.offset / page * page
 	size := (i.offset + uint64(len(i.bytes)) - start + page - 1) / page * page
-	fd, err := unix.MemfdCreate("waterproxy-image", unix.MFD_CLOEXEC)
+	// The walls of the process let no file be made in memory that could be run.
+	fd, err := unix.MemfdCreate("waterproxy-image", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
+	if err == unix.EINVAL { // before Linux 6.3
+		fd, err = unix.MemfdCreate("waterproxy-image", unix.MFD_CLOEXEC)
+	}
 	if err != nil {
 		return false // an old kernel: copying does as well
 	}

@@ -1,0 +1,141 @@
+package walls
+
+import (
+	"os"
+	"slices"
+
+	"github.com/elastic/go-seccomp-bpf"
+	"github.com/elastic/go-seccomp-bpf/arch"
+	"golang.org/x/sys/unix"
+)
+
+// allowed are the system calls that Go's runtime, its packages and this program use, by
+// what they are for. All others fail with EPERM, and none ends the process: a later Go may
+// try one that is not here, and has another way.
+var allowed = [][]string{
+	{ // descriptors
+		"read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2", "close", "close_range", "lseek", "fcntl",
+		"dup", "dup2", "dup3", "pipe", "pipe2", "sendfile", "splice", "tee", "copy_file_range", "flock", "fsync", "fdatasync", "ftruncate", "fallocate", "fadvise64",
+		"epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait", "eventfd2", "poll", "ppoll", "select", "pselect6",
+	},
+	{ // files, whose names are Landlock's matter
+		"open", "openat", "openat2", "stat", "lstat", "fstat", "newfstatat", "fstatat", "statx", "statfs", "fstatfs", "access", "faccessat", "faccessat2", "readlink", "readlinkat",
+		"getdents64", "mkdir", "mkdirat", "unlink", "unlinkat", "rmdir", "rename", "renameat", "renameat2", "link", "linkat", "symlinkat", "chmod", "fchmod", "fchmodat", "fchmodat2",
+		"utimensat", "getcwd", "umask",
+	},
+	{ // memory
+		"mmap", "munmap", "mprotect", "mremap", "madvise", "mincore", "brk", "membarrier",
+	},
+	{ // threads and time
+		"futex", "set_tid_address", "set_robust_list", "get_robust_list", "rseq", "sched_yield", "sched_getaffinity", "gettid", "exit", "exit_group",
+		"nanosleep", "clock_nanosleep", "clock_gettime", "clock_getres", "gettimeofday", "time", "restart_syscall",
+		"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "tgkill", "arch_prctl",
+	},
+	{ // the process and its child
+		"getpid", "getppid", "getuid", "geteuid", "getgid", "getegid", "getrlimit", "setrlimit", "getrusage", "sysinfo", "uname", "getrandom",
+		"wait4", "waitid", "pidfd_send_signal",
+	},
+	{ // sockets that there are
+		"bind", "connect", "listen", "accept", "accept4", "getsockname", "getpeername", "setsockopt", "getsockopt", "shutdown",
+		"recvfrom", "recvmsg", "recvmmsg",
+	},
+}
+
+// Numbers that unix has not, or not for all.
+const (
+	cloneNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
+	setVMAName      = 0x53564d41 // PR_SET_VMA
+)
+
+// conditional are those that are allowed with some arguments.
+func conditional(p Plan) []seccomp.NameWithConditions {
+	without := func(name string, argument uint32, flags uint64) seccomp.NameWithConditions {
+		return seccomp.NameWithConditions{Name: name, Conditions: seccomp.ArgumentConditions{{Argument: argument, Operation: seccomp.BitsNotSet, Value: flags}}}
+	}
+	with := func(name string, values ...uint64) seccomp.NameWithConditions {
+		c := seccomp.NameWithConditions{Name: name}
+		for i, v := range values {
+			c.Conditions = append(c.Conditions, seccomp.Condition{Argument: uint32(i), Operation: seccomp.Equal, Value: v})
+		}
+		return c
+	}
+	noExec := uint64(0)
+	if fd, err := unix.MemfdCreate("probe", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL); err == nil {
+		_ = unix.Close(fd)
+		noExec = unix.MFD_NOEXEC_SEAL
+	}
+	list := []seccomp.NameWithConditions{
+		memfd(noExec),
+		without("clone", 0, cloneNamespaces),
+		// Fast Open would connect past Landlock.
+		without("sendto", 3, unix.MSG_FASTOPEN),
+		without("sendmsg", 2, unix.MSG_FASTOPEN),
+		without("sendmmsg", 3, unix.MSG_FASTOPEN),
+		with("prlimit64", 0), // of this process
+		with("prctl", setVMAName),
+		with("pidfd_open", uint64(os.Getpid())), // by which os finds out whether it can signal its child by a descriptor
+	}
+	families := []uint64{unix.AF_INET, unix.AF_INET6}
+	if p.Unix {
+		families = append(families, unix.AF_UNIX)
+	}
+	for _, family := range families {
+		// The protocol 0 is TCP or UDP. Multipath TCP would connect past Landlock, and
+		// raw sockets have another one.
+		list = append(list, seccomp.NameWithConditions{Name: "socket", Conditions: seccomp.ArgumentConditions{
+			{Argument: 0, Operation: seccomp.Equal, Value: family},
+			{Argument: 2, Operation: seccomp.Equal, Value: 0},
+		}})
+	}
+	return list
+}
+
+// memfd lets files be made in memory, with a flag, if it is one, that keeps them from being
+// run: Landlock does not see them.
+func memfd(flag uint64) seccomp.NameWithConditions {
+	c := seccomp.Condition{Argument: 1, Operation: seccomp.BitsSet, Value: flag}
+	if flag == 0 {
+		c = seccomp.Condition{Argument: 1, Operation: seccomp.BitsNotSet, Value: unix.MFD_HUGETLB}
+	}
+	return seccomp.NameWithConditions{Name: "memfd_create", Conditions: seccomp.ArgumentConditions{c}}
+}
+
+func seccompAvailable() bool {
+	_, err := arch.GetInfo("")
+	return err == nil && seccomp.Supported()
+}
+
+// seccompRaise lets only the system calls through that are used. execute is whether
+// Landlock sees to what can be executed.
+func seccompRaise(p Plan, execute bool) error {
+	here, err := arch.GetInfo("")
+	if err != nil {
+		return err
+	}
+	known := func(name string) bool { _, ok := here.SyscallNames[name]; return ok }
+	var names []string
+	for _, group := range allowed {
+		names = append(names, group...)
+	}
+	if execute {
+		names = append(names, "execve")
+	}
+	return onOneThread(func() error {
+		return seccomp.LoadFilter(seccomp.Filter{
+			NoNewPrivs: true,
+			Flag:       seccomp.FilterFlagTSync,
+			Policy: seccomp.Policy{
+				DefaultAction: seccomp.ActionErrno,
+				Syscalls: []seccomp.SyscallGroup{{
+					// Its flags are in memory, where no filter sees them; callers then use clone.
+					Action: seccomp.ActionErrno | seccomp.Action(unix.ENOSYS),
+					Names:  slices.DeleteFunc([]string{"clone3"}, func(name string) bool { return !known(name) }),
+				}, {
+					Action:             seccomp.ActionAllow,
+					Names:              slices.DeleteFunc(names, func(name string) bool { return !known(name) }),
+					NamesWithCondtions: slices.DeleteFunc(conditional(p), func(c seccomp.NameWithConditions) bool { return !known(c.Name) }),
+				}},
+			},
+		})
+	})
+}

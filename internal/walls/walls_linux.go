@@ -1,0 +1,49 @@
+package walls
+
+import (
+	"errors"
+	"runtime"
+)
+
+// Available returns which walls this system has.
+func Available() Standing {
+	abi := landlockABI() // the first one cannot let files be moved between directories
+	return Standing{NoNewPrivs: true, Files: abi >= 2, TCP: abi >= 4, Scoped: abi >= 6, Syscalls: seccompAvailable()}
+}
+
+// Raise raises the walls that the system has round the whole process, for good, and
+// returns which of them stand. The error is why others do not that could. It has to be
+// called before a module runs: below Landlock's ABI 8 every thread of the process has to
+// take part, and one that runs compiled code of a module would not.
+//
+// A process that this one starts has the same walls. It can only start its own executable
+// again, and nothing at all where Landlock is missing, since seccomp cannot tell programs
+// apart.
+func Raise(p Plan) (Standing, error) {
+	has := Available()
+	var errs []error
+	var stand Standing
+	if has.Files {
+		raised.Store(&p)
+		if err := landlockRaise(p); err != nil {
+			errs = append(errs, failed("Landlock", err))
+		} else {
+			stand = Standing{NoNewPrivs: true, Files: true, TCP: has.TCP, Scoped: has.Scoped}
+		}
+	}
+	if has.Syscalls {
+		if err := seccompRaise(p, stand.Files); err != nil {
+			errs = append(errs, failed("seccomp", err))
+		} else {
+			stand.NoNewPrivs, stand.Syscalls = true, true
+		}
+	}
+	return stand, errors.Join(errs...)
+}
+
+// onOneThread calls f on a thread that stays the same.
+func onOneThread(f func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	return f()
+}
