@@ -20,7 +20,7 @@ RACE    := -race $(NO_RACE:%=-gcflags=%=-race=false)
 # What lint is made of.
 CHECKS := gofmt vet vet-wasm vet-peer
 
-.PHONY: all modules testmodules peers demo test unit fuzz faults integration lint $(CHECKS) bench chutney clean need-tor need-test-tools
+.PHONY: all modules testmodules peers demo test unit fuzz faults soak integration lint $(CHECKS) bench chutney clean need-tor need-test-tools
 
 all: waterproxy
 
@@ -77,9 +77,17 @@ fuzz: testmodules
 	scripts/fuzz $(FUZZTIME)
 
 # Each built-in transport over connections that fail, by so many schedules; CI has 100.
+# Then either side is killed, so often; CI has 10.
 FAULTS ?= 10000
-faults: modules
+KILLS  ?= 200
+faults: modules waterproxy
 	$(GO) test ./integration -count=1 -v -timeout 2h -run TestFaults -faults.schedules=$(FAULTS)
+	$(GO) test ./integration/self -count=1 -v -timeout 2h -run TestKilled -faults.kills=$(KILLS)
+
+# Connections for so long, most of them held open; CI has 3 minutes.
+SOAK ?= 1h
+soak: waterproxy
+	$(GO) test ./integration -count=1 -v -timeout 12h -run 'TestSoak|TestSilent' -soak.time=$(SOAK) -soak.open=9000
 
 # BENCH="-quick" and other flags: see bench/README.md.
 bench: need-test-tools waterproxy testmodules peers

@@ -91,7 +91,9 @@ type Config struct {
 	Instances int
 	// MaxConns bounds the connections of one instance. 0 means DefaultMaxConns.
 	MaxConns int
-	// MaxMemory bounds the linear memory of one instance, in bytes. 0 means
+	// MaxMemory bounds what one instance takes of the host's memory, in bytes: its linear
+	// memory, and beside that its threads with their tables and globals, its descriptors
+	// with what is queued for them, and its keys; see Stats.Memory. 0 means
 	// DefaultMaxMemory for an instance that carries one connection, and
 	// DefaultManyMemory for one that carries many.
 	MaxMemory uint64

@@ -19,6 +19,7 @@ func works(stage string) bool { return stage == "start" || stage == "poll" }
 type builder struct {
 	imports []string // MODULE.NAME SIGNATURE
 	data    []byte   // at dataAt
+	table   int      // entries at the start, at least 2
 }
 
 const (
@@ -161,7 +162,7 @@ func (b *builder) module(stage, body string) []byte {
 	}
 	exports = append(exports, sized("memory")+"\x02\x00")
 	file := "\x00asm\x01\x00\x00\x00" + sectionOf(1, list(types...)) + sectionOf(2, list(imports...)) + sectionOf(3, list(declared...)) +
-		sectionOf(4, list("\x70\x00\x02")) + // a table of two functions, which is empty
+		sectionOf(4, list("\x70\x00"+string(leb(uint64(max(b.table, 2)))))) + // a table of functions, which is empty
 		sectionOf(5, list("\x00\x02")) + sectionOf(7, list(exports...))
 	if stage == "section" {
 		file += sectionOf(8, string(leb(uint64(len(b.imports)))))

@@ -170,6 +170,10 @@ func (m *Module) clientRole(many bool) (Role, error) {
 // sorted.
 func (m *Module) Imports() []string { return m.m.Imports() }
 
+// LeastMemory returns what an instance takes of the host's memory at its start, in bytes, as
+// Stats.Memory counts it.
+func (m *Module) LeastMemory() uint64 { return m.m.LeastMemory() }
+
 // Memory returns the bytes of linear memory that an instance starts with, and
 // the most that the module declares it may grow to, 0 if it declares nothing.
 func (m *Module) Memory() (min, max uint64) { return m.m.Memory().Min, m.m.Memory().Max }

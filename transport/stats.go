@@ -30,7 +30,7 @@ type Stats struct {
 	ConnStats
 	Connections int    // at the moment; those being set up or drained count
 	Instances   int    // of the module, at the moment
-	Memory      uint64 // linear memory of those instances, in bytes
+	Memory      uint64 // what those instances take of the host's memory, in bytes: see Config.MaxMemory
 	Refused     int64  // connections whose set-up failed
 	Traps       int64  // instances whose code failed
 	Limits      int64  // set-ups and instances that reached a limit

@@ -24,7 +24,7 @@ func TestThreads(t *testing.T) {
 		t.Run(engine, func(t *testing.T) {
 			cfg := testConfig(t, "workers_v1")
 			cfg.Module = compile(t, "probe_threads", engine == "interpreter")
-			cfg.MaxMemory = 256 << 10
+			cfg.MaxMemory = 2 << 20
 			cfg.MaxThreads = 8
 			near, _ := clientLink(t, cfg).connect(t)
 			near.SetDeadline(time.Now().Add(patience))

@@ -73,6 +73,7 @@ func inspect(w io.Writer, file string) error {
 	} else {
 		row("memory", "%s at the start, %s at most", mebibytes(least), mebibytes(most))
 	}
+	row("memory in all", "%s at the start, with its tables, its globals and its thread", mebibytes(m.LeastMemory()))
 	if m.Threads() {
 		row("threads", "wanted; an instance may have %d besides the one it begins with", transport.DefaultMaxThreads)
 	}

@@ -76,7 +76,7 @@ var (
 	endedDesc  = desc(endedName, "Connections that have ended, by outcome.", "outcome")
 	bytesDesc  = desc(bytesName, "Bytes carried, on the network side of the modules.", "direction")
 	instDesc   = desc(instName, "Instances of the module.")
-	memoryDesc = desc(memoryName, "Linear memory of those instances.")
+	memoryDesc = desc(memoryName, "What those instances take of the memory, by their limit's count.")
 	trapsDesc  = desc(trapsName, "Instances whose code has failed.")
 	limitsDesc = desc(limitsName, "Set-ups and instances that have reached a limit.")
 	callsDesc  = desc(callsName, "Calls of modules to the host, by what they are for.", "kind")

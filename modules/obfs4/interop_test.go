@@ -234,6 +234,23 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+// TestClocks: a client whose clock is an hour ahead or behind gets in, and one that is two
+// hours away does not.
+func TestClocks(t *testing.T) {
+	st, err := keepState(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	for away, want := range map[time.Duration]error{-2 * time.Hour: errHandshake, -time.Hour: nil, 0: nil, time.Hour: nil, 2 * time.Hour: errHandshake} {
+		client := &clientHandshake{bridge: &st.bridge, session: newSessionKey()}
+		server := &serverHandshake{bridge: &st.bridge, private: &st.private, replays: newReplayFilter(), session: newSessionKey()}
+		if err := server.asked(client.message(now.Add(away)), now); err != want {
+			t.Errorf("%v away: %v, want %v", away, err, want)
+		}
+	}
+}
+
 // TestReplayFilter: what is too old, or too much, is forgotten, and a clock that goes back
 // forgets all.
 func TestReplayFilter(t *testing.T) {

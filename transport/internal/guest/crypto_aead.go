@@ -23,6 +23,12 @@ type keyring struct {
 	last uint32
 }
 
+func (k *keyring) count() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.keys)
+}
+
 // keysEach is how many AEADs there may be for each connection.
 const keysEach = 4
 
@@ -53,10 +59,11 @@ func aeadNew(a *cryptoArgs) int32 {
 	if err != nil {
 		return a.fail(eInval)
 	}
+	room := a.c.in.hasRoom(keyCost)
 	k := &a.c.in.keys
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if len(k.keys) >= max(a.c.in.o.Limits.Conns, 1)*keysEach {
+	if len(k.keys) >= max(a.c.in.o.Limits.Conns, 1)*keysEach || !room {
 		return a.fail(eMfile)
 	}
 	if k.keys == nil {

@@ -37,12 +37,16 @@ type descriptors struct {
 	mu    sync.Mutex
 	limit int // of those that belong to no connection of a Many, which bounds its own
 	slots []*descriptor
-	used  int // of those that count for limit
-	low   int // no slot below is free
+	used  int         // of those that count for limit
+	low   int         // no slot below is free
+	room  func() bool // whether there is memory for one more; nil if there always is
 }
 
 // insert returns the number of d, or false if the table is full.
 func (t *descriptors) insert(d *descriptor) (int32, bool) {
+	if t.room != nil && !t.room() {
+		return 0, false
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.used >= t.limit {

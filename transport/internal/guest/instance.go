@@ -33,7 +33,7 @@ type Host interface {
 
 // Limits bounds what an instance may use.
 type Limits struct {
-	Memory      uint64 // bytes of linear memory
+	Memory      uint64 // bytes of the host's; see Instance.Memory
 	Descriptors int    // of a connection, or of the instance besides connections
 	Threads     int    // of an instance, besides the one that it begins with
 	Instances   int    // of the module, this one included
@@ -139,27 +139,19 @@ func Probe(ctx context.Context, m *Module, o Options) (published string, err err
 // it left them by the end of its set-up (docs/abi.md, "Arguments and state").
 func (in *Instance) Published() string { return in.mailboxes.published.text() }
 
-// Memory returns the size of the instance's linear memory in bytes. It may be called
-// once Start has returned.
-func (in *Instance) Memory() uint64 {
-	if in.shared != nil {
-		return in.shared.bytes.Size()
-	}
-	return in.memory.Size()
-}
-
 func newInstance(ctx context.Context, m *Module, o Options) *Instance {
 	in := &Instance{o: o, module: m, shape: m.shape, dead: make(chan struct{})}
 	// ctx itself bounds the start only, by way of Abort.
 	in.life, in.endLife = context.WithCancel(context.WithoutCancel(ctx))
 	in.threads.init()
 	in.main = newThread(in)
-	in.memory.Limit, in.memory.Image = o.Limits.Memory, m.image
+	in.memory.Limit, in.memory.Image, in.memory.Beside = o.Limits.Memory, m.image, in.beside
 	in.mode = stream.Careful
 	if m.shape.Posix || m.shape.Threads() {
 		in.mode = stream.Posix
 	}
 	in.fds.limit = o.Limits.Descriptors
+	in.fds.room = func() bool { return in.hasRoom(descriptorCost) }
 	return in
 }
 
@@ -188,7 +180,7 @@ func (in *Instance) initialise() (err error) {
 	if in.many == nil && !slices.Contains(m.shape.Roles, in.o.Role) || in.many != nil && !m.shape.HasMany(in.o.Role) {
 		return &RoleError{in.o.Role, m.shape.Missing[in.o.Role]}
 	}
-	if m.memory.Min > in.o.Limits.Memory {
+	if m.LeastMemory() > in.o.Limits.Memory {
 		return &LimitError{"bytes of memory", int(in.o.Limits.Memory)}
 	}
 	if err := m.count(in.o.Limits.Instances); err != nil {
@@ -197,7 +189,8 @@ func (in *Instance) initialise() (err error) {
 	in.countedBy = m
 	in.openStandard()
 	if m.memory.Shared {
-		if in.shared, err = m.newSharedMemory(in.life, in.o.Limits.Memory); err != nil {
+		room := func(size uint64) bool { return size+in.beside() <= in.o.Limits.Memory }
+		if in.shared, err = m.newSharedMemory(in.life, in.o.Limits.Memory, room); err != nil {
 			return in.failure("instantiate", err)
 		}
 	} else { // its only thread waits for its own sockets

@@ -20,6 +20,7 @@ type Module struct {
 	compiled wazero.CompiledModule
 	shape    *Shape
 	memory   wasmfile.Memory
+	tables   wasmfile.Tables
 	image    *linmem.Image // the initial content of memory; nil if wazero sees to it
 
 	mu       sync.Mutex
@@ -47,7 +48,10 @@ func Compile(ctx context.Context, wasm []byte, sum [sha256.Size]byte, o CompileO
 		return nil, invalid(err)
 	}
 	m := &Module{engine: e, compiled: c}
-	if m.memory, err = wasmfile.ReadMemory(wasm); err == nil {
+	if m.tables, err = wasmfile.ReadTables(wasm); err == nil {
+		m.memory, err = wasmfile.ReadMemory(wasm)
+	}
+	if err == nil {
 		m.shape, err = inspect(c, m.memory.Shared)
 	}
 	if err != nil {

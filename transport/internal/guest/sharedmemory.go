@@ -21,8 +21,8 @@ type sharedMemory struct {
 }
 
 // newSharedMemory makes a memory that can grow as far as the module declares, but
-// no further than limit.
-func (m *Module) newSharedMemory(ctx context.Context, limit uint64) (*sharedMemory, error) {
+// no further than limit, and where there is room.
+func (m *Module) newSharedMemory(ctx context.Context, limit uint64, room func(uint64) bool) (*sharedMemory, error) {
 	size := min(m.memory.Max, limit) / pageSize * pageSize
 	c, err := m.engine.origin(ctx, m.memory.Min, size)
 	if err != nil {
@@ -32,6 +32,7 @@ func (m *Module) newSharedMemory(ctx context.Context, limit uint64) (*sharedMemo
 	if err != nil {
 		return nil, err
 	}
+	bytes.HasRoom = room
 	s := &sharedMemory{bytes: bytes}
 	s.origin, err = m.engine.rt.InstantiateModule(experimental.WithMemoryAllocator(ctx, s.bytes), c,
 		wazero.NewModuleConfig().WithName(""))

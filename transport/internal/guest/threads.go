@@ -155,6 +155,13 @@ func (ts *threads) remove(t *thread) {
 	ts.running = slices.DeleteFunc(ts.running, func(other *thread) bool { return other == t })
 }
 
+// count returns how many threads there are, the main one included.
+func (ts *threads) count() int {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	return 1 + len(ts.counted)
+}
+
 // stop sets the stop switch of each thread, and wakes those that wait.
 func (ts *threads) stop() {
 	ts.mu.Lock()
@@ -251,6 +258,9 @@ func (ts *threads) beat(t *thread, beats uint64) {
 
 // spawn runs work in a new thread. Whatever goes wrong there ends the instance.
 func (in *Instance) spawn(work func(t *thread, id uint32) error) (id uint32, err error) {
+	if !in.hasRoom(in.module.threadCost()) {
+		return 0, &LimitError{"bytes of memory", int(in.o.Limits.Memory)}
+	}
 	t := newThread(in)
 	id, err = in.threads.reserve(t, in.o.Limits.Threads)
 	if err != nil {

@@ -14,9 +14,14 @@ import (
 type Allocator struct {
 	Limit uint64 // bytes
 	Image *Image // what a memory holds at first; nil for zeros
+	// Beside returns what counts for Limit besides the memory; nil is nothing.
+	Beside func() uint64
 
 	size atomic.Uint64
 }
+
+// hasRoom reports whether the memory may have a size.
+func (a *Allocator) hasRoom(size uint64) bool { return a.Beside == nil || size+a.Beside() <= a.Limit }
 
 // Size returns how many bytes the memory has. It may be called at any time.
 func (a *Allocator) Size() uint64 { return a.size.Load() }
@@ -46,7 +51,7 @@ type mapped struct {
 // Reallocate implements experimental.LinearMemory. Beyond the limit it returns
 // nil, which the module sees as a failed memory.grow.
 func (m *mapped) Reallocate(size uint64) []byte {
-	if size > uint64(len(m.all)) {
+	if size > uint64(len(m.all)) || !m.owner.hasRoom(size) {
 		return nil
 	}
 	m.owner.size.Store(size)
@@ -70,7 +75,7 @@ type slice struct {
 }
 
 func (s *slice) Reallocate(size uint64) []byte {
-	if size > s.limit {
+	if size > s.limit || !s.owner.hasRoom(size) {
 		return nil
 	}
 	if size > uint64(cap(s.b)) {

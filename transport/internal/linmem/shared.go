@@ -15,6 +15,9 @@ type Shared struct {
 	all    []byte
 	mapped bool
 	size   atomic.Uint64 // bytes in use
+	// HasRoom reports whether the memory may have so many bytes; nil: as many as there are.
+	// It is set before the memory is used.
+	HasRoom func(size uint64) bool
 }
 
 // NewShared returns a memory that may grow to size bytes and holds the image at
@@ -49,7 +52,7 @@ func (s *Shared) Allocate(_, _ uint64) experimental.LinearMemory { return s }
 
 // Reallocate implements experimental.LinearMemory. The memory never moves.
 func (s *Shared) Reallocate(size uint64) []byte {
-	if size > uint64(len(s.all)) {
+	if size > uint64(len(s.all)) || s.HasRoom != nil && !s.HasRoom(size) {
 		return nil
 	}
 	s.size.Store(size)

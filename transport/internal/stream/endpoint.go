@@ -75,6 +75,13 @@ func (p *Endpoint) SuspectEnd() {
 	p.mu.Unlock()
 }
 
+// Held returns how many bytes of buffers the endpoint holds.
+func (p *Endpoint) Held() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.queue.blocks)*bufferSize + cap(p.peeked)
+}
+
 // WatchIn has the endpoint wait in a poller, until Drain, Discard or the poller's Close;
 // nil, as at first, is the process's own.
 func (p *Endpoint) WatchIn(in *Poller) {

@@ -1,6 +1,9 @@
 package wasmfile
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 const (
 	tableSection = 4
@@ -8,6 +11,43 @@ const (
 	// memory that it takes, some bytes for each. A module may declare as many.
 	maxTable = 100_000
 )
+
+// Tables is what a module's tables and globals, imported ones included, may come to.
+type Tables struct {
+	Entries uint64 // of all tables, once each is as large as it may become
+	Globals uint64
+}
+
+// ReadTables returns that of a module, whose tables will be bounded.
+func ReadTables(wasm []byte) (t Tables, err error) {
+	sections, err := split(wasm)
+	if err != nil {
+		return t, err
+	}
+	n, tables, err := vector(find(sections, tableSection))
+	if err != nil {
+		return t, fmt.Errorf("table section: %w", err)
+	}
+	r := &reader{b: tables}
+	for range n {
+		_, most := r.table()
+		t.Entries += uint64(most)
+	}
+	globals, _, err := vector(find(sections, globalSection))
+	t.Globals = uint64(globals)
+	return t, errors.Join(err, r.err)
+}
+
+// table reads a table's type, and returns it with the maximum that it gets.
+func (r *reader) table() (bounded []byte, most uint32) {
+	kind, flags, least := r.byte(), r.byte(), r.u32()
+	most = maxTable
+	if flags&limitsMax != 0 {
+		most = min(most, r.u32())
+	}
+	most = max(most, least)
+	return appendU32(appendU32([]byte{kind, limitsMax}, least), most), most
+}
 
 // boundTables gives each table a maximum.
 func (m *module) boundTables() {
@@ -19,13 +59,8 @@ func (m *module) boundTables() {
 	var out []byte
 	r := &reader{b: tables}
 	for range n {
-		kind, flags, least := r.byte(), r.byte(), r.u32()
-		most := uint32(maxTable)
-		if flags&limitsMax != 0 {
-			most = min(most, r.u32())
-		}
-		out = appendU32(append(out, kind, limitsMax), least)
-		out = appendU32(out, max(most, least))
+		bounded, _ := r.table()
+		out = append(out, bounded...)
 	}
 	switch {
 	case r.err != nil || r.more():
