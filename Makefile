@@ -81,7 +81,7 @@ fuzz: testmodules
 FAULTS ?= 10000
 KILLS  ?= 200
 faults: modules waterproxy
-	$(GO) test ./integration -count=1 -v -timeout 2h -run TestFaults -faults.schedules=$(FAULTS)
+	$(GO) test ./integration -count=1 -v -timeout 2h -run 'TestFaults|TestEngineSchedules' -faults.schedules=$(FAULTS) -faults.engines=1000
 	$(GO) test ./integration/self -count=1 -v -timeout 2h -run TestKilled -faults.kills=$(KILLS)
 
 # Connections for so long, most of them held open; CI has 3 minutes.

@@ -20,8 +20,9 @@ import (
 )
 
 var (
-	schedules = flag.Int("faults.schedules", 100, "schedules of faults for each transport")
-	faultSeed = flag.Uint64("faults.seed", 1, "seed of the schedules")
+	schedules       = flag.Int("faults.schedules", 100, "schedules of faults for each transport")
+	engineSchedules = flag.Int("faults.engines", 20, "schedules for each transport, compiled on one side and interpreted on the other")
+	faultSeed       = flag.Uint64("faults.seed", 1, "seed of the schedules")
 )
 
 // schedule is what a network connection does to those who use it: one call after another
@@ -51,6 +52,9 @@ func (s *schedule) next(n int) (most int, fails bool) {
 	defer s.mu.Unlock()
 	if s.random.IntN(8) == 0 && s.delay > 0 {
 		time.Sleep(time.Duration(s.random.Int64N(int64(s.delay)))) // which is the fault, and waits for nothing
+	}
+	if s.random.IntN(256) == 0 {
+		s.most = 1 << s.random.IntN(17) // a connection that streams share is not slow for ever
 	}
 	s.fault--
 	return min(n, 1+s.random.IntN(s.most)), s.fault == -1
@@ -132,40 +136,70 @@ func (l faultyListener) Accept() (net.Conn, error) {
 	return l.wrap(c), nil
 }
 
+// transportNames are those of the built-in transports.
+var transportNames = []string{"plain", "reverse", "mux", "obfs4", "shadowsocks"}
+
+// newFaultPair returns a pair whose network connections have schedules.
+func newFaultPair(t *testing.T, name string, client, server transport.CompileOptions) *faultPair {
+	f := &faulty{random: rand.New(rand.NewPCG(*faultSeed, 0))}
+	pair := &faultPair{
+		modulePair: newModulePairOn(t, name, transport.Config{Dial: f.dial}, faultyListener{listenLoopback(t), f}, client, server),
+		faulty:     f,
+		waiting:    map[string]chan net.Conn{},
+	}
+	go pair.accept()
+	return pair
+}
+
+// run carries bytes by so many schedules, of which some fail if there are to be faults.
+func (p *faultPair) run(t *testing.T, n int, faults bool) {
+	t.Helper()
+	p.faults.Store(faults)
+	jobs := make(chan int)
+	var workers sync.WaitGroup
+	for range 8 {
+		workers.Go(func() {
+			for i := range jobs {
+				random := rand.New(rand.NewPCG(*faultSeed, uint64(i+1)))
+				if err := p.carrySome(random, faults); err != nil {
+					t.Errorf("schedule %d of seed %d, faults %v: %v", i, *faultSeed, faults, err)
+				}
+			}
+		})
+	}
+	for i := range n {
+		jobs <- i
+	}
+	close(jobs)
+	workers.Wait()
+}
+
+// TestEngineSchedules has each built-in transport run by the compiler on one side and by the
+// interpreter on the other: all arrives, byte for byte, whatever the network cuts short. A
+// difference between both would show in a MAC, a length or a byte.
+func TestEngineSchedules(t *testing.T) {
+	t.Parallel()
+	interpreted := transport.CompileOptions{Interpreter: true}
+	for _, name := range transportNames {
+		t.Run(name, func(t *testing.T) {
+			newFaultPair(t, name, interpreted, transport.CompileOptions{}).run(t, (*engineSchedules+1)/2, false)
+			newFaultPair(t, name, transport.CompileOptions{}, interpreted).run(t, (*engineSchedules+1)/2, false)
+		})
+	}
+}
+
 // TestFaults has each built-in transport carry bytes over network connections that cut
 // calls short, delay them, and fail: without a failure all arrives; with one, what arrives
 // is the beginning of what was sent, and its end does not look like a good one. Nothing is
 // left.
 func TestFaults(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"plain", "reverse", "mux", "obfs4", "shadowsocks"} {
+	for _, name := range transportNames {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := &faulty{random: rand.New(rand.NewPCG(*faultSeed, 0))}
-			pair := &faultPair{
-				modulePair: newModulePairOn(t, name, transport.Config{Dial: f.dial}, faultyListener{listenLoopback(t), f}),
-				waiting:    map[string]chan net.Conn{},
-			}
-			go pair.accept()
+			pair := newFaultPair(t, name, transport.CompileOptions{}, transport.CompileOptions{})
 			for _, faults := range []bool{false, true} {
-				f.faults.Store(faults)
-				jobs := make(chan int)
-				var workers sync.WaitGroup
-				for range 8 {
-					workers.Go(func() {
-						for i := range jobs {
-							random := rand.New(rand.NewPCG(*faultSeed, uint64(i+1)))
-							if err := pair.carrySome(random, faults); err != nil {
-								t.Errorf("schedule %d of seed %d, faults %v: %v", i, *faultSeed, faults, err)
-							}
-						}
-					})
-				}
-				for i := range (*schedules + 1) / 2 {
-					jobs <- i
-				}
-				close(jobs)
-				workers.Wait()
+				pair.run(t, (*schedules+1)/2, faults)
 			}
 			for _, stats := range pair.stats() {
 				if stats.Traps > 0 {
@@ -195,6 +229,7 @@ func TestFaults(t *testing.T) {
 // first bytes of each say which it is.
 type faultPair struct {
 	*modulePair
+	*faulty
 	mu      sync.Mutex
 	waiting map[string]chan net.Conn
 }

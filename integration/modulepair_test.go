@@ -18,24 +18,31 @@ type modulePair struct {
 
 func newModulePair(t *testing.T, name string, cfg transport.Config) *modulePair {
 	t.Helper()
-	return newModulePairOn(t, name, cfg, listenLoopback(t))
+	return newModulePairOn(t, name, cfg, listenLoopback(t), transport.CompileOptions{}, transport.CompileOptions{})
 }
 
-func newModulePairOn(t *testing.T, name string, cfg transport.Config, inner net.Listener) *modulePair {
+// newModulePairOn is that with the server's listener, and how each of both is compiled.
+func newModulePairOn(t *testing.T, name string, cfg transport.Config, inner net.Listener, client, server transport.CompileOptions) *modulePair {
 	t.Helper()
-	module, err := transport.CompileFile(filepath.Join("..", "modules", "built", name+".wasm"), transport.CompileOptions{CacheDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
+	cache := t.TempDir()
+	compile := func(o transport.CompileOptions) *transport.Module {
+		o.CacheDir = cache
+		module, err := transport.CompileFile(filepath.Join("..", "modules", "built", name+".wasm"), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { module.Close() })
+		return module
 	}
-	t.Cleanup(func() { module.Close() })
-	cfg.Module, cfg.StateDir = module, t.TempDir()
+	var err error
+	cfg.Module, cfg.StateDir = compile(server), t.TempDir()
 	p := &modulePair{}
 	if p.listener, err = transport.Listen(t.Context(), cfg, inner); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.listener.Close() })
 	p.args = p.listener.Args()
-	cfg.StateDir, cfg.Args = "", nil
+	cfg.Module, cfg.StateDir, cfg.Args = compile(client), "", nil
 	if p.dialer, err = transport.NewRuntimeDialer(cfg); err != nil {
 		t.Fatal(err)
 	}
