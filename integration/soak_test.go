@@ -17,30 +17,46 @@ import (
 	"testing"
 	"time"
 
+	"waterproxy/internal/ptproc"
 	"waterproxy/internal/pttest"
 )
 
 var (
 	soakTime      = flag.Duration("soak.time", 3*time.Minute, "how long TestSoak makes connections")
 	soakOpen      = flag.Int("soak.open", 2000, "connections that TestSoak holds open")
-	soakTransport = flag.String("soak.transport", "obfs4", "the transport of TestSoak")
+	soakTransport = flag.String("soak.transport", "obfs4", "the transport of TestSoak and TestSilent; obfs4proxy is that program")
 )
 
-// soakPair is a client and a server of the program without tor.
+// soakPair is a client and a server without tor.
 type soakPair struct {
 	client, server *pttest.Process
 	public         string // where the server listens
-	entrance       string // where the client does
+	socks          string // where a client serves SOCKS5
+	dial           func() (net.Conn, error)
 }
 
 // startSoakPair starts them. What goes through arrives at an address.
-func startSoakPair(t *testing.T, transport, backend string, flags ...string) soakPair {
+func startSoakPair(t *testing.T, transport, backend string) soakPair {
 	t.Helper()
+	if transport == theirs {
+		return startRivals(t, backend)
+	}
 	state := t.TempDir()
-	server := startCommand(t, append([]string{"server", "-transport", transport, "-state", state, "-listen", "127.0.0.1:0", "-forward", backend}, flags...)...)
+	server := startCommand(t, "server", "-transport", transport, "-state", state, "-listen", "127.0.0.1:0", "-forward", backend)
 	line := server.Line(`^Bridge \S+ (\S+).*$`)
-	client := startCommand(t, append([]string{"client", "-state", state, "-forward", "127.0.0.1:0"}, append(flags, line[0])...)...)
-	return soakPair{client, server, line[1], client.Line(`^TCP forward at (\S+)$`)[1]}
+	client := startCommand(t, "client", "-state", state, "-forward", "127.0.0.1:0", line[0])
+	entrance := client.Line(`^TCP forward at (\S+)$`)[1]
+	return soakPair{client, server, line[1], startStandaloneClient(t, state, line[0]), func() (net.Conn, error) { return net.Dial("tcp", entrance) }}
+}
+
+// startRivals starts two processes of obfs4proxy, to see what these do.
+func startRivals(t *testing.T, backend string) soakPair {
+	t.Helper()
+	lab := newObfs4Lab(t)
+	server := obfs4Server{Process: lab.launch(t, theirs, t.TempDir(), ptproc.Server("", backend, "obfs4"))}
+	client := obfs4Client{lab.launch(t, theirs, t.TempDir(), ptproc.Client("", "obfs4"))}
+	at, args := server.address(), server.bridgeArgs()
+	return soakPair{client.Process, server.Process, at, client.address(), func() (net.Conn, error) { return client.connect(at, args) }}
 }
 
 // echoes sends back what comes, until the test ends, and returns where.
@@ -110,7 +126,7 @@ func TestSoak(t *testing.T) {
 		workers.Go(func() {
 			rng := rand.New(rand.NewPCG(uint64(n), 0))
 			for time.Now().Before(end) && failed.Load() == 0 {
-				conn, err := net.Dial("tcp", p.entrance)
+				conn, err := p.dial()
 				if err == nil {
 					err = passes(conn, rng)
 				}
@@ -204,37 +220,19 @@ func slope(v []float64) float64 {
 // slow ones at a client's SOCKS port, cost others nothing, and are gone in time.
 func TestSilent(t *testing.T) {
 	backend := echoes(t)
-	p := startSoakPair(t, "obfs4", backend)
+	p := startSoakPair(t, *soakTransport, backend)
 	silent := openMany(t, p.public, 5000, nil)
 	rng := rand.New(rand.NewPCG(1, 1))
-	others(t, "beside silent connections", p.entrance, rng)
+	others(t, "beside silent connections", p, rng)
 
-	at := startStandaloneClient(t, t.TempDir(), p.server.Line(`^Bridge .*$`)[0])
-	slow := openMany(t, at, 1000, []byte{5})
-	conn, err := net.Dial("tcp", at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	request := []byte{5, 1, 0, 5, 1, 0, 1, 192, 0, 2, 1, 0, 80}
-	if _, err := conn.Write(request); err != nil {
-		t.Fatal(err)
-	}
-	if err := conn.SetDeadline(time.Now().Add(pttest.Patience)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(conn, make([]byte, 12)); err != nil {
-		t.Fatalf("a SOCKS request beside slow ones: %v", err)
-	}
-	if err := passes(conn, rng); err != nil {
-		t.Errorf("beside slow SOCKS connections: %v", err)
-	}
+	slow := openMany(t, p.socks, 1000, []byte{5})
+	others(t, "beside slow SOCKS connections", p, rng)
 	began := time.Now()
 	await(t, "slow SOCKS connections", slow)
 	t.Logf("slow SOCKS connections are gone after %v", time.Since(began).Round(time.Second))
 	await(t, "silent connections", silent)
 	t.Logf("silent connections are gone after %v", time.Since(began).Round(time.Second))
-	others(t, "when they are gone", p.entrance, rng)
+	others(t, "when they are gone", p, rng)
 }
 
 // openMany makes connections that send no more than the first bytes, and returns what is
@@ -268,10 +266,10 @@ func await(t *testing.T, what string, ended *sync.WaitGroup) {
 }
 
 // others makes connections that are as usual.
-func others(t *testing.T, when, entrance string, rng *rand.Rand) {
+func others(t *testing.T, when string, p soakPair, rng *rand.Rand) {
 	t.Helper()
 	for range 20 {
-		conn, err := net.Dial("tcp", entrance)
+		conn, err := p.dial()
 		if err != nil {
 			t.Fatal(err)
 		}
