@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -410,4 +411,47 @@ func (s *suite) asServer(cfg Config, h hostile) error {
 		return ErrLimit
 	}
 	return fmt.Errorf("%w: %s", ErrModule, h.says)
+}
+
+// TestNameResolvesAnew: a name that is granted, and that stands for another address the next
+// time, is looked up once for each connection, and what was found is what is dialed.
+func TestNameResolvesAnew(t *testing.T) {
+	b := &builder{}
+	network, address := b.vector("tcp"), b.vector("granted.example:443")
+	body := ""
+	for range 3 {
+		body += b.call("env.water_dial iiii:i", constant(network), constant(1), constant(address), constant(1)) + insDrop
+	}
+	m, err := Compile(b.module("init", body+insUnreachable), CompileOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	rule, err := ParseAddressRule("granted.example:443")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := quietConfig(t, "plain_v1")
+	cfg.Module, cfg.Allow = m, []AddressRule{rule}
+	answers := []string{"93.184.216.34", "127.0.0.1", "93.184.216.35"}
+	asked := 0
+	cfg.Resolve = func(context.Context, string) ([]netip.Addr, error) {
+		asked++
+		return []netip.Addr{netip.MustParseAddr(answers[(asked-1)%len(answers)])}, nil
+	}
+	var dialed []string
+	cfg.Dial = func(_ context.Context, _, address string) (net.Conn, error) {
+		dialed = append(dialed, address)
+		return nil, errors.New("nobody is there")
+	}
+	d, err := NewRuntimeConnDialer(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Dial(t.Context(), "tcp", "127.0.0.1:1", nil); !errors.Is(err, ErrTrap) {
+		t.Errorf("it ended with %v", err)
+	}
+	if want := []string{"93.184.216.34:443", "93.184.216.35:443"}; asked != 3 || !slices.Equal(dialed, want) {
+		t.Errorf("it was looked up %d times, and dialed were %q, want %q", asked, dialed, want)
+	}
 }
