@@ -59,6 +59,17 @@ var hostiles = []hostile{
 		return forever(b.call(wasiModule+"random_get ii:i", constant(0), constant(pageSize)) + insDrop)
 	}, ErrLimit, ""},
 	{"copy memory for ever", code(forever(constant(0) + constant(pageSize) + constant(pageSize) + "\xfc\x0a\x00\x00")), ErrLimit, ""},
+	{"fill memory in a straight line for ever", code(constant(16) + "\x40\x00" + insDrop + forever(strings.Repeat(fill, 2000))), ErrLimit, ""},
+	{"fill memory for ever", code(constant(16) + "\x40\x00" + insDrop + forever(fill)), ErrLimit, ""},
+	{"run long code for ever", code(forever(divisions(50_000))), ErrLimit, ""},
+	{"call long code for ever", func(b *builder) string {
+		b.leaf = divisions(50_000)
+		return forever(strings.Repeat(b.callLeaf(), 20_000))
+	}, ErrLimit, ""},
+	{"call short code for ever", func(b *builder) string {
+		b.leaf = divisions(120)
+		return forever(strings.Repeat(b.callLeaf(), 20_000))
+	}, ErrLimit, ""},
 	{"log for ever", func(b *builder) string {
 		at := b.vector(strings.Repeat("a line that nobody reads\n", 40))
 		return forever(b.call(wasiModule+"fd_write iiii:i", constant(2), constant(at), constant(1), constant(scratchAt)) + insDrop)

@@ -20,6 +20,7 @@ type builder struct {
 	imports []string // MODULE.NAME SIGNATURE
 	data    []byte   // at dataAt
 	table   int      // entries at the start, at least 2
+	leaf    string   // the code of a function that has none but this; see callLeaf
 }
 
 const (
@@ -142,6 +143,7 @@ func (b *builder) module(stage, body string) []byte {
 		{"watm_ctrlpipe_v1", "i:i", at("ctrlpipe") + constant(0)},
 		{"watm_start_v1", ":i", at("start") + poll + at("poll") + constant(0)},
 		{"", "", "\x10" + string(leb(uint64(len(b.imports)+7)))}, // calls itself; see recurse
+		{"", "", b.leaf},
 	}
 	var types, imports, declared, exports, code []string
 	typeIndex := func(signature string) string {
@@ -174,14 +176,27 @@ func (b *builder) module(stage, body string) []byte {
 	return []byte(file)
 }
 
-// recurse calls the function that calls itself.
-func (b *builder) recurse() string {
+// own calls a function of the module's own.
+func (b *builder) own(n int) string {
 	// The number of imports is not known yet: those of every module come first.
 	b.call("env.water_dial_fixed :i")
 	b.call("env.water_accept :i")
 	b.call(wasiModule + "poll_oneoff iiii:i")
-	return "\x10" + string(leb(uint64(len(b.imports)+7)))
+	return "\x10" + string(leb(uint64(len(b.imports)+n)))
 }
+
+// recurse calls the function that calls itself, callLeaf the one whose code is leaf.
+func (b *builder) recurse() string  { return b.own(7) }
+func (b *builder) callLeaf() string { return b.own(8) }
+
+// divisions is code that takes long for its length: so many divisions, each of what the one
+// before has left.
+func divisions(n int) string {
+	return long(-1) + strings.Repeat(long(3)+"\x80", n) + insDrop
+}
+
+// fill writes the first MiB of the memory, which has to have as much.
+var fill = constant(0) + constant(0) + constant(1<<20) + "\xfc\x0b\x00"
 
 // nan is a constant that no integer is.
 var nan = "\x44" + string(binary.LittleEndian.AppendUint64(nil, math.Float64bits(math.NaN())))

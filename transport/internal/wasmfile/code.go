@@ -32,6 +32,7 @@ const (
 	opI32Eqz      = 0x45
 	opI32LtS      = 0x48
 	opI32Sub      = 0x6b
+	opI32ShrU     = 0x76
 )
 
 // instruction is what a walk over a function's code needs to know of one.

@@ -20,6 +20,7 @@ type dispatch struct {
 	pc       uint32 // the local
 	enters   []int  // the segment that a value of pc means
 	segments []segment
+	weight   int32 // of a turn
 }
 
 // segment is the code from one block's end to the next.

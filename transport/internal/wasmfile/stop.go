@@ -16,13 +16,10 @@ const (
 	StartFunction = "waterproxy:start"
 )
 
-// checkEvery is how many loops and calls may go by before the code lets Go look
-// after other things. Checkpoints cost about as much as a few hundred loops of
-// little work.
+// checkEvery is how many units go by before the code lets Go look after other things: turns
+// of loops with little work, or more of what weighs more. A checkpoint costs about as much as
+// a few hundred such turns.
 const checkEvery = 4096
-
-// bulkCost is what an instruction that may write a whole memory counts for.
-const bulkCost = 64
 
 // Types that are written here.
 const (
@@ -35,7 +32,8 @@ const (
 // AddStop returns the module such that its code can be stopped wherever it is,
 // and never keeps Go's scheduler and garbage collector waiting for long, which
 // cannot interrupt compiled WebAssembly. Every loop, and every
-// function that calls others, counts down, and after checkEvery of them goes
+// function that calls others or is long, counts down by what its code weighs, as does every
+// bulk instruction by its length, and after checkEvery units goes
 // through a checkpoint: a call that wazero handles in Go (Checkpoint of a module
 // that went through ShareMemory, memory.grow by nothing in others), after which
 // the code traps if the exported global StopGlobal has been set. Innermost loops run in
@@ -97,8 +95,7 @@ func checkpointBody(stop, count uint32, pause []byte) []byte {
 }
 
 // instrument puts a check at the start of each loop, and of each function that
-// calls others: between two of them, no code runs for long. Instructions that
-// work on whole memories count for more.
+// calls others or is long: between two of them, no code runs for long.
 func (m *module) instrument(count, checkpoint uint32) {
 	code := find(m.sections, codeSection)
 	if code == nil {
@@ -117,7 +114,11 @@ func (m *module) instrument(count, checkpoint uint32) {
 		b := append(appendU32(append(countDown(cost), opGlobalGet), count), opI32Const, 0, opI32LtS)
 		return append(appendU32(append(b, opIf, typeVoid, opCall), checkpoint), opEnd)
 	}
-	c := checks{check: checkFor(1), chunk: checkFor(chunkCost), bulk: countDown(bulkCost)}
+	c := checks{of: checkFor, chunk: checkFor(chunkCost), afterBulk: func(length uint32) []byte {
+		b := appendU32(append(appendU32([]byte{opGlobalGet}, count), opLocalGet), length)
+		b = append(b, opI32Const, bulkShift, opI32ShrU, opI32Sub, opGlobalSet)
+		return append(appendU32(b, count), checkFor(1)...)
+	}}
 
 	goType, parameters := m.goType(), m.parameters()
 	types := &reader{b: find(m.sections, functionSection)}
@@ -135,9 +136,8 @@ func (m *module) instrument(count, checkpoint uint32) {
 				locals.add(typeI32)
 			}
 		}
-		turns := parameters[t] + locals.n
-		body, chunks, err := c.put(code, own, turns)
-		if chunks {
+		body, more, err := c.put(code, own, parameters[t]+locals.n)
+		for range more {
 			locals.add(typeI32)
 		}
 		if err = errors.Join(r.err, f.err, err); err != nil {
@@ -152,43 +152,54 @@ func (m *module) instrument(count, checkpoint uint32) {
 
 // checks are pieces of code that count.
 type checks struct {
-	check, chunk []byte // take what a turn, or a chunk, costs, and look at what is left
-	bulk         []byte // takes what a bulk instruction costs
+	of        func(cost int32) []byte    // takes a cost, and looks at what is left
+	chunk     []byte                     // is that of a chunk
+	afterBulk func(length uint32) []byte // is that of a bulk instruction, whose length is in a local
 }
 
 // put puts a check into a function's code at the start of each loop, except of
-// those that see to it themselves, and at its own start if it calls others. It reports
-// whether there are loops that run in chunks, for which turns is to be a local.
-func (c checks) put(code []byte, own []int, turns uint32) (out []byte, chunks bool, err error) {
+// those that see to it themselves, behind each bulk instruction, and at its own start
+// if it calls others or is long. It returns how many locals it has used, of which the first
+// has the number free: for loops that run in chunks, and for the length of bulk instructions.
+func (c checks) put(code []byte, own []int, free uint32) (out []byte, locals int, err error) {
 	out = make([]byte, 0, len(code)+len(code)/4)
 	chunkable := chunkables(code, own)
-	calls, copied := false, 0
+	turns, length, bulk := free, free, false
+	if len(chunkable) > 0 {
+		length, locals = free+1, 1
+	}
+	w := weigh(code)
+	calls, copied := len(code) > leafCode, 0
 	f := &reader{b: code}
 	for f.more() {
 		start := f.at
 		in := f.next()
 		if l, ok := chunkable[start]; ok {
-			out = appendChunks(append(out, code[copied:start]...), code, l, turns, c.check, c.chunk)
+			out = appendChunks(append(out, code[copied:start]...), code, l, turns, c.of(1), c.chunk)
 			copied = l.end + 1
 			f.at = copied
 			continue
 		}
 		switch {
 		case in.loop && !slices.Contains(own, start):
-			out = append(append(out, code[copied:f.at]...), c.check...)
+			out = append(append(out, code[copied:f.at]...), c.of(w.loops[start])...)
 			copied = f.at
-		case in.bulk:
-			out = append(append(out, code[copied:start]...), c.bulk...)
-			copied = start
+		case in.bulk: // its length is on top of the stack
+			out = appendU32(append(append(out, code[copied:start]...), opLocalTee), length)
+			out = append(append(out, code[start:f.at]...), c.afterBulk(length)...)
+			copied, bulk = f.at, true
 		case in.call:
 			calls = true
 		}
 	}
 	out = append(out, code[copied:]...)
 	if calls {
-		out = slices.Insert(out, 0, c.check...)
+		out = slices.Insert(out, 0, c.of(w.all)...)
 	}
-	return out, len(chunkable) > 0, f.err
+	if bulk {
+		locals++
+	}
+	return out, locals, f.err
 }
 
 // locals is what a function's body begins with: groups of locals of one type.

@@ -10,13 +10,14 @@ import "slices"
 // work does.
 //
 // turns is a local, count a global that counts down. A loop of its own goes by way
-// of the dispatch after turnsInLoop turns, having taken them from count. loops are
+// of the dispatch after turnsInLoop turns, having taken what they weigh from count. loops are
 // the places of these loops in the new body.
 func straighten(body []byte, turns, count uint32) (out []byte, loops []int) {
 	d := findDispatch(body)
 	if d == nil {
 		return body, nil
 	}
+	d.weight = weigh(body).all
 	found := map[int][]int{} // by the segment where a loop begins
 	for _, l := range d.loops() {
 		found[l[0]] = l
@@ -216,7 +217,7 @@ func (d *dispatch) appendTurn(out []byte, first int, turns, count uint32) []byte
 	get := appendU32([]byte{opLocalGet}, turns)
 	out = append(append(out, get...), opI32Eqz, opIf, typeVoid)
 	out = appendU32(append(out, opGlobalGet), count)
-	out = append(appendS32(append(out, opI32Const), turnsInLoop), opI32Sub, opGlobalSet)
+	out = append(appendS32(append(out, opI32Const), turnsInLoop*d.weight), opI32Sub, opGlobalSet)
 	out = d.appendJump(appendU32(out, count), first, 2+d.around(first))
 	out = append(append(append(out, opEnd), get...), opI32Const, 1, opI32Sub, opLocalSet)
 	return appendU32(out, turns)
