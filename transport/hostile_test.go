@@ -101,6 +101,9 @@ var hostiles = []hostile{
 		}
 		return body
 	}),
+	goesOn("name a path as long as its memory", func(b *builder) string {
+		return b.call(wasiModule+"path_filestat_get iiiii:i", constant(3), constant(0), constant(0), constant(2*pageSize), constant(scratchAt)) + insDrop
+	}),
 	goesOn("write method lines", func(b *builder) string {
 		at := b.vector("\nCMETHOD " + forgery + " socks5 127.0.0.1:1\nCMETHODS DONE\n")
 		return b.call(wasiModule+"fd_write iiii:i", constant(1), constant(at), constant(1), constant(scratchAt)) + insDrop +

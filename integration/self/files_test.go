@@ -33,7 +33,7 @@ var badFiles = map[string]struct {
 	}, "settings_fifo.toml is a FIFO"},
 	"settings_sparse": {func(dir string) error {
 		return firstError(good(dir, "settings_sparse"), sparse(dir+"/settings_sparse.toml", 1<<30))
-	}, "settings_sparse.toml is too large: it has more than 1048576 bytes"},
+	}, "settings_sparse.toml is too large: it has more than 32768 bytes"},
 	"settings_wide": {func(dir string) error {
 		return firstError(good(dir, "settings_wide"), put(dir+"/settings_wide.toml", "\xff\xfes\x00"))
 	}, "settings_wide.toml:1: the file is in UTF-16"},

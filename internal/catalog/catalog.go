@@ -32,6 +32,9 @@ type Catalog struct {
 	StateFlag string
 	// Log gets what is wrong with what is kept there. Nil: it is dropped.
 	Log *slog.Logger
+	// Served is how many transports the process serves, which share its descriptors; 0 is
+	// one. It is set before they are loaded.
+	Served int
 	// NoHostCrypto is that of transport.Config, for all transports.
 	NoHostCrypto bool
 

@@ -167,6 +167,9 @@ func (s *Source) Config() (cfg transport.Config, err error) {
 	defer func() { s.module = []byte{} }() // it is large, and s lives as long as the transport
 	s.settings.Apply(&cfg)
 	cfg.ModuleConfig, cfg.NoHostCrypto = s.config, s.catalog.NoHostCrypto
+	if cfg.MaxConns == 0 {
+		cfg.MaxConns = s.catalog.shareOfConns()
+	}
 	if err := s.grantState(&cfg); err != nil {
 		return cfg, err
 	}
@@ -189,6 +192,19 @@ func (s *Source) Config() (cfg transport.Config, err error) {
 		err = fmt.Errorf("%s: %w", s.file, err)
 	}
 	return cfg, err
+}
+
+// shareOfConns returns how many connections an instance may have unless its settings say
+// so: a module that opens all that it may leaves descriptors to the other transports. A
+// connection takes one at each end.
+func (c *Catalog) shareOfConns() int {
+	const others = 256 // for files, listeners and the like
+	n := descriptors()
+	if n == 0 {
+		return 0 // the library's default
+	}
+	share := (n - min(n, others)) / 2 / uint64(max(c.Served, 1))
+	return int(min(max(share, 1), transport.DefaultMaxConns))
 }
 
 // Load is Read and Config.

@@ -14,6 +14,7 @@ import (
 
 	"waterproxy/internal/bridgeline"
 	"waterproxy/internal/catalog"
+	"waterproxy/internal/ptlog"
 	"waterproxy/internal/settings"
 	"waterproxy/internal/userfile"
 	"waterproxy/internal/walls"
@@ -73,7 +74,7 @@ func reported(err error) error {
 	if err == nil || errors.Is(err, errInterrupted) {
 		return err
 	}
-	fmt.Fprintln(os.Stderr, err)
+	fmt.Fprintln(os.Stderr, ptlog.Shown(err.Error()))
 	return errReported
 }
 

@@ -73,7 +73,7 @@ func run(args []string) int {
 	case errors.Is(err, errReported):
 		return program.ExitFailure
 	}
-	fmt.Fprintln(ptlog.Stderr(), "waterproxy:", err)
+	fmt.Fprintln(ptlog.Stderr(), "waterproxy:", ptlog.Shown(err.Error()))
 	return program.ExitFailure
 }
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"unicode"
 
 	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
 	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/ptutil/safelog"
@@ -94,5 +95,16 @@ func Printable(s string) string {
 			return '?'
 		}
 		return r
+	}, s)
+}
+
+// Shown returns a text as it can be shown in a terminal: characters that would do something
+// there, ends of lines and tabs apart, are question marks.
+func Shown(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) || r == '\n' || r == '\t' {
+			return r
+		}
+		return '?'
 	}, s)
 }

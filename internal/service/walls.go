@@ -29,6 +29,7 @@ type Needs struct {
 // off. It is called once, before a module runs. What does not stand is logged, and no
 // reason not to serve.
 func (s *Service) RaiseWalls(n Needs) {
+	s.Catalog.Served = len(n.Transports)
 	if s.options.wallsOff {
 		s.Log.Info("there is no second wall round the process, by -walls=off")
 		return
@@ -75,15 +76,15 @@ func (s *Service) plan(n Needs) walls.Plan {
 	if s.options.metrics != "" {
 		dir, port := meter.Needs(s.options.metrics)
 		if dir != "" {
-			p.Unix = s.Meter.Waiting()
+			p.Unix, p.Listen = s.Meter.Waiting(), s.Meter.Waiting()
 			if s.isNarrow(dir) {
 				p.Write = append(p.Write, dir)
 			} else if p.Unix {
 				s.Log.Warn("metrics will not be served: the second wall lets no socket be made there", "directory", dir,
 					"remedy", "start the process again when there is that directory, for the socket alone; or -walls=off")
 			}
-		} else {
-			p.Bind = append(p.Bind, port) // it may not be free yet
+		} else if s.Meter.Waiting() { // it is not free yet
+			p.Bind, p.Listen = append(p.Bind, port), true
 		}
 	}
 	return p

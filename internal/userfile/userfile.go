@@ -14,9 +14,11 @@ import (
 
 // The largest files that are read, in bytes.
 const (
-	MaxModule   = 64 << 20 // a WebAssembly module
-	MaxSettings = 1 << 20  // NAME.toml
-	MaxConfig   = 1 << 20  // a module's configuration
+	MaxModule = 64 << 20 // a WebAssembly module
+	// MaxSettings is for NAME.toml, whose parser takes time that grows with the square of its
+	// tables.
+	MaxSettings = 32 << 10
+	MaxConfig   = 1 << 20 // a module's configuration
 )
 
 // maxEntries is how many entries a directory may have.

@@ -211,6 +211,12 @@ func Attempts(s Surroundings) []Attempt {
 			}
 			return err
 		}},
+		{"listen at no port", false, socket(unix.AF_INET, unix.SOCK_STREAM, 0, func(fd int) error { return unix.Listen(fd, 1) })},
+		{"open a socket of another kind", false, func() error {
+			err := socket(unix.AF_INET, unix.SOCK_SEQPACKET, 0, nil)()
+			return attempted(err)
+		}},
+		{"let others read a user's file", false, func() error { return os.Chmod(s.Secret, 0o666) }},
 		{"connect to a Unix socket", false, socket(unix.AF_UNIX, unix.SOCK_STREAM, 0, connect(&unix.SockaddrUnix{Name: s.Socket}))},
 		{"connect to an abstract one", false, socket(unix.AF_UNIX, unix.SOCK_STREAM, 0, connect(&unix.SockaddrUnix{Name: "@" + s.Abstract}))},
 		{"open a raw socket", false, socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_TCP, nil)},

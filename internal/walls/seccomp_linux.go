@@ -20,8 +20,8 @@ var allowed = [][]string{
 	},
 	{ // files, whose names are Landlock's matter
 		"open", "openat", "openat2", "stat", "lstat", "fstat", "newfstatat", "fstatat", "statx", "statfs", "fstatfs", "access", "faccessat", "faccessat2", "readlink", "readlinkat",
-		"getdents64", "mkdir", "mkdirat", "unlink", "unlinkat", "rmdir", "rename", "renameat", "renameat2", "link", "linkat", "symlinkat", "chmod", "fchmod", "fchmodat", "fchmodat2",
-		"utimensat", "getcwd", "umask",
+		"getdents64", "mkdir", "mkdirat", "unlink", "unlinkat", "rmdir", "rename", "renameat", "renameat2", "link", "linkat", "symlinkat",
+		"utimensat", "getcwd", "umask", // times say which of the compiled code is used
 	},
 	{ // memory
 		"mmap", "munmap", "mprotect", "mremap", "madvise", "mincore", "brk", "membarrier",
@@ -36,7 +36,7 @@ var allowed = [][]string{
 		"wait4", "waitid", "pidfd_send_signal",
 	},
 	{ // sockets that there are
-		"bind", "connect", "listen", "accept", "accept4", "getsockname", "getpeername", "setsockopt", "getsockopt", "shutdown",
+		"bind", "connect", "accept", "accept4", "getsockname", "getpeername", "setsockopt", "getsockopt", "shutdown",
 		"recvfrom", "recvmsg", "recvmmsg",
 	},
 }
@@ -78,17 +78,26 @@ func conditional(p Plan) []seccomp.NameWithConditions {
 	families := []uint64{unix.AF_INET, unix.AF_INET6}
 	if p.Unix {
 		families = append(families, unix.AF_UNIX)
+		list = append(list, seccomp.NameWithConditions{Name: "fchmodat", Conditions: always}, seccomp.NameWithConditions{Name: "chmod", Conditions: always})
 	}
+	const cloexec, nonblock = unix.SOCK_CLOEXEC, unix.SOCK_NONBLOCK
 	for _, family := range families {
-		// The protocol 0 is TCP or UDP. Multipath TCP would connect past Landlock, and
-		// raw sockets have another one.
-		list = append(list, seccomp.NameWithConditions{Name: "socket", Conditions: seccomp.ArgumentConditions{
-			{Argument: 0, Operation: seccomp.Equal, Value: family},
-			{Argument: 2, Operation: seccomp.Equal, Value: 0},
-		}})
+		for _, kind := range []uint64{unix.SOCK_STREAM, unix.SOCK_DGRAM} {
+			for _, flags := range []uint64{0, cloexec, nonblock, cloexec | nonblock} {
+				// The protocol 0 is TCP or UDP. Multipath TCP would connect past Landlock.
+				list = append(list, with("socket", family, kind|flags, 0))
+			}
+		}
+	}
+	if p.Listen {
+		// Landlock sees bind alone, and a socket that is not bound can listen.
+		list = append(list, without("listen", 1, 1<<31))
 	}
 	return list
 }
+
+// always is a condition that holds for every call.
+var always = seccomp.ArgumentConditions{{Argument: 0, Operation: seccomp.GreaterOrEqual, Value: 0}}
 
 // memfd lets files be made in memory, with a flag, if it is one, that keeps them from being
 // run: Landlock does not see them.

@@ -24,8 +24,8 @@ type Plan struct {
 	Connect []PortRange
 	// Bind are the TCP ports to bind; 0 is one of the system's choice.
 	Bind []uint16
-	// Unix is whether Unix sockets are to be made.
-	Unix bool
+	// Listen is whether sockets are to listen, on ports of Bind or, with Unix, on Unix sockets.
+	Listen, Unix bool
 }
 
 // PortRange is the TCP ports from Low to High.

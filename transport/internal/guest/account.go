@@ -8,7 +8,9 @@ const (
 	descriptorCost = 1 << 10
 	keyCost        = 1 << 10
 	globalCost     = 64
-	entryCost      = 8 // of a table
+	entryCost      = 8  // of a table
+	elementCost    = 64 // of an element segment's entries, and the segment itself
+	segmentCost    = 32 // of data
 )
 
 // Memory returns what the instance takes of the host's memory, in bytes: its linear memory
@@ -41,7 +43,8 @@ func (in *Instance) beside() uint64 {
 
 // threadCost returns what each thread of a module takes.
 func (m *Module) threadCost() uint64 {
-	return threadCost + m.tables.Entries*entryCost + m.tables.Globals*globalCost
+	t := m.tables
+	return threadCost + t.Entries*entryCost + t.Globals*globalCost + t.Elements*elementCost + t.Segments*segmentCost
 }
 
 // hasRoom reports whether the host may hold so many bytes more for the instance. A limit of

@@ -67,7 +67,9 @@ func (t *tree) open(name string, flags int) (*file, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &file{f: f, tree: t, name: name}, nil
+	opened := &file{f: f, tree: t, name: name}
+	t.quota.opened(opened)
+	return opened, nil
 }
 
 // stat does not follow a link at the end of the name, wherever it leads.
@@ -153,6 +155,7 @@ func (f *file) close() error {
 	if f.f == nil {
 		return nil
 	}
+	f.tree.quota.closed(f)
 	return f.f.Close()
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -119,21 +121,21 @@ func checkImports(m wazero.CompiledModule, shared bool) error {
 		mod, name, _ := d.Import()
 		funcs, ok := hostModules[mod]
 		if !ok || mod == wasmfile.FutexModule && !shared {
-			return fmt.Errorf("it imports %s.%s, and the host has no module %q", mod, name, mod)
+			return fmt.Errorf("it imports %s.%s, and the host has no module %q", visible(mod), visible(name), mod)
 		}
 		if mod == wasi_snapshot_preview1.ModuleName && slices.Contains(wazeroFuncs, name) {
 			continue
 		}
 		i := slices.IndexFunc(funcs, func(f hostFunc) bool { return f.name == name })
 		if i < 0 {
-			return fmt.Errorf("it imports %s.%s, which the host does not have", mod, name)
+			return fmt.Errorf("it imports %s.%s, which the host does not have", visible(mod), visible(name))
 		}
 		var results []api.ValueType
 		if funcs[i].result {
 			results = types(i32)
 		}
 		if !slices.Equal(d.ParamTypes(), funcs[i].params) || !slices.Equal(d.ResultTypes(), results) {
-			return fmt.Errorf("it imports %s.%s with the type %s, not %s", mod, name,
+			return fmt.Errorf("it imports %s.%s with the type %s, not %s", visible(mod), visible(name),
 				typeString(d.ParamTypes(), d.ResultTypes()), typeString(funcs[i].params, results))
 		}
 	}
@@ -142,7 +144,18 @@ func checkImports(m wazero.CompiledModule, shared bool) error {
 		if mod == wasmfile.MemoryModule && shared {
 			continue
 		}
-		return fmt.Errorf("it imports the memory %s.%s; a module must have its own, or a shared one", mod, name)
+		return fmt.Errorf("it imports the memory %s.%s; a module must have its own, or a shared one", visible(mod), visible(name))
 	}
 	return nil
+}
+
+// visible returns a name from a file as it can be shown: what would move a terminal's cursor,
+// or begin a line, is replaced.
+func visible(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, s)
 }

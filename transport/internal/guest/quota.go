@@ -17,6 +17,29 @@ type Quota struct {
 	bytes   int64 // at most so many: those of the last count, and what came since
 	files   int
 	counted time.Time // zero: never
+	open    map[*file]struct{}
+}
+
+// opened and closed note which files are open: one that has been removed keeps what it has.
+func (q *Quota) opened(f *file) {
+	if q == nil {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.open == nil {
+		q.open = map[*file]struct{}{}
+	}
+	q.open[f] = struct{}{}
+}
+
+func (q *Quota) closed(f *file) {
+	if q == nil {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.open, f)
 }
 
 // recount is how often the files are counted at most: what has been removed since shows
@@ -62,6 +85,16 @@ func (q *Quota) count(t *tree) {
 		}
 		return nil
 	})
+	for f := range q.open {
+		info, err := f.f.Stat()
+		if err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		if there, err := t.root.Lstat(f.name); err != nil || !os.SameFile(there, info) {
+			q.bytes += info.Size() // it is nowhere, or elsewhere and counts twice
+			q.files++
+		}
+	}
 }
 
 // grow reports whether the file may have what ends at a place. The lock is held.

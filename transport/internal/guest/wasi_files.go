@@ -75,11 +75,17 @@ func (c *call) file(fd uint64) (*file, errno) {
 	return d.file, eSuccess
 }
 
+// maxPath is how long a path may be, in bytes (POSIX PATH_MAX on Linux).
+const maxPath = 4096
+
 // path returns the directory and the resolved path that a call names.
 func (c *call) path(fd, ptr, n uint64) (*tree, string, errno) {
 	f, e := c.file(fd)
 	if e != eSuccess {
 		return nil, "", e
+	}
+	if n > maxPath {
+		return nil, "", eNametoolong
 	}
 	text, e := c.text(ptr, n)
 	if e != eSuccess {

@@ -2,6 +2,7 @@ package wasmfile
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math"
 )
@@ -299,10 +300,18 @@ func (m *Measures) measureFunction(r *reader) {
 			m.BranchTargets = max(m.BranchTargets, uint64(n))
 			targets += uint64(n)
 			m.AllTargets = max(m.AllTargets, targets)
+		case opRefFunc:
+			r.fail(errRefFunc)
+			return
 		}
 		r.next()
 	}
 }
+
+// errRefFunc: wazero makes an object for each time that the instruction is run, and keeps it
+// as long as the instance. No compiler that is known to us writes it; tables have references
+// of their own.
+var errRefFunc = errors.New("its code makes references to functions (ref.func), whose memory the engine does not give back")
 
 // measureCustom goes through the names of functions and locals, since they are read;
 // nothing else in custom sections is.

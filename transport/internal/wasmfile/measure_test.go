@@ -82,6 +82,7 @@ func TestMeasureHostile(t *testing.T) {
 		"type":              {wasmOf(section{typeSection, []byte("\x01\x60" + leb(5000) + strings.Repeat("\x7f", 5000) + "\x00")}), "parameters and results of one type"},
 		"types":             {wasmOf(section{typeSection, []byte(leb(20_000) + strings.Repeat("\x60\x00\x00", 20_000))}), "types"},
 		"exports that lie":  {wasmOf(section{exportSection, []byte(leb(far))}), ""},
+		"references":        {function("\x00\xd2\x00\x1a\x0b"), ""},
 		"imports that lie":  {wasmOf(section{importSection, []byte(leb(far))}), ""},
 		"imports and more":  {wasmOf(section{importSection, []byte("\x00more")}), ""},
 		"types that lie":    {wasmOf(section{typeSection, []byte(leb(far) + "\x60\x00\x00")}), ""},

@@ -12,10 +12,12 @@ const (
 	maxTable = 100_000
 )
 
-// Tables is what a module's tables and globals, imported ones included, may come to.
+// Tables is what an instance has of a module besides its memory.
 type Tables struct {
-	Entries uint64 // of all tables, once each is as large as it may become
-	Globals uint64
+	Entries  uint64 // of all tables, once each is as large as it may become
+	Globals  uint64
+	Elements uint64 // segments, and their entries
+	Segments uint64 // of data
 }
 
 // ReadTables returns that of a module, whose tables will be bounded.
@@ -35,7 +37,15 @@ func ReadTables(wasm []byte) (t Tables, err error) {
 	}
 	globals, _, err := vector(find(sections, globalSection))
 	t.Globals = uint64(globals)
-	return t, errors.Join(err, r.err)
+	var measured Measures
+	elements := &reader{b: find(sections, elementSection)}
+	if elements.more() {
+		measureElements(&measured, elements)
+	}
+	segments, _, segmentsErr := vector(find(sections, dataSection))
+	inElements, _, elementsErr := vector(find(sections, elementSection))
+	t.Elements, t.Segments = measured.Elements+uint64(inElements), uint64(segments)
+	return t, errors.Join(err, segmentsErr, elementsErr, elements.err, r.err)
 }
 
 // table reads a table's type, and returns it with the maximum that it gets.
