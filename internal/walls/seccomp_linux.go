@@ -2,6 +2,7 @@ package walls
 
 import (
 	"os"
+	"runtime"
 	"slices"
 
 	"github.com/elastic/go-seccomp-bpf"
@@ -41,7 +42,6 @@ var allowed = [][]string{
 	},
 }
 
-// Numbers that unix has not, or not for all.
 const (
 	cloneNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
 	setVMAName      = 0x53564d41 // PR_SET_VMA
@@ -109,9 +109,10 @@ func memfd(flag uint64) seccomp.NameWithConditions {
 	return seccomp.NameWithConditions{Name: "memfd_create", Conditions: seccomp.ArgumentConditions{c}}
 }
 
+// seccompAvailable reports whether the kernel has filters, and the list is for this machine:
+// older architectures have other calls for the same.
 func seccompAvailable() bool {
-	_, err := arch.GetInfo("")
-	return err == nil && seccomp.Supported()
+	return (runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64") && seccomp.Supported()
 }
 
 // seccompRaise lets only the system calls through that are used. execute is whether
@@ -129,22 +130,23 @@ func seccompRaise(p Plan, execute bool) error {
 	if execute {
 		names = append(names, "execve")
 	}
-	return onOneThread(func() error {
-		return seccomp.LoadFilter(seccomp.Filter{
-			NoNewPrivs: true,
-			Flag:       seccomp.FilterFlagTSync,
-			Policy: seccomp.Policy{
-				DefaultAction: seccomp.ActionErrno,
-				Syscalls: []seccomp.SyscallGroup{{
-					// Its flags are in memory, where no filter sees them; callers then use clone.
-					Action: seccomp.ActionErrno | seccomp.Action(unix.ENOSYS),
-					Names:  slices.DeleteFunc([]string{"clone3"}, func(name string) bool { return !known(name) }),
-				}, {
-					Action:             seccomp.ActionAllow,
-					Names:              slices.DeleteFunc(names, func(name string) bool { return !known(name) }),
-					NamesWithCondtions: slices.DeleteFunc(conditional(p), func(c seccomp.NameWithConditions) bool { return !known(c.Name) }),
-				}},
-			},
-		})
+	// It sets no_new_privs for a thread, which the filter then has to be loaded by.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	return seccomp.LoadFilter(seccomp.Filter{
+		NoNewPrivs: true,
+		Flag:       seccomp.FilterFlagTSync, // of all threads
+		Policy: seccomp.Policy{
+			DefaultAction: seccomp.ActionErrno,
+			Syscalls: []seccomp.SyscallGroup{{
+				// Its flags are in memory, where no filter sees them; callers then use clone.
+				Action: seccomp.ActionErrno | seccomp.Action(unix.ENOSYS),
+				Names:  slices.DeleteFunc([]string{"clone3"}, func(name string) bool { return !known(name) }),
+			}, {
+				Action:             seccomp.ActionAllow,
+				Names:              slices.DeleteFunc(names, func(name string) bool { return !known(name) }),
+				NamesWithCondtions: slices.DeleteFunc(conditional(p), func(c seccomp.NameWithConditions) bool { return !known(c.Name) }),
+			}},
+		},
 	})
 }

@@ -1,9 +1,6 @@
 package walls
 
-import (
-	"errors"
-	"runtime"
-)
+import "errors"
 
 // Available returns which walls this system has.
 func Available() Standing {
@@ -24,10 +21,10 @@ func Raise(p Plan) (Standing, error) {
 	var errs []error
 	var stand Standing
 	if has.Files {
-		raised.Store(&p)
 		if err := landlockRaise(p); err != nil {
 			errs = append(errs, failed("Landlock", err))
 		} else {
+			raised.Store(&p)
 			stand = Standing{NoNewPrivs: true, Files: true, TCP: has.TCP, Scoped: has.Scoped}
 		}
 	}
@@ -39,11 +36,4 @@ func Raise(p Plan) (Standing, error) {
 		}
 	}
 	return stand, errors.Join(errs...)
-}
-
-// onOneThread calls f on a thread that stays the same.
-func onOneThread(f func() error) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	return f()
 }
