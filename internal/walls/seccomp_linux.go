@@ -4,9 +4,11 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"unsafe"
 
 	"github.com/elastic/go-seccomp-bpf"
 	"github.com/elastic/go-seccomp-bpf/arch"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -115,12 +117,12 @@ func seccompAvailable() bool {
 	return (runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64") && seccomp.Supported()
 }
 
-// seccompRaise lets only the system calls through that are used. execute is whether
-// Landlock sees to what can be executed.
-func seccompRaise(p Plan, execute bool) error {
+// assemble returns the filter that lets only the system calls through that are used. execute
+// is whether Landlock sees to what can be executed.
+func assemble(p Plan, execute bool) ([]bpf.RawInstruction, error) {
 	here, err := arch.GetInfo("")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	known := func(name string) bool { _, ok := here.SyscallNames[name]; return ok }
 	var names []string
@@ -130,23 +132,42 @@ func seccompRaise(p Plan, execute bool) error {
 	if execute {
 		names = append(names, "execve")
 	}
-	// It sets no_new_privs for a thread, which the filter then has to be loaded by.
+	policy := seccomp.Policy{
+		DefaultAction: seccomp.ActionErrno,
+		Syscalls: []seccomp.SyscallGroup{{
+			// Its flags are in memory, where no filter sees them; callers then use clone.
+			Action: seccomp.ActionErrno | seccomp.Action(unix.ENOSYS),
+			Names:  slices.DeleteFunc([]string{"clone3"}, func(name string) bool { return !known(name) }),
+		}, {
+			Action:             seccomp.ActionAllow,
+			Names:              slices.DeleteFunc(names, func(name string) bool { return !known(name) }),
+			NamesWithCondtions: slices.DeleteFunc(conditional(p), func(c seccomp.NameWithConditions) bool { return !known(c.Name) }),
+		}},
+	}
+	code, err := policy.Assemble()
+	if err != nil {
+		return nil, err
+	}
+	return bpf.Assemble(code)
+}
+
+// load puts a filter on all threads. The library's own way assembles it at that moment, which
+// takes as long as all of Landlock does.
+func load(code []bpf.RawInstruction) error {
+	filter := make([]unix.SockFilter, len(code))
+	for i, c := range code {
+		filter[i] = unix.SockFilter{Code: c.Op, Jt: c.Jt, Jf: c.Jf, K: c.K}
+	}
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	// No new privileges are for a thread, by which the filter then has to be loaded.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	return seccomp.LoadFilter(seccomp.Filter{
-		NoNewPrivs: true,
-		Flag:       seccomp.FilterFlagTSync, // of all threads
-		Policy: seccomp.Policy{
-			DefaultAction: seccomp.ActionErrno,
-			Syscalls: []seccomp.SyscallGroup{{
-				// Its flags are in memory, where no filter sees them; callers then use clone.
-				Action: seccomp.ActionErrno | seccomp.Action(unix.ENOSYS),
-				Names:  slices.DeleteFunc([]string{"clone3"}, func(name string) bool { return !known(name) }),
-			}, {
-				Action:             seccomp.ActionAllow,
-				Names:              slices.DeleteFunc(names, func(name string) bool { return !known(name) }),
-				NamesWithCondtions: slices.DeleteFunc(conditional(p), func(c seccomp.NameWithConditions) bool { return !known(c.Name) }),
-			}},
-		},
-	})
+	if err := seccomp.SetNoNewPrivs(); err != nil {
+		return err
+	}
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&program)))
+	if errno != 0 {
+		return errno
+	}
+	return nil
 }

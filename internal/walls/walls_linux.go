@@ -1,6 +1,10 @@
 package walls
 
-import "errors"
+import (
+	"errors"
+
+	"golang.org/x/net/bpf"
+)
 
 // Available returns which walls this system has.
 func Available() Standing {
@@ -20,6 +24,16 @@ func Raise(p Plan) (Standing, error) {
 	has := Available()
 	var errs []error
 	var stand Standing
+	// The filter is assembled beside Landlock's work, as if that went well.
+	type filter struct {
+		code []bpf.RawInstruction
+		err  error
+	}
+	assembled := make(chan filter, 1)
+	go func() {
+		code, err := assemble(p, has.Files)
+		assembled <- filter{code, err}
+	}()
 	if has.Files {
 		if err := landlockRaise(p); err != nil {
 			errs = append(errs, failed("Landlock", err))
@@ -29,8 +43,15 @@ func Raise(p Plan) (Standing, error) {
 		}
 	}
 	if has.Syscalls {
-		if err := seccompRaise(p, stand.Files); err != nil {
-			errs = append(errs, failed("seccomp", err))
+		f := <-assembled
+		if f.err == nil && stand.Files != has.Files {
+			f.code, f.err = assemble(p, stand.Files)
+		}
+		if f.err == nil {
+			f.err = load(f.code)
+		}
+		if f.err != nil {
+			errs = append(errs, failed("seccomp", f.err))
 		} else {
 			stand.NoNewPrivs, stand.Syscalls = true, true
 		}
