@@ -21,7 +21,7 @@ import (
 
 var (
 	schedules       = flag.Int("faults.schedules", 100, "schedules of faults for each transport")
-	engineSchedules = flag.Int("faults.engines", 20, "schedules for each transport, compiled on one side and interpreted on the other")
+	engineSchedules = flag.Int("faults.engines", 10, "schedules for each transport, compiled on one side and interpreted on the other")
 	faultSeed       = flag.Uint64("faults.seed", 1, "seed of the schedules")
 )
 
@@ -178,7 +178,6 @@ func (p *faultPair) run(t *testing.T, n int, faults bool) {
 // interpreter on the other: all arrives, byte for byte, whatever the network cuts short. A
 // difference between both would show in a MAC, a length or a byte.
 func TestEngineSchedules(t *testing.T) {
-	t.Parallel()
 	interpreted := transport.CompileOptions{Interpreter: true}
 	for _, name := range transportNames {
 		t.Run(name, func(t *testing.T) {

@@ -113,8 +113,7 @@ func passes(conn net.Conn, rng *rand.Rand) error {
 
 // TestSoak makes connections for a long time, and holds many of them open. No byte is lost,
 // and once as many are open as there are to be, the processes do not grow.
-func TestSoak(t *testing.T) {
-	t.Parallel()
+func TestSoak(t *testing.T) { // not beside others: private Tor networks need a processor to be in time
 	if runtime.GOOS != "linux" {
 		t.Fatal("memory is read from /proc")
 	}
@@ -220,7 +219,6 @@ func slope(v []float64) float64 {
 // TestSilent: thousands of connections that say nothing, at a bridge's public port, and
 // slow ones at a client's SOCKS port, cost others nothing, and are gone in time.
 func TestSilent(t *testing.T) {
-	t.Parallel()
 	backend := echoes(t)
 	p := startSoakPair(t, *soakTransport, backend)
 	silent := openMany(t, p.public, 5000, nil)

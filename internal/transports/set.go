@@ -148,10 +148,10 @@ func (e *entry) first(ctx context.Context) error {
 		return errNotStarted
 	}
 	source, err := e.set.catalog.Read(e.o.Name)
-	if err != nil {
-		return err
+	if err == nil {
+		err = e.use(ctx, source)
 	}
-	return e.use(ctx, source)
+	return walls.Explain(err)
 }
 
 // LoadAhead loads the transports that have started without being loaded, one after the
