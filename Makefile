@@ -77,7 +77,7 @@ fuzz: testmodules
 	scripts/fuzz $(FUZZTIME)
 
 # Each built-in transport over connections that fail, by so many schedules; CI has 100.
-# Then either side is killed, so often; CI has 5.
+# Then either side is killed, so often; CI has 3.
 FAULTS ?= 10000
 KILLS  ?= 200
 faults: modules waterproxy

@@ -19,7 +19,7 @@ import (
 
 // kills is how often TestKilled kills a process; the seed draws the moments.
 var (
-	kills    = flag.Int("faults.kills", 5, "how often TestKilled kills a process")
+	kills    = flag.Int("faults.kills", 3, "how often TestKilled kills a process")
 	killSeed = flag.Uint64("faults.killseed", 1, "of the moments")
 )
 
