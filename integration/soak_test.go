@@ -62,11 +62,7 @@ func startRivals(t *testing.T, backend string) soakPair {
 // echoes sends back what comes, until the test ends, and returns where.
 func echoes(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
+	l := pttest.Listen(t)
 	go func() {
 		for {
 			conn, err := l.Accept()

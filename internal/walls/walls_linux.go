@@ -38,7 +38,11 @@ func Raise(p Plan) (Standing, error) {
 		if err := landlockRaise(p); err != nil {
 			errs = append(errs, failed("Landlock", err))
 		} else {
-			raised.Store(&p)
+			kept := p
+			if _, limited := ports(p.Connect); !limited || !has.TCP {
+				kept.Connect = []PortRange{AnyPort} // which CheckPorts is to know
+			}
+			raised.Store(&kept)
 			stand = Standing{NoNewPrivs: true, Files: true, TCP: has.TCP, Scoped: has.Scoped}
 		}
 	}
