@@ -103,6 +103,20 @@ func (r AddressRule) String() string { return r.text }
 // to high.
 func (r AddressRule) Ports() (network string, low, high uint16) { return r.network, r.low, r.high }
 
+// Covers reports whether r grants at least what o does.
+func (r AddressRule) Covers(o AddressRule) bool {
+	if r.network != o.network || o.low < r.low || o.high > r.high {
+		return false
+	}
+	switch {
+	case o.prefix.IsValid():
+		return r.prefix.IsValid() && r.prefix.Bits() <= o.prefix.Bits() && r.prefix.Contains(o.prefix.Addr())
+	case o.any, o.suffix != "":
+		return r.any || o.suffix != "" && r.suffix != "" && strings.HasSuffix(o.suffix, r.suffix)
+	}
+	return r.namesHost(o.name)
+}
+
 func (r AddressRule) hasPort(network string, port uint16) bool {
 	return r.network == network && r.low <= port && port <= r.high
 }

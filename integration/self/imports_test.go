@@ -15,25 +15,34 @@ var rooms = map[string]string{
 	"": "internal/command",
 
 	"internal/command": "client internal/bridgeline internal/catalog internal/demo internal/managed internal/meter internal/program " +
-		"internal/ptlog internal/service internal/settings internal/transports internal/userfile internal/walls modules server transport",
+		"internal/ptlog internal/publish internal/release internal/repository internal/service internal/settings internal/transports " +
+		"internal/updater internal/userfile internal/walls modules server transport",
 	"internal/managed": "client internal/outbound internal/program internal/ptlog internal/service internal/transports internal/walls server transport",
-	"internal/service": "internal/catalog internal/meter internal/ptlog internal/statedir internal/transports internal/walls transport",
+	"internal/service": "internal/catalog internal/meter internal/mirror internal/outbound internal/ptlog internal/repository internal/statedir " +
+		"internal/transports internal/updater internal/userfile internal/walls transport",
 
 	"client": "internal/acceptloop internal/crowd internal/meter internal/ptlog transport",
 	"server": "internal/meter internal/ptlog internal/userfile transport",
 
 	"internal/transports": "internal/catalog internal/meter internal/statedir internal/walls transport",
-	"internal/catalog":    "internal/program internal/ptargs internal/settings internal/statedir internal/userfile modules transport",
+	"internal/catalog":    "internal/program internal/ptargs internal/repository internal/settings internal/statedir internal/userfile modules transport",
 	"internal/settings":   "internal/userfile transport",
 	"internal/bridgeline": "internal/ptargs transport",
 	"internal/meter":      "internal/crowd transport",
 	"internal/outbound":   "transport",
 	"internal/ptlog":      "transport",
 
+	// The road of new modules: internal/updater looks, internal/publish is the other end.
+	"internal/updater":    "internal/mirror internal/outbound internal/program internal/repository internal/rlimit",
+	"internal/repository": "internal/mirror internal/release internal/statedir internal/userfile",
+	"internal/publish":    "internal/release internal/userfile",
+	"internal/mirror":     "internal/userfile",
+	"internal/release":    "internal/ptargs",
+
 	"transport":                       "internal/acceptloop internal/ptargs internal/records internal/userfile transport/internal/compilechild transport/internal/guest transport/internal/stream",
 	"transport/internal/guest":        "internal/elligator2 internal/records transport/internal/codecache transport/internal/compilechild transport/internal/linmem transport/internal/stream transport/internal/wasmfile",
 	"transport/internal/codecache":    "internal/statedir",
-	"transport/internal/compilechild": "",
+	"transport/internal/compilechild": "internal/rlimit",
 	"transport/internal/linmem":       "",
 	"transport/internal/stream":       "",
 	"transport/internal/wasmfile":     "",
@@ -44,6 +53,7 @@ var rooms = map[string]string{
 	"internal/program":    "",
 	"internal/ptargs":     "",
 	"internal/records":    "",
+	"internal/rlimit":     "",
 	"internal/statedir":   "",
 	"internal/userfile":   "",
 	"internal/walls":      "",

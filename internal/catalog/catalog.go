@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"waterproxy/internal/ptargs"
+	"waterproxy/internal/repository"
 	"waterproxy/modules"
 	"waterproxy/transport"
 )
@@ -21,7 +22,7 @@ import (
 var ErrUnknown = errors.New("no such transport")
 
 // Catalog finds modules by transport name: those that the user named come
-// before those of a directory, and these before the built-in ones. Once it is filled, it is safe for concurrent use.
+// before those of a directory, and these before those of a repository and the built-in ones. Once it is filled, it is safe for concurrent use.
 type Catalog struct {
 	// Dir has modules and settings by name; see docs/modules.md. Empty: none.
 	Dir string
@@ -35,10 +36,14 @@ type Catalog struct {
 	// Served is how many transports the process serves, which share its descriptors; 0 is
 	// one. It is set before they are loaded.
 	Served int
+	// Repository has modules that come from elsewhere, and are verified; nil for none. They
+	// come after those of files, and before the built-in ones.
+	Repository *repository.Store
 	// NoHostCrypto is that of transport.Config, for all transports.
 	NoHostCrypto bool
 
-	stateErr  error // why StateDir could not be made
+	stateErr  error     // why StateDir could not be made
+	indexOnce sync.Once // for the log
 	cacheOnce sync.Once
 	cacheDir  string // see CacheDir
 

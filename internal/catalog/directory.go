@@ -18,6 +18,17 @@ const (
 
 // file returns the module file of a transport, "" if the module is built in.
 func (c *Catalog) file(name string) string {
+	if file := c.userFile(name); file != "" {
+		return file
+	}
+	if v := c.version(name); v != nil {
+		return c.Repository.ModuleFile(v)
+	}
+	return ""
+}
+
+// userFile returns the module file that the user has put there, "" if there is none.
+func (c *Catalog) userFile(name string) string {
 	if file, ok := c.files[name]; ok {
 		return file
 	}

@@ -15,6 +15,10 @@ func (c *Catalog) Names() ([]string, error) {
 	names := append(modules.Names(), slices.Collect(maps.Keys(c.files))...)
 	inDir, err := c.InDir()
 	names = append(names, inDir...)
+	if c.Repository != nil {
+		index, indexErr := c.Repository.Index()
+		names, err = append(names, index.Names()...), errors.Join(err, indexErr)
+	}
 	slices.Sort(names)
 	return slices.Compact(names), err
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"waterproxy/internal/program"
+	"waterproxy/internal/repository"
 	"waterproxy/internal/settings"
 	"waterproxy/internal/userfile"
 	"waterproxy/modules"
@@ -29,7 +30,8 @@ type Source struct {
 	settings settings.Settings
 	config   []byte // of the module
 	digest   [sha256.Size]byte
-	fromDir  bool // some of it is from the Catalog's directory
+	fromDir  bool                // some of it is from the Catalog's directory
+	version  *repository.Version // nil if it is not from the repository
 }
 
 // Read reads the files of a transport, but for the module. What flags say comes before
@@ -44,6 +46,13 @@ func (c *Catalog) Read(name string) (*Source, error) {
 	}
 	s := &Source{catalog: c, name: name, file: c.file(name)}
 	s.look(cmp.Or(c.files[name], c.inDir(name+moduleSuffix)))
+	if c.userFile(name) == "" && c.Repository != nil {
+		s.look(c.Repository.IndexFile())
+		if s.version = c.version(name); s.version != nil {
+			s.file = c.Repository.ModuleFile(s.version)
+			s.look(s.file)
+		}
+	}
 	s.look(c.inDir(name + settingsSuffix))
 	s.fromDir = c.present(name+moduleSuffix) != "" || c.present(name+settingsSuffix) != ""
 	digest := sha256.New()
@@ -92,7 +101,12 @@ func (s *Source) readModule() (err error) {
 	if s.file == "" || s.module != nil {
 		return nil
 	}
-	if s.module, err = readModule(s.file); err == nil {
+	if s.version != nil {
+		s.module, err = s.catalog.Repository.Load(s.version)
+	} else {
+		s.module, err = readModule(s.file)
+	}
+	if err == nil {
 		sum := sha256.Sum256(s.module)
 		s.digest = sha256.Sum256(append(s.digest[:], sum[:]...))
 	}
@@ -188,10 +202,16 @@ func (s *Source) Config() (cfg transport.Config, err error) {
 	if dir := s.catalog.CacheDir(); dir != "" {
 		o.CacheDir = filepath.Join(dir, "compiled")
 	}
-	if cfg.Module, err = transport.Compile(wasm, o); err != nil && s.file != "" {
-		err = fmt.Errorf("%s: %w", s.file, err)
+	if cfg.Module, err = transport.Compile(wasm, o); err != nil {
+		if s.file != "" {
+			err = fmt.Errorf("%s: %w", s.file, err)
+		}
+		return cfg, err
 	}
-	return cfg, err
+	if err := s.checkNeeds(&cfg); err != nil {
+		return cfg, errors.Join(err, cfg.Module.Close())
+	}
+	return cfg, nil
 }
 
 // shareOfConns returns how many connections an instance may have unless its settings say

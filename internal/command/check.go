@@ -159,6 +159,9 @@ func checkTransport(ctx context.Context, c *catalog.Catalog, name string) (roles
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, cfg.Module.Close()) }()
+	if err := transport.SelfTest(ctx, cfg); err != nil {
+		return nil, err
+	}
 	client, clientErr := transport.NewDialer(cfg)
 	if clientErr == nil {
 		roles = append(roles, "client")

@@ -73,7 +73,7 @@ type entrance struct {
 // startClient starts the client of a bridge, and prints where it listens. What no
 // connection could use in the bridge line is an error.
 func startClient(ctx context.Context, on *service.Service, line bridgeline.Line, in entrance) (*client.Proxy, error) {
-	if err := on.Catalog.Find(line.Transport); err != nil {
+	if err := on.Have(ctx, line.Transport); err != nil {
 		return nil, err
 	}
 	ln, err := net.Listen("tcp", in.address)

@@ -15,6 +15,7 @@ import (
 	"waterproxy/internal/program"
 	"waterproxy/internal/ptlog"
 	"waterproxy/internal/service"
+	"waterproxy/internal/updater"
 	"waterproxy/transport"
 )
 
@@ -24,7 +25,10 @@ func Main(args []string) int {
 	if len(args) > 0 && args[0] == program.CompileModule {
 		return transport.RunCompiler(args[1:])
 	}
-	program.Compiler = program.OwnCompiler()
+	if len(args) == 1 && args[0] == program.LookAtRepository {
+		return updater.Main(os.Stdin, os.Stdout, os.Stderr)
+	}
+	program.Compiler, program.Updater = program.Own(program.CompileModule), program.Own(program.LookAtRepository)
 	defer ptlog.Flush()
 	if managed.StartedByTor() {
 		return managed.Main(args)
@@ -40,7 +44,8 @@ func run(args []string) int {
 		ShortHelp:  "Tor pluggable transports that are WebAssembly modules",
 		FlagSet:    newFlagSet("waterproxy"),
 		Subcommands: []*ffcli.Command{
-			clientCommand(), serverCommand(), statusCommand(), checkCommand(), inspectCommand(), demoCommand(), versionCommand(),
+			clientCommand(), serverCommand(), statusCommand(), checkCommand(), inspectCommand(),
+			modulesCommand(), publishCommand(), demoCommand(), versionCommand(),
 		},
 		LongHelp: "Started by tor it is a managed proxy and takes other flags: see docs/torrc.md.",
 		Exec: func(_ context.Context, args []string) error {

@@ -79,7 +79,7 @@ func (o *serverOptions) check(args []string) error {
 
 // startServer starts a transport of a bridge, and prints the bridge line.
 func startServer(ctx context.Context, on *service.Service, o serverOptions) (*server.Listener, error) {
-	if err := on.Catalog.Find(o.transport); err != nil {
+	if err := on.Have(ctx, o.transport); err != nil {
 		return nil, err
 	}
 	addr, err := net.ResolveTCPAddr("tcp", o.listen)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"slices"
 
 	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
 
@@ -35,7 +34,8 @@ func (p *plugin) startClient(ctx context.Context) ([]service.Runner, error) {
 	if err := p.useProxy(upstream); err != nil {
 		return nil, err
 	}
-	names := slices.DeleteFunc(info.MethodNames, func(name string) bool { return !p.Catalog.Has(name) })
+	p.Reach(upstream, os.Getenv(sourceV4), os.Getenv(sourceV6))
+	names := p.offered(ctx, info.MethodNames, pt.CmethodError)
 	entrances := make([]bound, len(names)) // before the walls, which leave no port to bind
 	for i, name := range names {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")

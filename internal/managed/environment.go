@@ -13,15 +13,20 @@ import (
 	"waterproxy/internal/ptlog"
 )
 
+// The variables of the addresses from which connections are to come (pt-spec 3.2.1).
+const (
+	sourceV4 = "TOR_PT_OUTBOUND_BIND_ADDRESS_V4"
+	sourceV6 = "TOR_PT_OUTBOUND_BIND_ADDRESS_V6"
+)
+
 // useSources reads the addresses from which connections are to come.
 func (p *plugin) useSources() (err error) {
-	const v4, v6 = "TOR_PT_OUTBOUND_BIND_ADDRESS_V4", "TOR_PT_OUTBOUND_BIND_ADDRESS_V6"
-	if p.outbound.Source4, err = outbound.ParseSource4(os.Getenv(v4)); err != nil {
-		ptlog.EnvError("%s: %v", v4, err)
+	if p.outbound.Source4, err = outbound.ParseSource4(os.Getenv(sourceV4)); err != nil {
+		ptlog.EnvError("%s: %v", sourceV4, err)
 		return err
 	}
-	if p.outbound.Source6, err = outbound.ParseSource6(os.Getenv(v6)); err != nil {
-		ptlog.EnvError("%s: %v", v6, err)
+	if p.outbound.Source6, err = outbound.ParseSource6(os.Getenv(sourceV6)); err != nil {
+		ptlog.EnvError("%s: %v", sourceV6, err)
 	}
 	return err
 }

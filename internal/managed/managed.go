@@ -11,6 +11,7 @@ import (
 	"iter"
 	"net"
 	"os"
+	"slices"
 	"strings"
 
 	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
@@ -96,6 +97,22 @@ func startConcurrently[I any, R service.Runner](ctx context.Context, items []I, 
 			}
 		}
 	}
+}
+
+// offered returns those of the names that tor asks for that stand for something. The
+// repository may have to be asked for them; if it cannot be, that is told to tor by fail.
+// Other names are ignored (pt-spec 3.2.2, 3.2.3).
+func (p *plugin) offered(ctx context.Context, asked []string, fail func(name, why string) error) []string {
+	err := p.FirstLook(ctx, asked)
+	return slices.DeleteFunc(slices.Clone(asked), func(name string) bool {
+		if p.Catalog.Has(name) {
+			return false
+		}
+		if err != nil {
+			_ = fail(name, oneLine(err)) // its error is the line it printed
+		}
+		return true
+	})
 }
 
 // bound is a transport with the listener that it is to have, or why it has none.

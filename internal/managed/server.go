@@ -2,6 +2,7 @@ package managed
 
 import (
 	"context"
+	"os"
 	"slices"
 
 	"gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/goptlib"
@@ -26,7 +27,13 @@ func (p *plugin) startServer(ctx context.Context) ([]service.Runner, error) {
 		// ext-orport-spec 4
 		p.Log.Warn("the Extended ORPort is on another machine: whoever is on the way sees the clients' addresses")
 	}
-	binds := slices.DeleteFunc(info.Bindaddrs, func(b pt.Bindaddr) bool { return !p.Catalog.Has(b.MethodName) })
+	p.Reach("", os.Getenv(sourceV4), os.Getenv(sourceV6))
+	var asked []string
+	for _, b := range info.Bindaddrs {
+		asked = append(asked, b.MethodName)
+	}
+	offered := p.offered(ctx, asked, pt.SmethodError)
+	binds := slices.DeleteFunc(info.Bindaddrs, func(b pt.Bindaddr) bool { return !slices.Contains(offered, b.MethodName) })
 	ports := make([]bound, len(binds)) // before the walls, which leave no port to bind
 	names := make([]string, len(binds))
 	options := map[string]transport.Args{}

@@ -13,12 +13,20 @@ const Version = "0.1.0"
 // transport.RunCompiler.
 const CompileModule = "compile-module"
 
+// LookAtRepository is the first argument of a process that looks at a repository of
+// modules; see updater.Main.
+const LookAtRepository = "look-at-repository"
+
 // Compiler is the command that starts such a process of this executable, once Main has
 // set it: in a process that is not the program, as that of a test, it is empty.
 var Compiler []string
 
-// OwnCompiler is what Compiler is in the program; empty where that is not to be found.
-func OwnCompiler() []string {
+// Updater is the same for a process that looks at a repository.
+var Updater []string
+
+// Own returns what Compiler or Updater is in the program, by its first argument; empty
+// where that is not to be found.
+func Own(first string) []string {
 	exe := "/proc/self/exe" // also when the file has been replaced
 	if runtime.GOOS != "linux" {
 		var err error
@@ -26,7 +34,7 @@ func OwnCompiler() []string {
 			return nil
 		}
 	}
-	return []string{exe, CompileModule}
+	return []string{exe, first}
 }
 
 // Exit statuses of the process, besides 0.

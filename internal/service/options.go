@@ -1,6 +1,7 @@
 package service
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -18,7 +19,10 @@ type Options struct {
 	// ToTor sends the log to tor, as lines of the PT protocol, whatever the flags
 	// add to that. It is set before Register.
 	ToTor bool
+	// From is where new versions of modules come from.
+	From From
 
+	fromFile   string
 	logging    ptlog.Flags
 	metrics    string
 	watch      bool
@@ -33,6 +37,14 @@ func (o *Options) Register(fs *flag.FlagSet) {
 	fs.BoolVar(&o.watch, "watch", false, "look for changes of modules and their settings, and load them")
 	fs.DurationVar(&o.drainLimit, "drain", 30*time.Second, "how long connections may go on after a signal")
 	fs.Func("walls", "put a second wall round the process: `on` or off", o.setWalls)
+	fs.Func("from", "offer the modules of the repository at `URL-or-DIR` too; repeatable, for mirrors of one repository", func(where string) error {
+		o.From.Mirrors = append(o.From.Mirrors, where)
+		return nil
+	})
+	fs.StringVar(&o.From.Root, "root", "", "trust the repository by the keys in `FILE`, from its publisher")
+	fs.DurationVar(&o.From.Every, "every", defaultEvery, "how often to look for news of the repository; 0 is at the start and at SIGHUP only")
+	fs.StringVar(&o.From.Via, "via", "", "reach the repository through the proxy at `URL`, as socks5://127.0.0.1:9050")
+	fs.StringVar(&o.fromFile, "repository", "", "read from, root, every and via from the TOML file `FILE`, unless flags say them")
 	dest := "stderr"
 	if o.ToTor {
 		dest = ""
@@ -46,7 +58,12 @@ func (o *Options) Check() error {
 	if o.drainLimit < 0 {
 		return fmt.Errorf("-drain: %v is no time to wait; it is 0 or more, as 30s", o.drainLimit)
 	}
-	return o.logging.Check()
+	if o.fromFile != "" {
+		if err := o.From.Read(o.fromFile); err != nil {
+			return fmt.Errorf("-repository: %w", err)
+		}
+	}
+	return errors.Join(o.From.Check(), o.logging.Check())
 }
 
 // CheckMetrics returns what is wrong with the address of the metrics.

@@ -30,6 +30,7 @@ type Service struct {
 	end         *ending
 	hangUps     chan os.Signal
 	stopMetrics func()
+	news        *news // nil if there is no repository
 }
 
 // Runner is a transport that serves connections.
@@ -62,6 +63,7 @@ func Open(o *Options) *Service {
 	for _, err := range append(s.Catalog.CheckFlags(), s.Catalog.CheckDir()...) {
 		s.Log.Warn("something is wrong that costs no other transport", "error", err)
 	}
+	s.openNews()
 	s.Transports = transports.New(s.Catalog, s.Log, s.Meter)
 	return s
 }
@@ -155,16 +157,44 @@ func (s *Service) close() {
 const watchInterval = time.Second
 
 // keepLoaded loads modules again at SIGHUP, and with -watch when their files change,
-// until the end is asked for.
+// until the end is asked for. With a repository it looks for news now, at SIGHUP and at
+// times.
 func (s *Service) keepLoaded() {
 	ctx := s.end.asked
 	if s.options.watch {
 		go s.Transports.Watch(ctx, watchInterval)
 	}
+	asked := make(chan struct{}, 1)
+	if s.news != nil {
+		go s.keepLooking(ctx, asked)
+	}
 	for {
 		select {
 		case <-s.hangUps:
 			s.Transports.Reload(ctx)
+			select {
+			case asked <- struct{}{}:
+			default: // it has been asked for already
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// keepLooking looks for news now, when it is asked to, and at times.
+func (s *Service) keepLooking(ctx context.Context, asked <-chan struct{}) {
+	for retry := true; ; {
+		s.lookForNews(ctx, retry)
+		var next <-chan time.Time
+		if s.news.from.Every > 0 {
+			next = time.After(s.news.untilNextLook())
+		}
+		select {
+		case <-asked:
+			retry = true
+		case <-next:
+			retry = false
 		case <-ctx.Done():
 			return
 		}

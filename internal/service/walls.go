@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"waterproxy/internal/meter"
+	"waterproxy/internal/mirror"
 	"waterproxy/internal/walls"
 	"waterproxy/transport"
 )
@@ -17,6 +18,8 @@ type Needs struct {
 	Transports []string
 	// Files are read late, besides those of the transports.
 	Files []string
+	// Dirs are read late, with all that is in them.
+	Dirs []string
 	// Connect are the ports that connections go to.
 	Connect []walls.PortRange
 	// Source is whether connections have a source address of the operator's.
@@ -30,6 +33,15 @@ type Needs struct {
 // reason not to serve.
 func (s *Service) RaiseWalls(n Needs) {
 	s.Catalog.Served = len(n.Transports)
+	if s.news != nil {
+		s.news.names = n.Transports
+		n.Connect = append(n.Connect, s.news.ports()...)
+		for _, where := range s.news.from.Mirrors {
+			if mirror.Port(where) == "" {
+				n.Dirs = append(n.Dirs, where)
+			}
+		}
+	}
 	if s.options.wallsOff {
 		s.Log.Info("there is no second wall round the process, by -walls=off")
 		return
@@ -48,7 +60,7 @@ func (s *Service) RaiseWalls(n Needs) {
 // plan returns what the process needs from now on.
 func (s *Service) plan(n Needs) walls.Plan {
 	c := s.Catalog
-	p := walls.Plan{Connect: n.Connect}
+	p := walls.Plan{Connect: n.Connect, Read: n.Dirs}
 	if c.Dir != "" {
 		p.Read = append(p.Read, c.Dir)
 	}

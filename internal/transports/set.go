@@ -120,7 +120,7 @@ func (e *entry) start(ctx context.Context, open func() target) (published transp
 		published, known = e.set.starts.get(e.o, e.role, source)
 	}
 	if !known {
-		if err := e.use(ctx, source); err != nil {
+		if err := e.useBest(ctx, source); err != nil {
 			return nil, err
 		}
 		published = e.published()
@@ -149,7 +149,7 @@ func (e *entry) first(ctx context.Context) error {
 	}
 	source, err := e.set.catalog.Read(e.o.Name)
 	if err == nil {
-		err = e.use(ctx, source)
+		err = e.useBest(ctx, source)
 	}
 	return walls.Explain(err)
 }
@@ -171,6 +171,34 @@ func (s *Set) LoadAhead(ctx context.Context) {
 // errNotStarted is for a connection that comes before a start that has failed is undone.
 var errNotStarted = errors.New("the transport has not started")
 
+// useBest uses what the source has. A version from a repository that does not work is
+// refused for good; if nothing is there yet, the version before it is used.
+func (e *entry) useBest(ctx context.Context, source *catalog.Source) error {
+	err := e.use(ctx, source)
+	v, store := source.Version(), e.set.catalog.Repository
+	if v == nil || ctx.Err() != nil {
+		return err
+	}
+	if err == nil {
+		if err := store.Accept(ctx, v); err != nil {
+			e.log.Warn("it cannot be noted that the new version works; the next start tries it again", "version", v.Version, "error", err)
+		}
+		return nil
+	}
+	if failed := store.Refuse(ctx, v, err); failed != nil {
+		return errors.Join(err, failed)
+	}
+	if e.module != nil {
+		return err
+	}
+	again, readErr := e.set.catalog.Read(e.o.Name)
+	if readErr != nil || again.Version() == nil || again.Version().SHA256 == v.SHA256 {
+		return err
+	}
+	e.log.Warn("a new version cannot be used; the one before it is", "version", v.Version, "before", again.Version().Version, "error", err)
+	return e.use(ctx, again)
+}
+
 // use puts what the source has in the place of what is there, if anything is. The lock is
 // held.
 func (e *entry) use(ctx context.Context, source *catalog.Source) error {
@@ -180,7 +208,10 @@ func (e *entry) use(ctx context.Context, source *catalog.Source) error {
 		return err
 	}
 	cfg.Args, cfg.Dial, cfg.DialNames, cfg.Logger = e.o.Args, e.o.Dial, e.o.DialNames, e.log
-	if e.o.Check != nil {
+	if source.Version() != nil { // nobody here has tried it
+		err = transport.SelfTest(ctx, cfg)
+	}
+	if err == nil && e.o.Check != nil {
 		err = e.o.Check(ctx, cfg)
 	}
 	if err == nil {
@@ -223,11 +254,19 @@ func (s *Set) entries() []*entry {
 // does not start, is logged and does not change. One that has not been used needs
 // nothing: its first connection loads the files of that moment.
 func (s *Set) Reload(ctx context.Context) {
+	s.reload(ctx, func(e *entry) { e.log.Info("there is nothing new to load") })
+}
+
+// LoadNew is Reload for a look that nobody has asked for: that there is nothing new is not
+// logged.
+func (s *Set) LoadNew(ctx context.Context) { s.reload(ctx, func(*entry) {}) }
+
+func (s *Set) reload(ctx context.Context, nothing func(*entry)) {
 	var wg sync.WaitGroup
 	for _, e := range s.entries() {
 		wg.Go(func() {
 			if !e.reload(ctx) {
-				e.log.Info("there is nothing new to load")
+				nothing(e)
 			}
 		})
 	}
@@ -249,10 +288,11 @@ func (e *entry) reload(ctx context.Context) (changed bool) {
 		err = checkGrants(source)
 	}
 	if err == nil {
-		err = e.use(ctx, source)
+		err = e.useBest(ctx, source)
 	}
 	err = walls.Explain(err)
-	e.failed = err != nil
+	refused := source != nil && source.Version() != nil
+	e.failed = err != nil && !refused
 	if err != nil {
 		e.log.Warn("a new version cannot be used; the old one stays", "error", err)
 		return true

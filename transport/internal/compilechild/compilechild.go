@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"waterproxy/internal/rlimit"
 )
 
 // Limits of a child. A large module takes a second of processor time and 200 MiB.
@@ -116,7 +118,7 @@ func Main(args []string, stdin io.Reader, stderr io.Writer, compile func(wasm []
 		fmt.Fprintln(stderr, err)
 		return exitUsage
 	}
-	if err := limit(memory(size)); err != nil {
+	if err := rlimit.Set(Seconds, memory(size)); err != nil {
 		fmt.Fprintln(stderr, "limit the process that compiles:", err)
 		return exitUsage
 	}

@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"waterproxy/internal/rlimit"
+
 	"waterproxy/internal/pttest"
 )
 
@@ -69,7 +71,7 @@ func TestCompile(t *testing.T) {
 		"panic":  "the compiler failed: exit status 2: panic: a fault of the compiler",
 		"memory": "MiB of memory",
 	} {
-		if module == "memory" && raceDetector {
+		if module == "memory" && rlimit.RaceDetector {
 			continue // there is no limit
 		}
 		err := child.Compile(t.Context(), []byte(module), "/a/dir", 7)

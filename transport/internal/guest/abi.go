@@ -56,6 +56,8 @@ type ABI struct {
 	work    function // runs one of them
 
 	checkArgs function // checks a bridge line's arguments without a connection
+	// selfTest lets a module test itself; see docs/abi.md.
+	selfTest function
 }
 
 // singleMarker is exported by modules of which there must be no more than one
@@ -95,6 +97,7 @@ var abis = []*ABI{
 		work:    function{"watm_background_worker_v1", 1},
 
 		checkArgs: function{"watm_check_args_v1", 0},
+		selfTest:  function{"watm_self_test_v1", 0},
 	},
 	{
 		Name:    "v0",
@@ -125,6 +128,8 @@ type Shape struct {
 	HostCrypto bool
 	// ChecksArgs modules can check a bridge line's arguments without a connection.
 	ChecksArgs bool
+	// SelfTests modules can test themselves without a connection.
+	SelfTests bool
 	// Single modules want no second instance beside them.
 	Single bool
 	// Spawns modules start threads themselves; Workers modules say how many
@@ -172,7 +177,11 @@ func inspect(m wazero.CompiledModule, shared bool) (*Shape, error) {
 		}
 	}
 	s.ChecksArgs = abi.checkArgs.name != "" && fns[abi.checkArgs.name] != nil
+	s.SelfTests = abi.selfTest.name != "" && fns[abi.selfTest.name] != nil
 	required := []function{abi.init}
+	if s.SelfTests {
+		required = append(required, abi.selfTest)
+	}
 	if s.ChecksArgs {
 		required = append(required, abi.checkArgs)
 	}

@@ -1,19 +1,19 @@
 //go:build linux || darwin
 
-package compilechild
+// Package rlimit bounds what a process that does one thing may take.
+package rlimit
 
 import (
 	"errors"
-	"os/exec"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// limit bounds what this process may take.
-func limit(memory uint64) error {
-	errs := []error{lower(unix.RLIMIT_CPU, Seconds), lower(unix.RLIMIT_CORE, 0)}
-	if !raceDetector { // which maps far more than it uses
+// Set bounds this process: seconds of processor time, and bytes of memory that it may write
+// to. It leaves no core file.
+func Set(seconds, memory uint64) error {
+	errs := []error{lower(unix.RLIMIT_CPU, seconds), lower(unix.RLIMIT_CORE, 0)}
+	if !RaceDetector { // which maps far more than it uses
 		errs = append(errs, lower(unix.RLIMIT_DATA, memory))
 	}
 	return errors.Join(errs...)
@@ -27,10 +27,4 @@ func lower(resource int, to uint64) error {
 	}
 	to = min(to, now.Max)
 	return unix.Setrlimit(resource, &unix.Rlimit{Cur: to, Max: to})
-}
-
-// killed tells whether a signal has ended a child, as that of a limit does.
-func killed(exit *exec.ExitError) bool {
-	status, ok := exit.Sys().(syscall.WaitStatus)
-	return ok && status.Signaled()
 }

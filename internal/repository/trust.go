@@ -1,0 +1,526 @@
+package repository
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
+
+	"waterproxy/internal/mirror"
+	"waterproxy/internal/statedir"
+)
+
+// Bounds of metadata, in bytes, where no metadata above says less.
+const (
+	maxRoot      = 512 << 10
+	maxTimestamp = 16 << 10
+	maxSnapshot  = 2 << 20
+	maxTargets   = 5 << 20
+	// maxRotations are new roots in one look, and maxRoles delegated roles.
+	maxRotations = 64
+	maxRoles     = 64
+	// maxDepth is how deeply metadata nests. TUF's own has 6 levels, what others may add
+	// a few more.
+	maxDepth = 32
+)
+
+// trust follows a repository's metadata by the workflow of a client (TUF 5). Each piece is
+// kept on disk once it is verified, so the next look begins there, whatever ended the
+// last.
+//
+// The steps are done here, and not by go-tuf's Updater, because that has no context to end
+// it by, writes without waiting for the disk, and for good refuses to go on from a file
+// that a crash has damaged. What is believed is decided by its trusted set alone.
+type trust struct {
+	dir    string // of metadata that is verified
+	set    *trustedmetadata.TrustedMetadata
+	log    *slog.Logger
+	prefix string // of metadata's paths at the mirror
+	now    time.Time
+}
+
+// openTrust begins with the newest root on disk, or, if there is none, with the one that
+// the operator has named.
+func openTrust(dir string, named []byte, now time.Time, log *slog.Logger) (*trust, error) {
+	t := &trust{dir: dir, log: log, now: now}
+	first, err := newSet(named)
+	if err != nil {
+		return nil, fmt.Errorf("the root file: %w", err)
+	}
+	t.set = first
+	kept := t.read(metadata.ROOT)
+	if kept != nil {
+		set, err := newSet(kept)
+		switch {
+		case err != nil:
+			t.log.Warn("what is kept of the repository's root is damaged; beginning again with the root file", "error", err)
+		case first.Root.Signed.Version > set.Root.Signed.Version:
+			// The operator's word is newer than what is kept.
+		case !t.follows(set, kept, first, named):
+			return nil, fmt.Errorf("%w: version %d of the root file is not the one that %s has followed", ErrOtherRepository, first.Root.Signed.Version, filepath.Dir(dir))
+		default:
+			t.set = set
+		}
+	}
+	t.set.RefTime = now
+	if t.set == first {
+		err = t.keepRoot(named)
+	}
+	return t, err
+}
+
+// ErrOtherRepository means that what is kept is another repository's.
+var ErrOtherRepository = errors.New("the state directory has modules of another repository; name another directory, or remove its folder repository")
+
+// follows reports whether the kept root comes from the one that the operator named.
+func (t *trust) follows(set *trustedmetadata.TrustedMetadata, kept []byte, first *trustedmetadata.TrustedMetadata, named []byte) bool {
+	if bytes.Equal(kept, named) {
+		return true
+	}
+	version := first.Root.Signed.Version
+	if version == set.Root.Signed.Version {
+		return false
+	}
+	if old := t.read(rootName(version)); old != nil {
+		return bytes.Equal(old, named)
+	}
+	// It is older than the first that is kept, whose predecessor it has to be.
+	next := t.read(rootName(version + 1))
+	if next == nil {
+		return false
+	}
+	from, err := newSet(named)
+	if err != nil {
+		return false
+	}
+	_, err = guard(func() (any, error) { return from.UpdateRoot(next) })
+	return err == nil
+}
+
+func rootName(version int64) string { return strconv.FormatInt(version, 10) + "." + metadata.ROOT }
+
+// newSet returns a set that trusts a root.
+func newSet(root []byte) (*trustedmetadata.TrustedMetadata, error) {
+	if err := checkShape(root); err != nil {
+		return nil, err
+	}
+	return guard(func() (*trustedmetadata.TrustedMetadata, error) { return trustedmetadata.New(root) })
+}
+
+// guard turns a panic about malformed metadata, such as null where a key belongs, into an
+// error.
+func guard[T any](f func() (T, error)) (v T, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("it is malformed: %v", r)
+		}
+	}()
+	return f()
+}
+
+// checkShape returns an error for text that is too deep for the parsers, which recurse.
+func checkShape(text []byte) error {
+	depth, quoted := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{' || c == '[':
+			if depth++; depth > maxDepth {
+				return fmt.Errorf("it is malformed: it nests deeper than %d levels", maxDepth)
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return nil
+}
+
+func (t *trust) path(role string) string { return filepath.Join(t.dir, url.PathEscape(role)+".json") }
+
+// read returns what is kept of a role, nil if it is nothing that could be read.
+func (t *trust) read(role string) []byte {
+	data, err := statedir.ReadFile(t.path(role), maxTargets)
+	if err == nil {
+		err = checkShape(data)
+	}
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.log.Warn("what is kept of the repository cannot be read; it is fetched again", "role", role, "error", err)
+		}
+		return nil
+	}
+	return data
+}
+
+func (t *trust) keep(role string, data []byte) error {
+	if err := statedir.WriteFile(t.path(role), data); err != nil {
+		return fmt.Errorf("keep %s.json: %w", role, err)
+	}
+	return nil
+}
+
+// keepRoot keeps a root as one of its chain, and as the newest.
+func (t *trust) keepRoot(data []byte) error {
+	if err := t.keep(rootName(t.set.Root.Signed.Version), data); err != nil {
+		return err
+	}
+	return t.keep(metadata.ROOT, data)
+}
+
+// get fetches metadata; version is 0 if its name has none.
+func (t *trust) get(ctx context.Context, from mirror.Mirror, role string, version, limit int64) ([]byte, error) {
+	name := url.PathEscape(role) + ".json"
+	if version > 0 {
+		name = strconv.FormatInt(version, 10) + "." + name
+	}
+	data, err := from.Get(ctx, t.prefix+name, limit)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkShape(data); err != nil {
+		return nil, fmt.Errorf("%s from %s: %w", name, from, err)
+	}
+	return data, nil
+}
+
+// timestamp fetches the newest timestamp. Publishers have their metadata in the repository's
+// folder, or in one named metadata.
+func (t *trust) timestamp(ctx context.Context, from mirror.Mirror) (data []byte, err error) {
+	for _, t.prefix = range []string{"", "metadata/"} {
+		data, err = t.get(ctx, from, metadata.TIMESTAMP, 0, maxTimestamp)
+		if !errors.Is(err, mirror.ErrNotFound) {
+			break
+		}
+	}
+	return data, err
+}
+
+// refresh verifies everything that a timestamp leads to (TUF 5.3 to 5.6).
+func (t *trust) refresh(ctx context.Context, from mirror.Mirror, timestamp []byte) error {
+	_, err := guard(func() (struct{}, error) {
+		err := t.roots(ctx, from)
+		if err == nil {
+			err = t.useTimestamp(timestamp)
+		}
+		if err == nil {
+			err = t.snapshot(ctx, from)
+		}
+		if err == nil {
+			err = t.targets(ctx, from, metadata.TARGETS, metadata.ROOT)
+		}
+		if err == nil {
+			err = t.delegations(ctx, from)
+		}
+		return struct{}{}, err
+	})
+	return err
+}
+
+// roots follows new roots as far as the mirror has them.
+func (t *trust) roots(ctx context.Context, from mirror.Mirror) error {
+	for range maxRotations {
+		next := t.set.Root.Signed.Version + 1
+		data, err := t.get(ctx, from, metadata.ROOT, next, maxRoot)
+		if errors.Is(err, mirror.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		old := t.set.Root
+		if _, err := t.set.UpdateRoot(data); err != nil {
+			return fmt.Errorf("version %d of the root from %s is not a successor of version %d: %w", next, from, next-1, err)
+		}
+		if err := t.keepRoot(data); err != nil {
+			return err
+		}
+		t.log.Info("the repository has new keys", "root", next)
+		if changed(old, t.set.Root, metadata.TIMESTAMP) || changed(old, t.set.Root, metadata.SNAPSHOT) {
+			// TUF 5.3.11: whoever had the old keys may have raised the numbers of versions.
+			for _, role := range []string{metadata.TIMESTAMP, metadata.SNAPSHOT} {
+				if err := t.forget(role); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return fmt.Errorf("%s has more than %d new roots", from, maxRotations)
+}
+
+// changed reports whether a role has other keys than before.
+func changed(old, new *metadata.Metadata[metadata.RootType], role string) bool {
+	keys := func(root *metadata.Metadata[metadata.RootType]) []string {
+		ids := slices.Clone(root.Signed.Roles[role].KeyIDs)
+		slices.Sort(ids)
+		return ids
+	}
+	return !slices.Equal(keys(old), keys(new)) || old.Signed.Roles[role].Threshold != new.Signed.Roles[role].Threshold
+}
+
+// useTimestamp verifies a timestamp, which must not be older than the one that is kept.
+func (t *trust) useTimestamp(data []byte) error {
+	if kept := t.read(metadata.TIMESTAMP); kept != nil {
+		// If it has expired, its numbers count all the same.
+		_, err := t.set.UpdateTimestamp(kept)
+		t.logUnfit(metadata.TIMESTAMP, err)
+	}
+	if t.set.Root.Signed.IsExpired(t.now) {
+		return t.expired(metadata.ROOT, t.set.Root.Signed.Expires)
+	}
+	_, err := t.set.UpdateTimestamp(data)
+	switch {
+	case errors.Is(err, &metadata.ErrEqualVersionNumber{}):
+		if t.set.Timestamp.Signed.IsExpired(t.now) {
+			return t.expired(metadata.TIMESTAMP, t.set.Timestamp.Signed.Expires)
+		}
+		return nil
+	case errors.Is(err, &metadata.ErrExpiredMetadata{}):
+		return t.expired(metadata.TIMESTAMP, t.set.Timestamp.Signed.Expires)
+	case err != nil:
+		return fmt.Errorf("timestamp.json: %w", err)
+	case t.set.Timestamp.Signed.Meta["snapshot.json"] == nil:
+		return errors.New("timestamp.json names no snapshot")
+	}
+	return t.keep(metadata.TIMESTAMP, data)
+}
+
+// logUnfit logs that what is kept cannot be used, unless it is only out of date.
+func (t *trust) logUnfit(role string, err error) {
+	if err != nil && !errors.Is(err, &metadata.ErrRepository{}) {
+		t.log.Warn("what is kept of the repository is damaged; it is fetched again", "role", role, "error", err)
+	}
+}
+
+// ExpiredError means that nothing newer than metadata that has expired is to be had. What
+// is in use goes on being used.
+type ExpiredError struct {
+	Role    string
+	Expired time.Time
+	Now     time.Time // as this machine has it
+}
+
+func (e *ExpiredError) Error() string {
+	return fmt.Sprintf("the repository's %s expired at %s, and this machine's clock is at %s: its publisher has not renewed it, the mirror is stale, or the clock is wrong",
+		e.Role, e.Expired.UTC().Format(time.RFC3339), e.Now.UTC().Format(time.RFC3339))
+}
+
+func (t *trust) expired(role string, at time.Time) error { return &ExpiredError{role, at, t.now} }
+
+func (t *trust) snapshot(ctx context.Context, from mirror.Mirror) error {
+	meta := t.set.Timestamp.Signed.Meta["snapshot.json"]
+	if kept := t.read(metadata.SNAPSHOT); kept != nil {
+		_, err := t.set.UpdateSnapshot(kept, true)
+		if err == nil {
+			return nil
+		}
+		t.logUnfit(metadata.SNAPSHOT, err)
+	}
+	data, err := t.get(ctx, from, metadata.SNAPSHOT, t.consistent(meta.Version), bound(meta, maxSnapshot))
+	if err != nil {
+		return err
+	}
+	if _, err := t.set.UpdateSnapshot(data, false); err != nil {
+		if errors.Is(err, &metadata.ErrExpiredMetadata{}) && t.set.Snapshot != nil {
+			return t.expired(metadata.SNAPSHOT, t.set.Snapshot.Signed.Expires)
+		}
+		return fmt.Errorf("snapshot.json: %w", err)
+	}
+	return t.keep(metadata.SNAPSHOT, data)
+}
+
+// consistent returns the version that a file's name has, 0 for none.
+func (t *trust) consistent(version int64) int64 {
+	if t.set.Root.Signed.ConsistentSnapshot {
+		return version
+	}
+	return 0
+}
+
+// bound returns how many bytes a file may have.
+func bound(meta *metadata.MetaFiles, most int64) int64 {
+	if meta.Length > 0 {
+		return min(meta.Length, most)
+	}
+	return most
+}
+
+// targets verifies a targets role.
+func (t *trust) targets(ctx context.Context, from mirror.Mirror, role, parent string) error {
+	if t.set.Targets[role] != nil {
+		return nil
+	}
+	meta := t.set.Snapshot.Signed.Meta[role+".json"]
+	if meta == nil {
+		return fmt.Errorf("the snapshot has no %s.json", role)
+	}
+	local := role
+	if parent != metadata.ROOT {
+		local = "delegated/" + role // a role may have any name, "root" too
+	}
+	if kept := t.read(local); kept != nil {
+		_, err := t.set.UpdateDelegatedTargets(kept, role, parent)
+		if err == nil {
+			return nil
+		}
+		t.logUnfit(role, err)
+	}
+	data, err := t.get(ctx, from, role, t.consistent(meta.Version), bound(meta, maxTargets))
+	if err != nil {
+		return err
+	}
+	if _, err := t.set.UpdateDelegatedTargets(data, role, parent); err != nil {
+		return fmt.Errorf("%s.json: %w", role, err)
+	}
+	return t.keep(local, data)
+}
+
+// delegations verifies the roles to which targets roles delegate, and those to which these
+// do.
+func (t *trust) delegations(ctx context.Context, from mirror.Mirror) error {
+	waiting := []string{metadata.TARGETS}
+	for len(waiting) > 0 {
+		parent := waiting[0]
+		waiting = waiting[1:]
+		d := t.set.Targets[parent].Signed.Delegations
+		if d == nil {
+			continue
+		}
+		for _, role := range roleNames(d) {
+			if t.set.Targets[role] != nil {
+				continue
+			}
+			if len(t.set.Targets) > maxRoles {
+				return fmt.Errorf("the repository has more than %d delegated roles", maxRoles)
+			}
+			if err := t.targets(ctx, from, role, parent); err != nil {
+				return err
+			}
+			waiting = append(waiting, role)
+		}
+	}
+	return nil
+}
+
+func roleNames(d *metadata.Delegations) (names []string) {
+	if d.SuccinctRoles != nil {
+		if d.SuccinctRoles.BitLength < 1 || d.SuccinctRoles.BitLength > 6 {
+			return nil // more than maxRoles, or none
+		}
+		return d.SuccinctRoles.GetRoles()
+	}
+	for _, role := range d.Roles {
+		names = append(names, role.Name)
+	}
+	return names
+}
+
+// find returns a target in the first role that has it among those that may (TUF 5.6.7).
+func (t *trust) find(file string) (*metadata.TargetFiles, string) {
+	visited := map[string]bool{}
+	waiting := []string{metadata.TARGETS} // the last is next
+	for len(waiting) > 0 {
+		role := waiting[len(waiting)-1]
+		waiting = waiting[:len(waiting)-1]
+		targets := t.set.Targets[role]
+		if targets == nil || visited[role] {
+			continue
+		}
+		visited[role] = true
+		if target := targets.Signed.Targets[file]; target != nil {
+			return target, role
+		}
+		if targets.Signed.Delegations == nil {
+			continue
+		}
+		var children []string
+		for _, child := range targets.Signed.Delegations.GetRolesForTarget(file) {
+			children = append(children, child.Name)
+			if child.Terminating {
+				waiting = nil
+				break
+			}
+		}
+		slices.Reverse(children)
+		waiting = append(waiting, children...)
+	}
+	return nil, ""
+}
+
+// files returns the paths of all targets, sorted.
+func (t *trust) files() (all []string) {
+	for _, role := range t.set.Targets {
+		for file := range role.Signed.Targets {
+			all = append(all, file)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// expires returns when the first of the metadata expires.
+func (t *trust) expires() time.Time {
+	first := t.set.Root.Signed.Expires
+	for _, at := range []time.Time{t.set.Timestamp.Signed.Expires, t.set.Snapshot.Signed.Expires, t.set.Targets[metadata.TARGETS].Signed.Expires} {
+		if at.Before(first) {
+			first = at
+		}
+	}
+	return first
+}
+
+// paths returns where a target can be, likeliest first.
+func (t *trust) paths(file string, target *metadata.TargetFiles) (all []string) {
+	if t.set.Root.Signed.ConsistentSnapshot {
+		for _, kind := range []string{"sha256", "sha512"} {
+			if sum, ok := target.Hashes[kind]; ok {
+				all = append(all, path.Join("targets", path.Dir(file), fmt.Sprintf("%x.%s", []byte(sum), path.Base(file))))
+			}
+		}
+	}
+	return append(all, path.Join("targets", file))
+}
+
+// signers returns the beginnings of the IDs of the keys that have signed a role.
+func (t *trust) signers(role string) (ids []string) {
+	targets := t.set.Targets[role]
+	keys := t.set.Root.Signed.Keys
+	for _, parent := range t.set.Targets {
+		if d := parent.Signed.Delegations; role != metadata.TARGETS && d != nil && slices.Contains(roleNames(d), role) {
+			keys = d.Keys
+		}
+	}
+	for _, s := range targets.Signatures {
+		one := metadata.Root()
+		one.Signed.Keys = keys
+		one.Signed.Roles[role] = &metadata.Role{KeyIDs: []string{s.KeyID}, Threshold: 1}
+		if one.VerifyDelegate(role, targets) == nil {
+			ids = append(ids, s.KeyID[:min(len(s.KeyID), 8)])
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// forget removes what is kept of a role.
+func (t *trust) forget(role string) error {
+	if err := os.Remove(t.path(role)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,5 +1,0 @@
-//go:build !race
-
-package compilechild
-
-const raceDetector = false
