@@ -19,12 +19,12 @@ import (
 // anything: Needs say what its operator has to grant.
 type Release struct {
 	// Transport is the name by which users ask for it (pt-spec 3.2).
-	Transport string `json:"transport"`
+	Transport string `json:"transport,omitempty"`
 	// Version is of the author's choice, such as 1.4.0.
-	Version string `json:"version"`
+	Version string `json:"version,omitempty"`
 	// ABI is that of the module (docs/abi.md); "" if unknown.
 	ABI   string `json:"abi,omitempty"`
-	Needs Needs  `json:"needs"`
+	Needs Needs  `json:"needs,omitzero"`
 	// Minimum is the oldest waterproxy that can run it; "" for any.
 	Minimum string `json:"minimum,omitempty"`
 	// Description is a line for people.
@@ -176,8 +176,10 @@ func parseVersion(text string) (v [3]int, err error) {
 	return v, nil
 }
 
-// Custom returns the custom part of a target.
+// Custom returns the custom part of the target at Path(r.Transport), without what the path
+// says: each client verifies this of each module.
 func (r Release) Custom() (*json.RawMessage, error) {
+	r.Transport = ""
 	text, err := json.Marshal(r)
 	return (*json.RawMessage)(&text), err
 }

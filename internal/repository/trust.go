@@ -3,6 +3,8 @@ package repository
 import (
 	"bytes"
 	"context"
+	"crypto"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +17,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/secure-systems-lab/go-securesystemslib/cjson"
+	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
 
@@ -505,16 +509,40 @@ func (t *trust) signers(role string) (ids []string) {
 			keys = d.Keys
 		}
 	}
+	payload, err := cjson.EncodeCanonical(targets.Signed)
+	if err != nil {
+		return nil // it could not have been verified
+	}
 	for _, s := range targets.Signatures {
-		one := metadata.Root()
-		one.Signed.Keys = keys
-		one.Signed.Roles[role] = &metadata.Role{KeyIDs: []string{s.KeyID}, Threshold: 1}
-		if one.VerifyDelegate(role, targets) == nil {
+		if key := keys[s.KeyID]; key != nil && verifies(key, payload, s.Signature) {
 			ids = append(ids, s.KeyID[:min(len(s.KeyID), 8)])
 		}
 	}
 	slices.Sort(ids)
 	return slices.Compact(ids)
+}
+
+// verifies reports whether a signature is a key's. It is for display: what is believed
+// go-tuf has verified.
+func verifies(key *metadata.Key, payload, sig []byte) bool {
+	public, err := key.ToPublicKey()
+	if err != nil {
+		return false
+	}
+	hash := crypto.SHA256
+	switch {
+	case key.Type == metadata.KeyTypeEd25519:
+		hash = 0
+	case key.Scheme == metadata.KeySchemeECDSA_SHA2_P384:
+		hash = crypto.SHA384
+	}
+	var v signature.Verifier
+	if rsa, ok := public.(*rsa.PublicKey); ok {
+		v, err = signature.LoadRSAPSSVerifier(rsa, hash, nil)
+	} else {
+		v, err = signature.LoadVerifier(public, hash)
+	}
+	return err == nil && v.VerifySignature(bytes.NewReader(sig), bytes.NewReader(payload)) == nil
 }
 
 // forget removes what is kept of a role.

@@ -52,6 +52,8 @@ const (
 	// in bytes.
 	softMemory = 64 << 20
 	hardMemory = 1 << 30
+	// gcPercent lets a short process be done before it collects much.
+	gcPercent = 400
 	// processorSeconds end it too.
 	processorSeconds = 120
 	// maxResult bounds what a look says, in bytes.
@@ -165,6 +167,7 @@ func (b *bounded) Write(p []byte) (int, error) {
 // exit status.
 func Main(stdin io.Reader, stdout, stderr io.Writer) int {
 	debug.SetMemoryLimit(softMemory)
+	debug.SetGCPercent(gcPercent)
 	if err := rlimit.Set(processorSeconds, hardMemory); err != nil {
 		fmt.Fprintln(stderr, "limit the process:", err)
 		return program.ExitFailure
