@@ -17,6 +17,7 @@ import (
 	"github.com/peterbourgon/ff/v3/ffcli"
 	"golang.org/x/term"
 
+	"waterproxy/internal/mirror"
 	"waterproxy/internal/publish"
 	"waterproxy/internal/release"
 	"waterproxy/internal/repository"
@@ -285,12 +286,17 @@ func publishAddCommand() *ffcli.Command {
 			}
 			needs.Memory = *memory << 20
 			r := release.Release{Transport: args[1], Version: args[2], ABI: m.ABI(), Needs: needs, Minimum: *minimum, Description: *description}
-			if err := publish.Open(args[0]).Add(r, wasm, at, time.Duration(*believe)); err != nil {
-				return err
-			}
-			fmt.Printf("staged: %s %s, SHA-256 %x; sign it by `waterproxy publish sign %s KEYFILE...`\n", args[1], args[2], m.SHA256(), args[0])
-			return nil
+			err = publish.Open(args[0]).Add(r, wasm, at, time.Duration(*believe))
+			return staged(args[0], fmt.Sprintf("%s %s, SHA-256 %x", args[1], args[2], m.SHA256()), err)
 		})
+}
+
+// staged says what is staged, unless that has failed.
+func staged(dir, what string, err error) error {
+	if err == nil {
+		fmt.Printf("staged: %s; sign it by `waterproxy publish sign %s KEYFILE...`\n", what, dir)
+	}
+	return err
 }
 
 func publishRemoveCommand() *ffcli.Command {
@@ -303,7 +309,7 @@ func publishRemoveCommand() *ffcli.Command {
 			if err == nil {
 				err = publish.Open(args[0]).Remove(args[1], at, time.Duration(*believe))
 			}
-			return err
+			return staged(args[0], "the repository without "+args[1], err)
 		})
 }
 
@@ -316,7 +322,7 @@ func publishRenewCommand() *ffcli.Command {
 			if err == nil {
 				err = publish.Open(args[0]).Renew(at, time.Duration(*believe))
 			}
-			return err
+			return staged(args[0], "the same modules for another "+believe.String(), err)
 		})
 }
 
@@ -380,7 +386,7 @@ func publishRotateCommand() *ffcli.Command {
 				return err
 			}
 			o.RootFor, o.Believe = time.Duration(*rootFor), time.Duration(*believe)
-			return publish.Open(args[0]).Rotate(o)
+			return staged(args[0], "a new root", publish.Open(args[0]).Rotate(o))
 		})
 }
 
@@ -389,6 +395,9 @@ func publishVerifyCommand() *ffcli.Command {
 	root := fs.String("root", "", "trust the keys in `FILE`, and not in DIR/root.json")
 	return publishSub("verify", "[-root FILE] DIR|URL", "say what a client would say of a repository", "It fails if a client would refuse anything.", fs, 1, 1,
 		func(ctx context.Context, args []string) (err error) {
+			if *root == "" && mirror.Port(args[0]) != "" {
+				return errors.New("the keys of a repository on the network have to come from elsewhere: name them by -root FILE")
+			}
 			state, err := os.MkdirTemp("", "waterproxy-verify-")
 			if err != nil {
 				return err

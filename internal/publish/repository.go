@@ -185,11 +185,11 @@ func setKeys(root *metadata.Metadata[metadata.RootType], keys []*metadata.Key, t
 // next returns the roles that follow what is published: what is staged already, or else
 // the next versions. They have no signatures.
 func (r *Repository) next(now time.Time, believe time.Duration) (m metadataOf, err error) {
-	last, err := r.published()
-	if err != nil {
+	if m, err = read(r.path(stagedDir)); err != nil {
 		return m, err
 	}
-	if m, err = read(r.path(stagedDir)); err != nil {
+	last, err := r.published()
+	if err != nil && (last.root != nil || m.root == nil) { // a new repository has a staged root alone
 		return m, err
 	}
 	if last.targets == nil || last.snapshot == nil || last.timestamp == nil {
