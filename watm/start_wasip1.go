@@ -88,6 +88,23 @@ func checkArgsOne() int32 {
 	return 0
 }
 
+// selfTestOne tests the transport in an instance that was started for nothing else.
+//
+//go:wasmexport watm_self_test_v1
+func selfTestOne() int32 {
+	if r := start(false); r < 0 {
+		return r
+	}
+	s, ok := transport.(SelfTester)
+	if !ok {
+		return 0
+	}
+	if err := guarded(s.SelfTest); err != nil {
+		return fail(err)
+	}
+	return 0
+}
+
 // argsError is the transport's refusal of a bridge line's arguments.
 type argsError struct{ error }
 

@@ -101,6 +101,15 @@ type ArgsChecker interface {
 	CheckArgs(args Args) error
 }
 
+// SelfTester is a Transport that can test itself without a connection. A host that takes a
+// new version of the module by itself runs the test first, and stays with the version
+// before if it fails.
+type SelfTester interface {
+	// SelfTest returns an error if the transport cannot work here. It is called after
+	// Start, in an instance that is for nothing else and has no network.
+	SelfTest() error
+}
+
 // Dialer is a Transport that decides itself which connections it makes: several
 // for one caller, none because callers share one, or to addresses of its own.
 // The SDK calls Dial instead of Client, which must be there and is not used.

@@ -28,6 +28,14 @@
 // dial must refuse the same arguments, best with the same number.
 enum { WATM_BAD_ARGS = 28 };  // EINVAL
 
+// A module may export a test of itself, which a host runs before it takes a new version:
+//
+//   WATM_EXPORT("watm_self_test_v1") int32_t self_test(void);
+//
+// The host calls it after watm_init_v1 in an instance that it started for nothing else, and
+// that has no network. The result is 0, or, with the reason in the file /watm/error, the
+// negative of an error number.
+
 // What a record on the control descriptor begins with; size bytes follow.
 struct watm_record {
   uint16_t kind;
