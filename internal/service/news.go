@@ -13,6 +13,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"waterproxy/internal/meter"
 	"waterproxy/internal/mirror"
 	"waterproxy/internal/outbound"
 	"waterproxy/internal/repository"
@@ -106,6 +107,7 @@ func (f *From) Check() error {
 type news struct {
 	from    From
 	request updater.Request
+	meter   *meter.Looks
 	names   []string  // of the transports that are served
 	err     error     // of the last look
 	warned  time.Time // when the log last said that there is no news to be had
@@ -126,7 +128,7 @@ func (s *Service) openNews() {
 		return
 	}
 	s.Catalog.Repository = repository.New(s.Catalog.StateDir)
-	s.news = &news{from: f, request: updater.Request{State: s.Catalog.StateDir, Root: root, From: f.Mirrors, Proxy: f.Via}}
+	s.news = &news{from: f, meter: s.Meter.Looks(), request: updater.Request{State: s.Catalog.StateDir, Root: root, From: f.Mirrors, Proxy: f.Via}}
 }
 
 // Reach says how the network is reached, by tor's wish: the upstream proxy, unless the
@@ -195,6 +197,11 @@ func (s *Service) look(ctx context.Context, names []string, retry bool) error {
 	}
 	for _, v := range found.Next {
 		s.Log.Info("the repository has a new version", "transport", v.Transport, "version", v.Version, "sha256", v.SHA256)
+	}
+	if err != nil {
+		n.meter.Failed()
+	} else {
+		n.meter.Verified(time.Now(), found.Expires)
 	}
 	switch {
 	case err != nil && (n.err == nil || time.Since(n.warned) > staleInterval):
