@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
@@ -238,6 +240,27 @@ func (n *news) ports() (ports []walls.PortRange) {
 		}
 	}
 	return ports
+}
+
+// files returns what the looks read from this machine: directories with all that is in
+// them, and files.
+func (n *news) files() (dirs, files []string) {
+	for _, where := range n.from.Mirrors {
+		if mirror.Port(where) != "" {
+			continue
+		}
+		where = strings.TrimPrefix(where, "file://")
+		if info, err := os.Stat(where); err == nil && !info.IsDir() {
+			files = append(files, where)
+		} else {
+			dirs = append(dirs, where)
+		}
+	}
+	// crypto/x509 reads these in the place of the system's certificates.
+	if file := os.Getenv("SSL_CERT_FILE"); file != "" {
+		files = append(files, file)
+	}
+	return append(dirs, filepath.SplitList(os.Getenv("SSL_CERT_DIR"))...), files
 }
 
 func portRange(text string) []walls.PortRange {

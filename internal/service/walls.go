@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"waterproxy/internal/meter"
-	"waterproxy/internal/mirror"
 	"waterproxy/internal/walls"
 	"waterproxy/transport"
 )
@@ -36,11 +35,8 @@ func (s *Service) RaiseWalls(n Needs) {
 	if s.news != nil {
 		s.news.names = n.Transports
 		n.Connect = append(n.Connect, s.news.ports()...)
-		for _, where := range s.news.from.Mirrors {
-			if mirror.Port(where) == "" {
-				n.Dirs = append(n.Dirs, where)
-			}
-		}
+		dirs, files := s.news.files()
+		n.Dirs, n.Files = append(n.Dirs, dirs...), append(n.Files, files...)
 	}
 	if s.options.wallsOff {
 		s.Log.Info("there is no second wall round the process, by -walls=off")

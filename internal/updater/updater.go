@@ -128,10 +128,9 @@ func Start(ctx context.Context, r Request, log *slog.Logger) (repository.News, e
 	if child.Env == nil {
 		child.Env = []string{}
 	}
-	child.Stdin = bytes.NewReader(text)
 	var out, errors bounded
 	child.Stdout, child.Stderr = &out, &errors
-	err = child.Run()
+	err = run(child, text)
 	var answer result
 	switch bad := json.Unmarshal(out.Bytes(), &answer); {
 	case ctx.Err() != nil:
@@ -153,6 +152,23 @@ func Start(ctx context.Context, r Request, log *slog.Logger) (repository.News, e
 		return answer.News, fmt.Errorf("%s", answer.Error)
 	}
 	return answer.News, nil
+}
+
+// run gives a child its request. The child ends if the pipe does, as it would with this
+// process.
+func run(child *exec.Cmd, request []byte) error {
+	stdin, err := child.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := child.Start(); err != nil {
+		return err
+	}
+	_, writeErr := stdin.Write(request)
+	if err := child.Wait(); err != nil {
+		return err
+	}
+	return writeErr
 }
 
 // bounded is a buffer that keeps the beginning of what is written.
@@ -177,10 +193,17 @@ func Main(stdin io.Reader, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "read the request:", err)
 		return program.ExitUsage
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		// Whether it ends with an error or without, whoever asked is gone.
+		_, _ = io.Copy(io.Discard, stdin)
+		cancel()
+	}()
 	var notes collector
 	var answer result
 	var err error
-	if answer.News, err = Look(context.Background(), r, slog.New(&notes)); err != nil {
+	if answer.News, err = Look(ctx, r, slog.New(&notes)); err != nil {
 		answer.Error = err.Error()
 	}
 	answer.Notes = notes.all
