@@ -70,6 +70,7 @@ var rooms = map[string]string{
 
 	// These are for tests, figures and development.
 	"internal/pttest":              "internal/program internal/ptproc",
+	"internal/repotest":            "internal/mirror internal/program internal/publish internal/release internal/repository",
 	"bench":                        "bench/internal/... internal/ptargs internal/ptproc transport",
 	"bench/...":                    "bench/internal/... transport",
 	"scripts/...":                  "",
