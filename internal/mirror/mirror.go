@@ -109,9 +109,9 @@ func (d directory) Get(_ context.Context, file string, limit int64) ([]byte, err
 	data, err := userfile.Read(filepath.Join(string(d), filepath.FromSlash(file)), limit)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
+		return nil, fmt.Errorf("%s from %s: %w", file, d, ErrNotFound)
 	case errors.Is(err, userfile.ErrTooLarge):
-		return nil, fmt.Errorf("%w: %w", ErrTooLarge, err)
+		return nil, fmt.Errorf("%s from %s: %w", file, d, tooLarge(limit))
 	}
 	return data, err
 }

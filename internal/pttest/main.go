@@ -22,10 +22,11 @@ const Patience = 4 * time.Minute
 const ProgramVariable = "WATERPROXY_TEST_IS_PROGRAM"
 
 // BeProgram makes a test binary the program that it tests, if ProgramVariable is set, or if
-// the program has started it to compile a module: then it calls its main function and does
+// the program has started it for a part of its own work: then it calls its main function and does
 // not return. TestMain calls it first.
 func BeProgram(run func(args []string) int) {
-	if os.Getenv(ProgramVariable) == "" && !slices.Contains(os.Args[1:], program.CompileModule) {
+	part := slices.ContainsFunc(os.Args[1:], func(arg string) bool { return arg == program.CompileModule || arg == program.LookAtRepository })
+	if os.Getenv(ProgramVariable) == "" && !part {
 		return
 	}
 	if err := os.Unsetenv(ProgramVariable); err != nil {

@@ -60,12 +60,12 @@ func (l *look) fetchFrom(ctx context.Context, from mirror.Mirror, to *os.File, t
 	if err != nil {
 		return err
 	}
-	wasm := make([]byte, target.Length)
-	if _, err := to.ReadAt(wasm, 0); err != nil {
-		return err
-	}
 	info, err := to.Stat()
 	if err != nil {
+		return err
+	}
+	wasm := make([]byte, min(target.Length, info.Size()))
+	if _, err := to.ReadAt(wasm, 0); err != nil {
 		return err
 	}
 	if err = target.VerifyLengthHashes(wasm); err != nil || info.Size() != target.Length {

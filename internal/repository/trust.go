@@ -206,13 +206,15 @@ func (t *trust) get(ctx context.Context, from mirror.Mirror, role string, versio
 // timestamp fetches the newest timestamp. Publishers have their metadata in the repository's
 // folder, or in one named metadata.
 func (t *trust) timestamp(ctx context.Context, from mirror.Mirror) (data []byte, err error) {
-	for _, t.prefix = range []string{"", "metadata/"} {
-		data, err = t.get(ctx, from, metadata.TIMESTAMP, 0, maxTimestamp)
-		if !errors.Is(err, mirror.ErrNotFound) {
-			break
-		}
+	data, err = t.get(ctx, from, metadata.TIMESTAMP, 0, maxTimestamp)
+	if !errors.Is(err, mirror.ErrNotFound) {
+		return data, err
 	}
-	return data, err
+	t.prefix = "metadata/"
+	if data, again := t.get(ctx, from, metadata.TIMESTAMP, 0, maxTimestamp); again == nil {
+		return data, nil
+	}
+	return nil, err
 }
 
 // refresh verifies everything that a timestamp leads to (TUF 5.3 to 5.6).
