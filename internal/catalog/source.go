@@ -84,6 +84,9 @@ func (c *Catalog) Read(name string) (*Source, error) {
 	if s.config != nil {
 		add(s.settings.Config, s.config)
 	}
+	if s.version != nil { // which stands for its content: a look need not read it
+		fmt.Fprintf(digest, "%q %s\n", s.file, s.version.SHA256)
+	}
 	s.digest = [sha256.Size]byte(digest.Sum(nil))
 	return s, nil
 }
@@ -103,10 +106,9 @@ func (s *Source) readModule() (err error) {
 	}
 	if s.version != nil {
 		s.module, err = s.catalog.Repository.Load(s.version)
-	} else {
-		s.module, err = readModule(s.file)
+		return err
 	}
-	if err == nil {
+	if s.module, err = readModule(s.file); err == nil {
 		sum := sha256.Sum256(s.module)
 		s.digest = sha256.Sum256(append(s.digest[:], sum[:]...))
 	}
@@ -122,8 +124,12 @@ func readModule(file string) ([]byte, error) {
 }
 
 // Digest returns a hash of the files' contents. It is another one when one of them has
-// changed, appeared or gone. It reads the module's file.
+// changed, appeared or gone. It reads the module's file, unless that is one of a
+// repository.
 func (s *Source) Digest() ([sha256.Size]byte, error) {
+	if s.version != nil {
+		return s.digest, nil
+	}
 	err := s.readModule()
 	return s.digest, err
 }
