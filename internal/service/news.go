@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -59,7 +60,7 @@ func (f *From) Read(file string) error {
 		return err
 	}
 	var d fromFile
-	if err := toml.Unmarshal(text, &d); err != nil {
+	if err := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields().Decode(&d); err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
 	local := func(name string) string {
