@@ -62,10 +62,10 @@ vet-peer:
 # A test that would do without a program because it is missing fails instead.
 unit counts integration: export REQUIRE_RUST = 1
 
-# ./transport takes longest and so begins first, with the others beside it.
+# What takes longest begins first, with the others beside it.
 unit: modules testmodules
 	@set -o pipefail; packages=$$($(GO) list ./... | grep -v '^waterproxy/integration$$') && \
-		$(GO) test $(RACE) -timeout 25m $(TESTFLAGS) ./transport $$packages
+		$(GO) test $(RACE) -timeout 25m $(TESTFLAGS) ./integration/self ./transport $$packages
 
 # What the race detector lets repeat less often, as often as it should be.
 counts: modules testmodules
