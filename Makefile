@@ -20,7 +20,7 @@ RACE    := -race $(NO_RACE:%=-gcflags=%=-race=false)
 # What lint is made of.
 CHECKS := gofmt vet vet-wasm vet-peer
 
-.PHONY: all modules testmodules peers demo test unit fuzz faults soak integration lint $(CHECKS) bench chutney clean need-tor need-test-tools
+.PHONY: all modules testmodules peers demo test unit counts fuzz faults soak integration lint $(CHECKS) bench chutney clean need-tor need-test-tools
 
 all: waterproxy
 
@@ -42,7 +42,7 @@ demo: need-tor waterproxy
 
 # Each part runs whatever becomes of the others; what has failed is listed at the end.
 test:
-	@MAKE="$(MAKE)" $(GO) run ./scripts/testall $(CHECKS) unit fuzz integration
+	@MAKE="$(MAKE)" $(GO) run ./scripts/testall $(CHECKS) unit counts fuzz integration
 
 lint: $(CHECKS)
 
@@ -60,12 +60,16 @@ vet-peer:
 	cd integration/peers && $(GO) vet ./...
 
 # A test that would do without a program because it is missing fails instead.
-unit integration: export REQUIRE_RUST = 1
+unit counts integration: export REQUIRE_RUST = 1
 
-# ./transport takes longest and so begins first, with the others beside it.
+# What takes longest begins first, with the others beside it.
 unit: modules testmodules
 	@set -o pipefail; packages=$$($(GO) list ./... | grep -v '^waterproxy/integration$$') && \
-		$(GO) test $(RACE) -timeout 25m $(TESTFLAGS) ./transport $$packages
+		$(GO) test $(RACE) -timeout 25m $(TESTFLAGS) ./integration/self ./transport $$packages
+
+# What the race detector lets repeat less often, as often as it should be.
+counts: modules testmodules
+	$(GO) test -count=1 -timeout 25m $(TESTFLAGS) -run '^(TestHotReload|TestIntegrity|TestChurn|TestChurnMany)$$' ./integration/self ./transport
 
 # Most of these tests wait for tor: more of them run at once than there are processors.
 integration: need-tor need-test-tools waterproxy testmodules peers

@@ -215,6 +215,7 @@ func slope(v []float64) float64 {
 // TestSilent: thousands of connections that say nothing, at a bridge's public port, and
 // slow ones at a client's SOCKS port, cost others nothing, and are gone in time.
 func TestSilent(t *testing.T) {
+	t.Parallel() // it waits for limits of time
 	backend := echoes(t)
 	p := startSoakPair(t, *soakTransport, backend)
 	silent := openMany(t, p.public, 5000, nil)

@@ -14,12 +14,14 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"waterproxy/internal/pttest"
 )
 
 // For the long version, which reports the resident memory as well:
 //
 //	go test ./transport -run TestChurn -timeout 2h -v -churn.conns 100000
-var churnConns = flag.Int("churn.conns", 2000, "connections that TestChurn opens and closes")
+var churnConns = flag.Int("churn.conns", pttest.Count(2000, 1000), "connections that TestChurn opens and closes")
 
 // TestChurn opens and closes many connections: nothing may be left of them.
 func TestChurn(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"waterproxy/internal/pttest"
 	"waterproxy/transport/testmodules"
 )
 
@@ -26,7 +27,7 @@ import (
 //
 //	go test ./transport -run 'TestIntegrity$' -integrity.seed 123 -integrity.only 45
 var (
-	integrityConns    = flag.Int("integrity.conns", 3000, "connections that TestIntegrity makes")
+	integrityConns    = flag.Int("integrity.conns", pttest.Count(3000, 1000), "connections that TestIntegrity makes")
 	integrityParallel = flag.Int("integrity.parallel", 64, "how many of them at once")
 	integritySeed     = flag.Uint64("integrity.seed", 0, "seed of TestIntegrity; 0 chooses one")
 	integrityOnly     = flag.Int("integrity.only", -1, "the one connection to make")

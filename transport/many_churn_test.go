@@ -4,12 +4,15 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"waterproxy/internal/pttest"
 )
 
 // TestChurnMany opens and closes connections by the thousand in one instance, 64 at
 // once: nothing may be left of them, and it has to be the same instance.
 func TestChurnMany(t *testing.T) {
-	const warmUp, total, atOnce = 200, 5000, 64
+	const warmUp, atOnce = 200, 64
+	total := int64(pttest.Count(5000, 1000))
 	cfg := quietConfig(t, "plain"+inOne)
 	d, l := manyDialer(t, cfg), listen(t, cfg)
 	for role, x := range map[string]struct {

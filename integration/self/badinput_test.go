@@ -37,7 +37,7 @@ func TestBadBridgeLine(t *testing.T) {
 		"192.0.2.1:443 0123456789ABCDEF0123456789ABCDEF01234567":    "names no transport",
 		"obfs4 127.0.0.1:9 " + good + "\nobfs4 127.0.0.1:9 " + good: "more than one line",
 	} {
-		p := run(t, nil, "client", "-state", stateDir, "-socks", "127.0.0.1:0", line)
+		p := runPlain(t, "client", "-state", plainState(), "-socks", "127.0.0.1:0", line)
 		p.CheckStatus(program.ExitUsage)
 		if text := strings.Join(p.Stderr.All(), "\n"); !strings.Contains(text, want) {
 			t.Errorf("%q: standard error has %q, want %q", line, text, want)
@@ -57,8 +57,10 @@ func TestGoodBridgeLine(t *testing.T) {
 		"shadowsocks 127.0.0.1:9 password=x",
 		"plain 127.0.0.1:9 unknown=1", "reverse 127.0.0.1:9", "mux 127.0.0.1:9 unknown=",
 	} {
-		p := serve(t, "client", "-state", stateDir, "-socks", "127.0.0.1:0", line)
+		p := startPlain(t, "client", "-state", plainState(), "-socks", "127.0.0.1:0", line)
 		p.Line(`^SOCKS5 proxy at (\S+)$`)
+		p.Send(syscall.SIGTERM)
+		p.Wait(pttest.EndLimit)
 	}
 }
 
@@ -136,7 +138,7 @@ func TestCheckLine(t *testing.T) {
 		{append([]string{"-timeout", "1s", "obfs4", silent.Addr().String()}, strings.Fields(obfs4)...), "the handshake was not answered within 1s"},
 		{append(module("t", "evil_trap_dial_v1"), "t", silent.Addr().String()), "but this side failed: "},
 	} {
-		p := run(t, nil, append([]string{"check"}, test.args...)...)
+		p := runPlain(t, append([]string{"check"}, test.args...)...)
 		p.CheckStatus(program.ExitFailure)
 		if text := strings.Join(p.Stderr.All(), "\n"); !strings.Contains(text, test.want) {
 			t.Errorf("%q: standard error has %q, want %q", test.args, text, test.want)
@@ -150,7 +152,7 @@ func TestCheckLineConnects(t *testing.T) {
 		"obfs4": "with the key that the line names", "plain": "proves only that something accepts TCP", "mux": "proves only", "shadowsocks": "proves only",
 	} {
 		_, line := bridge(t, "-transport", name, "-forward", pttest.DeadAddress(t))
-		p := run(t, nil, "check", line)
+		p := runPlain(t, "check", line)
 		p.CheckStatus(0)
 		if text := strings.Join(p.Stdout.All(), "\n"); !strings.HasPrefix(text, name+": connected in ") || !strings.Contains(text, want) {
 			t.Errorf("%s: %q, want %q", name, text, want)

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"waterproxy/internal/ptproc"
 	"waterproxy/internal/pttest"
 )
 
@@ -22,10 +23,17 @@ type pair struct {
 
 func startPair(t *testing.T, name string, flags ...string) *pair {
 	t.Helper()
+	return startPairIn(t, stateDir, name, flags...)
+}
+
+// startPairIn is startPair with a state directory.
+func startPairIn(t *testing.T, state, name string, flags ...string) *pair {
+	t.Helper()
 	orPort := pttest.Listen(t)
-	client := launch(t, clientVariables(name), flags...)
+	in := ptproc.Variables{"TOR_PT_STATE_LOCATION": state}
+	client := launch(t, clientVariables(name).With(in), flags...)
 	client.ready() // and has compiled the module, so that the other side need not
-	server := launch(t, serverVariables(name, orPort.Addr().String()), flags...)
+	server := launch(t, serverVariables(name, orPort.Addr().String()).With(in), flags...)
 	return &pair{client: client, server: server, orPort: orPort, name: name}
 }
 

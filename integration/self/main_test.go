@@ -4,6 +4,9 @@ package self
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
 	"testing"
 
 	"waterproxy/internal/command"
@@ -25,4 +28,28 @@ func TestMain(m *testing.M) {
 	status := pttest.Run(m)
 	os.RemoveAll(dir)
 	os.Exit(status)
+}
+
+// plainState is stateDir for processes of the plain program, whose code is another.
+func plainState() string { return stateDir + "-plain" }
+
+// plainProgram returns the program without the race detector, as make waterproxy builds
+// it. It is for tests in which a process does one thing after the other, of which most is
+// to compile a module: the detector would make that twice as long, and see nothing.
+var plainProgram = sync.OnceValues(func() (string, error) {
+	if !pttest.Race {
+		return os.Args[0], nil
+	}
+	exe := filepath.Join(filepath.Dir(stateDir), "waterproxy")
+	return exe, buildProgram(exe)
+})
+
+// buildProgram builds the program, with more flags for go build.
+func buildProgram(exe string, flags ...string) error {
+	build := exec.Command("go", append(append([]string{"build", "-trimpath", "-o", exe}, flags...), ".")...)
+	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
 }

@@ -80,6 +80,27 @@ func prepare(t *testing.T, env ptproc.Variables, args ...string) *process {
 	return &process{pttest.NewSelf(t, env, args...)}
 }
 
+// startPlain is start for the plain program.
+func startPlain(t *testing.T, args ...string) *process {
+	t.Helper()
+	exe, err := plainProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := prepare(t, nil, args...)
+	p.Cmd.Path, p.Cmd.Args[0] = exe, exe
+	p.Begin()
+	return p
+}
+
+// runPlain is run for the plain program.
+func runPlain(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := startPlain(t, args...)
+	p.Wait(pttest.Patience)
+	return p
+}
+
 // run starts the program and returns when it has ended by itself.
 func run(t *testing.T, env ptproc.Variables, args ...string) *process {
 	t.Helper()

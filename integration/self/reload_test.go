@@ -133,8 +133,8 @@ const (
 )
 
 // Two hundred connections run while the module is replaced twenty times, on both
-// sides. None is lost, each version carries new ones, and a broken file in between
-// changes nothing.
+// sides (fewer, and less often, under the race detector). None is lost, each version
+// carries new ones, and a broken file in between changes nothing.
 func TestHotReload(t *testing.T) {
 	for name, instances := range map[string]string{"shared": "instances = 1", "each": "instance-per-connection = true"} {
 		t.Run(name, func(t *testing.T) { hotReload(t, instances) })
@@ -142,7 +142,7 @@ func TestHotReload(t *testing.T) {
 }
 
 func hotReload(t *testing.T, instances string) {
-	const connections, versions = 200, 20
+	connections, versions := pttest.Count(200, 50), pttest.Count(20, 6)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "t.wasm")
 	wasm := testmodules.Load(t, "many_c")
@@ -151,7 +151,8 @@ func hotReload(t *testing.T, instances string) {
 	}
 	install(t, file, wasm)
 	install(t, filepath.Join(dir, "t.toml"), []byte(instances))
-	p := startPair(t, "t", "-modules", dir)
+	// The versions would crowd what other tests have compiled out of the shared directory.
+	p := startPairIn(t, t.TempDir(), "t", "-modules", dir)
 
 	var all []*busy
 	connect := func() {

@@ -99,10 +99,8 @@ func TestWalls(t *testing.T) {
 		t.Skipf("this kernel cannot show it: it has no wall for %s", missing)
 	}
 	executable := filepath.Join(t.TempDir(), "waterproxy-escape")
-	build := exec.Command("go", "build", "-tags", "escape", "-o", executable, ".")
-	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	if err := buildProgram(executable, "-tags", "escape"); err != nil {
+		t.Fatal(err)
 	}
 	const wanted = 30
 	tries := escape(t, executable)

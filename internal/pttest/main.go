@@ -18,6 +18,16 @@ import (
 // a minute with the race detector on a machine with other work.
 const Patience = 4 * time.Minute
 
+// Count returns how often a test does what it repeats: less often under the race detector,
+// which makes each many times as slow and sees a race that one in some hundred has. make
+// counts runs the tests that ask for this without it.
+func Count(all, race int) int {
+	if Race {
+		return race
+	}
+	return all
+}
+
 // ProgramVariable makes a test binary be the program; see BeProgram.
 const ProgramVariable = "WATERPROXY_TEST_IS_PROGRAM"
 
