@@ -22,6 +22,9 @@ const (
 // maxCrash is how many bytes of a crash are kept.
 const maxCrash = 1 << 20
 
+// maxCrashLine is how many bytes of a crash go into the log; the rest is in the file.
+const maxCrashLine = 1 << 10
+
 // reportCrash logs why the process before this one crashed, if it did, and has Go's
 // runtime write the same about this one. tor starts a process that ended again, so that
 // is when its operator learns it.
@@ -50,6 +53,7 @@ func reportCrash(dir string, log *slog.Logger) error {
 	if len(text) > 0 {
 		last := filepath.Join(dir, lastCrashFile)
 		first, _, _ := bytes.Cut(text, []byte("\n"))
+		first = first[:min(len(first), maxCrashLine)]
 		log.Error("waterproxy crashed before this start", "message", string(first), "details", last)
 		if err := errors.Join(statedir.WriteFile(last, text), f.Truncate(0)); err != nil {
 			return err

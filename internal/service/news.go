@@ -61,6 +61,9 @@ func (f *From) Read(file string) error {
 	}
 	var d fromFile
 	if err := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields().Decode(&d); err != nil {
+		if unknown, ok := errors.AsType[*toml.StrictMissingError](err); ok {
+			return fmt.Errorf("%s: there is no key %s; there are from, root, every and via", file, strings.Join(unknown.Errors[0].Key(), "."))
+		}
 		return fmt.Errorf("%s: %w", file, err)
 	}
 	local := func(name string) string {
