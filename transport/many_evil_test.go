@@ -20,6 +20,7 @@ func evilManyConfig(t testing.TB, way string, want fate, layer error) Config {
 	cfg := evilConfig(t, evilMany+inOne, want, layer)
 	cfg.ModuleConfig = []byte(way)
 	cfg.MaxDescriptors = 8
+	t.Cleanup(func() { awaitInstances(t, cfg.Module, 0) }) // they log to the test's output
 	return cfg
 }
 
