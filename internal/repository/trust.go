@@ -253,18 +253,19 @@ func (t *trust) roots(ctx context.Context, from mirror.Mirror) error {
 		if _, err := t.set.UpdateRoot(data); err != nil {
 			return fmt.Errorf("version %d of the root from %s is not a successor of version %d: %w", next, from, next-1, err)
 		}
-		if err := t.keepRoot(data); err != nil {
-			return err
-		}
-		t.log.Info("the repository has new keys", "root", next)
 		if changed(old, t.set.Root, metadata.TIMESTAMP) || changed(old, t.set.Root, metadata.SNAPSHOT) {
 			// TUF 5.3.11: whoever had the old keys may have raised the numbers of versions.
+			// If this ends before the root is kept, the next look does it again.
 			for _, role := range []string{metadata.TIMESTAMP, metadata.SNAPSHOT} {
 				if err := t.forget(role); err != nil {
 					return err
 				}
 			}
 		}
+		if err := t.keepRoot(data); err != nil {
+			return err
+		}
+		t.log.Info("the repository has new keys", "root", next)
 	}
 	return fmt.Errorf("%s has more than %d new roots", from, maxRotations)
 }
