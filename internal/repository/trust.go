@@ -72,6 +72,9 @@ func openTrust(dir string, named []byte, now time.Time, log *slog.Logger) (*trus
 			t.log.Warn("what is kept of the repository's root is damaged; beginning again with the root file", "error", err)
 		case first.Root.Signed.Version > set.Root.Signed.Version:
 			// The operator's word is newer than what is kept.
+			if err := t.forgetNumbers(set.Root, first.Root); err != nil {
+				return nil, err
+			}
 		case !t.follows(set, kept, first, named):
 			return nil, fmt.Errorf("%w: version %d of the root file is not the one that %s has followed", ErrOtherRepository, first.Root.Signed.Version, filepath.Dir(dir))
 		default:
@@ -253,14 +256,9 @@ func (t *trust) roots(ctx context.Context, from mirror.Mirror) error {
 		if _, err := t.set.UpdateRoot(data); err != nil {
 			return fmt.Errorf("version %d of the root from %s is not a successor of version %d: %w", next, from, next-1, err)
 		}
-		if changed(old, t.set.Root, metadata.TIMESTAMP) || changed(old, t.set.Root, metadata.SNAPSHOT) {
-			// TUF 5.3.11: whoever had the old keys may have raised the numbers of versions.
-			// If this ends before the root is kept, the next look does it again.
-			for _, role := range []string{metadata.TIMESTAMP, metadata.SNAPSHOT} {
-				if err := t.forget(role); err != nil {
-					return err
-				}
-			}
+		// If this ends before the root is kept, the next look does it again.
+		if err := t.forgetNumbers(old, t.set.Root); err != nil {
+			return err
 		}
 		if err := t.keepRoot(data); err != nil {
 			return err
@@ -268,6 +266,15 @@ func (t *trust) roots(ctx context.Context, from mirror.Mirror) error {
 		t.log.Info("the repository has new keys", "root", next)
 	}
 	return fmt.Errorf("%s has more than %d new roots", from, maxRotations)
+}
+
+// forgetNumbers removes the timestamp and the snapshot if a new root has other keys for
+// them: whoever had the old ones may have raised the numbers of versions (TUF 5.3.11).
+func (t *trust) forgetNumbers(old, new *metadata.Metadata[metadata.RootType]) error {
+	if !changed(old, new, metadata.TIMESTAMP) && !changed(old, new, metadata.SNAPSHOT) {
+		return nil
+	}
+	return errors.Join(t.forget(metadata.TIMESTAMP), t.forget(metadata.SNAPSHOT))
 }
 
 // changed reports whether a role has other keys than before.
