@@ -25,7 +25,8 @@ type Mirror interface {
 	// is an ErrNotFound, one of more than limit bytes an ErrTooLarge.
 	Get(ctx context.Context, file string, limit int64) ([]byte, error)
 	// Resume appends to a file what it lacks of a file of length bytes. What has arrived
-	// before an error stays there.
+	// before an error stays there. If it cannot be gone on with, the error is an ErrRange
+	// or an ErrTooLarge.
 	Resume(ctx context.Context, file string, to *os.File, length int64) error
 	// String returns its name for people, without credentials.
 	String() string
@@ -38,6 +39,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrTooLarge means that a file has more bytes than it may have.
 	ErrTooLarge = errors.New("larger than it may be")
+	// ErrRange means that a mirror does not send the rest of a file.
+	ErrRange = errors.New("the mirror does not send the rest of the file")
 	// ErrSlow means that a mirror sends so slowly that waiting is no use.
 	ErrSlow = errors.New("the mirror is too slow")
 )

@@ -90,7 +90,7 @@ func (w *web) Resume(ctx context.Context, file string, to *os.File, length int64
 	if have >= length {
 		have = 0 // whatever it is, it is not the beginning of the file
 	}
-	err = w.request(ctx, file, have, length, func(body io.Reader, resumed bool) error {
+	return w.request(ctx, file, have, length, func(body io.Reader, resumed bool) error {
 		if !resumed {
 			have = 0
 		}
@@ -99,21 +99,15 @@ func (w *web) Resume(ctx context.Context, file string, to *os.File, length int64
 		}
 		n, err := io.Copy(io.NewOffsetWriter(to, have), io.LimitReader(body, length-have+1))
 		if err == nil && have+n > length {
-			err = errors.Join(tooLarge(length), to.Truncate(0))
+			err = tooLarge(length)
 		}
 		if err == nil && have+n < length {
 			err = io.ErrUnexpectedEOF
 		}
 		return err
 	})
-	if errors.Is(err, errRange) {
-		err = errors.Join(err, to.Truncate(0)) // the next try begins at the beginning
-	}
 	return err
 }
-
-// errRange means that a mirror has less of a file than had come before.
-var errRange = errors.New("the mirror's file is shorter than what came before")
 
 // request asks for a file, from a byte on, and gives its body to read. resumed is whether
 // it begins there, and not at the beginning.
@@ -147,13 +141,13 @@ func (w *web) request(ctx context.Context, file string, from, limit int64, read 
 	resumed := answer.StatusCode == http.StatusPartialContent
 	switch {
 	case resumed && from > 0 && !startsAt(answer, from):
-		return errors.New("the mirror sends another part than it was asked for")
+		return fmt.Errorf("%w: it sends another part", ErrRange)
 	case answer.StatusCode == http.StatusOK, resumed && from > 0:
 	case answer.StatusCode == http.StatusNotFound, answer.StatusCode == http.StatusForbidden, answer.StatusCode == http.StatusGone:
 		// Object stores answer 403 for what is not there.
 		return fmt.Errorf("%w (%s)", ErrNotFound, answer.Status)
 	case answer.StatusCode == http.StatusRequestedRangeNotSatisfiable:
-		return errRange
+		return fmt.Errorf("%w (%s)", ErrRange, answer.Status)
 	default:
 		return fmt.Errorf("the mirror answers %.100q", answer.Status)
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
+	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
@@ -23,6 +25,13 @@ const (
 // before an error is the beginning of the next try.
 func (l *look) fetch(ctx context.Context, v *Version) (err error) {
 	partial := l.path("partial", v.SHA256)
+	for _, file := range []string{partial, l.ModuleFile(v)} {
+		if info, err := os.Lstat(file); err == nil && !info.Mode().IsRegular() {
+			if err := os.RemoveAll(file); err != nil {
+				return err
+			}
+		}
+	}
 	to, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
@@ -30,8 +39,9 @@ func (l *look) fetch(ctx context.Context, v *Version) (err error) {
 	defer func() { err = errors.Join(err, to.Close()) }()
 	target, _ := l.trust.find(v.path)
 	var errs []error
-	for _, from := range l.mirrors {
-		err := l.fetchFrom(ctx, from, to, target, v.path)
+	for n := range l.mirrors {
+		from := l.mirrors[0]
+		err := l.fetchFrom(ctx, from, len(l.mirrors)-n, to, target, v.path)
 		if err == nil {
 			if err = to.Sync(); err == nil {
 				err = statedir.Rename(partial, l.ModuleFile(v))
@@ -46,12 +56,37 @@ func (l *look) fetch(ctx context.Context, v *Version) (err error) {
 		if ctx.Err() != nil {
 			break
 		}
+		l.mirrors = append(slices.Clone(l.mirrors[1:]), from) // for the modules after this one it is the last
 	}
 	return errors.Join(errs...)
 }
 
-// fetchFrom fetches a target from a mirror and verifies it.
-func (l *look) fetchFrom(ctx context.Context, from mirror.Mirror, to *os.File, target *metadata.TargetFiles, file string) (err error) {
+// errUnsigned means that what a mirror has is not what was signed.
+var errUnsigned = errors.New("it is not what was signed")
+
+// fetchFrom fetches a target from a mirror and verifies it. If what was there before is of
+// no use, which may be the fault of another mirror, it begins anew. mirrors is how many are
+// left, with this one.
+func (l *look) fetchFrom(ctx context.Context, from mirror.Mirror, mirrors int, to *os.File, target *metadata.TargetFiles, file string) error {
+	ctx, cancel := share(ctx, mirrors)
+	defer cancel()
+	for {
+		info, err := to.Stat()
+		if err != nil {
+			return err
+		}
+		err = l.resume(ctx, from, to, target, file)
+		if !errors.Is(err, errUnsigned) && !errors.Is(err, mirror.ErrTooLarge) && !errors.Is(err, mirror.ErrRange) {
+			return err
+		}
+		if failed := to.Truncate(0); failed != nil || info.Size() == 0 {
+			return errors.Join(err, failed)
+		}
+	}
+}
+
+// resume fetches the rest of a target and verifies all of it.
+func (l *look) resume(ctx context.Context, from mirror.Mirror, to *os.File, target *metadata.TargetFiles, file string) (err error) {
 	for _, path := range l.trust.paths(file, target) {
 		if err = from.Resume(ctx, path, to, target.Length); !errors.Is(err, mirror.ErrNotFound) {
 			break
@@ -69,7 +104,17 @@ func (l *look) fetchFrom(ctx context.Context, from mirror.Mirror, to *os.File, t
 		return err
 	}
 	if err = target.VerifyLengthHashes(wasm); err != nil || info.Size() != target.Length {
-		return errors.Join(fmt.Errorf("what %s has is not what was signed", from), err, to.Truncate(0))
+		return errors.Join(fmt.Errorf("the module at %s: %w", from, errUnsigned), err)
 	}
 	return nil
+}
+
+// share returns a context that ends when a mirror has had its share of the time that ctx
+// leaves: a slow one is not to use up that of the mirrors after it.
+func share(ctx context.Context, mirrors int) (context.Context, context.CancelFunc) {
+	end, ok := ctx.Deadline()
+	if !ok || mirrors < 2 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, time.Until(end)/time.Duration(mirrors), mirror.ErrSlow)
 }

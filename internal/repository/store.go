@@ -35,7 +35,8 @@ import (
 //	modules.json the versions of each transport that are here
 //	look.json    when the repository was last looked at
 //	offered.json what the repository had when it was last looked at
-//	lock         which a process that changes anything holds
+//	lock         which a process that changes modules.json holds
+//	looking      which one that looks at the repository holds; it alone changes all else
 type Store struct{ dir string }
 
 // New returns the store in a state directory. It does no I/O.
@@ -102,6 +103,8 @@ const (
 	maxIndex   = 1 << 20
 	maxOffered = 16 << 20
 )
+
+func newIndex() *Index { return &Index{Modules: map[string]*Module{}} }
 
 func (s *Store) path(elem ...string) string {
 	return filepath.Join(append([]string{s.dir}, elem...)...)
@@ -223,14 +226,21 @@ func (s *Store) Has(v *Version) bool {
 // lockPause is how often a process asks for the lock that another one holds.
 const lockPause = 50 * time.Millisecond
 
-// lock waits until no other process changes the store. It makes the directory.
-func (s *Store) lock(ctx context.Context) (unlock func() error, err error) {
+// The locks of a store. A look waits for mirrors, and whoever changes the index must not
+// wait for those: a transport starts with it.
+const (
+	indexLock = "lock"
+	lookLock  = "looking"
+)
+
+// lock waits until no other process has a lock. It makes the directory.
+func (s *Store) lock(ctx context.Context, name string) (unlock func() error, err error) {
 	for _, dir := range []string{s.dir, s.path("metadata"), s.path("modules"), s.path("partial")} {
 		if err := statedir.MakePrivate(dir); err != nil {
 			return nil, err
 		}
 	}
-	l := flock.New(s.path("lock"), flock.SetPermissions(0o600))
+	l := flock.New(s.path(name), flock.SetPermissions(0o600))
 	if ok, err := l.TryLock(); err != nil {
 		return nil, err
 	} else if ok {
@@ -242,9 +252,10 @@ func (s *Store) lock(ctx context.Context) (unlock func() error, err error) {
 	return l.Unlock, nil
 }
 
-// change reads the index, lets f change it, and writes it if f has no error.
+// change reads the index, lets f change it, and writes it if f has no error. Files that are
+// of no use then are removed by the next look.
 func (s *Store) change(ctx context.Context, f func(*Index) error) (err error) {
-	unlock, err := s.lock(ctx)
+	unlock, err := s.lock(ctx, indexLock)
 	if err != nil {
 		return err
 	}
@@ -256,15 +267,7 @@ func (s *Store) change(ctx context.Context, f func(*Index) error) (err error) {
 	if err := f(i); err != nil {
 		return err
 	}
-	return s.write(i)
-}
-
-// write replaces the index, and then removes what it does not name. The lock is held.
-func (s *Store) write(i *Index) error {
-	if err := s.writeJSON("modules.json", i); err != nil {
-		return err
-	}
-	return s.prune(i)
+	return s.writeJSON("modules.json", i)
 }
 
 // Accept makes the next version of a transport the current one, if it is this one: it has
@@ -372,7 +375,8 @@ func (s *Store) Unpin(ctx context.Context, name string) error {
 	})
 }
 
-// prune removes the files of modules that are not in the index.
+// prune removes the files of modules that are not in the index. Both locks are held: a look
+// has modules that are not in the index yet.
 func (s *Store) prune(i *Index) error {
 	used := map[string]bool{}
 	for _, m := range i.Modules {

@@ -50,7 +50,7 @@ const rootInterval = 24 * time.Hour
 // place of nothing before Accept. After an error everything that was here is as it was,
 // except that what was verified before the error stays.
 func (s *Store) Update(ctx context.Context, o Options) (news News, err error) {
-	unlock, err := s.lock(ctx)
+	unlock, err := s.lock(ctx, lookLock)
 	if err != nil {
 		return news, err
 	}
@@ -58,7 +58,7 @@ func (s *Store) Update(ctx context.Context, o Options) (news News, err error) {
 	i, err := s.Index()
 	if err != nil {
 		o.Log.Warn("what is known of the modules here is lost; they are fetched again", "error", err)
-		i = &Index{Modules: map[string]*Module{}}
+		i = newIndex()
 	}
 	last, err := s.Look()
 	if err != nil {
@@ -73,7 +73,7 @@ func (s *Store) Update(ctx context.Context, o Options) (news News, err error) {
 	}
 	var errs []error
 	for at := range o.Mirrors {
-		l := &look{Store: s, Options: o, index: i, last: last, mirrors: slices.Concat(o.Mirrors[at:], o.Mirrors[:at])}
+		l := &look{Store: s, Options: o, index: i, last: last, mirrors: slices.Concat(o.Mirrors[at:], o.Mirrors[:at]), left: len(o.Mirrors) - at}
 		news, err := l.run(ctx)
 		if err == nil || l.done {
 			return news, err
@@ -93,29 +93,22 @@ type look struct {
 	index   *Index
 	last    Look            // the look before
 	mirrors []mirror.Mirror // the first is looked at; modules may come from the others too
+	left    int             // mirrors that have not been looked at, with the first
 	trust   *trust
 	signed  map[string][]string // by role
 	done    bool                // the metadata is verified, and another mirror would be no help
 }
 
 func (l *look) run(ctx context.Context) (news News, err error) {
-	from := l.mirrors[0]
-	news.Mirror = from.String()
-	if l.trust, err = openTrust(l.path("metadata"), l.Root, l.Now, l.Log); err != nil {
-		return news, err
-	}
-	timestamp, err := l.trust.timestamp(ctx, from)
+	news.Mirror = l.mirrors[0].String()
+	sum, same, err := l.follow(ctx)
 	if err != nil {
 		return news, err
 	}
-	sum := fmt.Sprintf("%x", sha256.Sum256(timestamp))
-	if sum == l.last.Timestamp && l.Now.Sub(l.last.Rooted).Abs() < rootInterval && l.Now.Before(l.last.Expires) && l.isHere() {
+	if same {
 		news.Expires = l.last.Expires
 		l.last.Checked = l.Now
 		return news, l.writeJSON("look.json", l.last)
-	}
-	if err := l.trust.refresh(ctx, from, timestamp); err != nil {
-		return news, err
 	}
 	l.done = true
 	offered := l.offered()
@@ -123,30 +116,72 @@ func (l *look) run(ctx context.Context) (news News, err error) {
 		return news, err
 	}
 	var errs []error
+	var here []Version
 	for _, v := range offered {
 		if !l.wants(v.Transport) {
 			continue
 		}
-		isNew, err := l.take(ctx, v)
-		if err != nil {
+		if err := l.bring(ctx, &v); err != nil {
 			errs = append(errs, fmt.Errorf("%s %s: %w", v.Transport, v.Version, err))
-		} else if isNew {
-			news.Next = append(news.Next, v)
+		} else {
+			here = append(here, v)
 		}
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	l.withdraw(offered)
 	done := Look{Checked: l.Now, Rooted: l.Now, Expires: l.trust.expires(), Timestamp: sum}
 	if len(errs) > 0 {
 		done.Timestamp = "" // the next look tries again
 	}
 	news.Expires = done.Expires
-	if err := l.write(l.index); err != nil {
+	if news.Next, err = l.enter(ctx, offered, here); err != nil {
 		return news, errors.Join(append(errs, err)...)
 	}
 	return news, errors.Join(append(errs, l.writeJSON("look.json", done))...)
+}
+
+// follow verifies the metadata of the first mirror. sum is the SHA-256 of its timestamp;
+// same is whether that is what the last look has followed to the end.
+func (l *look) follow(ctx context.Context) (sum string, same bool, err error) {
+	ctx, cancel := share(ctx, l.left)
+	defer cancel()
+	if l.trust, err = openTrust(l.path("metadata"), l.Root, l.Now, l.Log); err != nil {
+		return "", false, err
+	}
+	timestamp, err := l.trust.timestamp(ctx, l.mirrors[0])
+	if err != nil {
+		return "", false, err
+	}
+	sum = fmt.Sprintf("%x", sha256.Sum256(timestamp))
+	if sum == l.last.Timestamp && l.Now.Sub(l.last.Rooted).Abs() < rootInterval && l.Now.Before(l.last.Expires) && l.isHere() {
+		return sum, true, nil
+	}
+	return sum, false, l.trust.refresh(ctx, l.mirrors[0], timestamp)
+}
+
+// enter puts versions whose modules are here into the index, and removes the files of
+// those that are not there any more. It returns those that wait for a trial. The index is
+// read again: others may have changed it while a mirror took its time.
+func (l *look) enter(ctx context.Context, offered, here []Version) (next []Version, err error) {
+	unlock, err := l.lock(ctx, indexLock)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if l.index, err = l.Index(); err != nil {
+		l.index = newIndex()
+	}
+	for _, v := range here {
+		if l.take(v) {
+			next = append(next, v)
+		}
+	}
+	l.withdraw(offered)
+	if err := l.writeJSON("modules.json", l.index); err != nil {
+		return nil, err
+	}
+	return next, l.prune(l.index)
 }
 
 func (l *look) wants(name string) bool { return l.Names == nil || slices.Contains(l.Names, name) }
@@ -181,12 +216,20 @@ func (l *look) wouldTake(v *Version) bool {
 	return best == nil || best.SHA256 != v.SHA256 || !l.Has(v)
 }
 
-// take makes a version the next one of its transport, and fetches its module if that is
-// not here. isNew is whether there is anything to try.
-func (l *look) take(ctx context.Context, v Version) (isNew bool, err error) {
+// bring fetches a version's module if it is to become the next one and is not here.
+func (l *look) bring(ctx context.Context, v *Version) error {
 	if err := v.Runs(l.Waterproxy); err != nil {
-		return false, err
+		return err
 	}
+	if !l.wouldTake(v) || l.Has(v) {
+		return nil
+	}
+	return l.fetch(ctx, v)
+}
+
+// take makes a version the next one of its transport, if its module is here. isNew is
+// whether there is anything to try.
+func (l *look) take(v Version) (isNew bool) {
 	m := l.index.Modules[v.Transport]
 	if !l.wouldTake(&v) {
 		for _, here := range m.Versions() {
@@ -194,12 +237,10 @@ func (l *look) take(ctx context.Context, v Version) (isNew bool, err error) {
 				*here = v // what is said of it may be new
 			}
 		}
-		return false, nil
+		return false
 	}
 	if !l.Has(&v) {
-		if err := l.fetch(ctx, &v); err != nil {
-			return false, err
-		}
+		return false // the next look fetches it
 	}
 	if m == nil {
 		m = &Module{}
@@ -207,10 +248,10 @@ func (l *look) take(ctx context.Context, v Version) (isNew bool, err error) {
 	}
 	if m.Current != nil && m.Current.SHA256 == v.SHA256 {
 		*m.Current, m.Next = v, nil // its file was damaged, or a newer one was taken back before it was tried
-		return false, nil
+		return false
 	}
 	m.Next = &v
-	return true, nil
+	return true
 }
 
 // offered returns the modules that the repository has, sorted by name. What is malformed

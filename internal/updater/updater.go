@@ -42,6 +42,8 @@ type Request struct {
 	// not work before.
 	Names []string
 	Retry bool
+	// Until is when the look ends; zero for as long as any may take.
+	Until time.Time
 }
 
 // Limits of a look.
@@ -91,6 +93,11 @@ func Look(ctx context.Context, r Request, log *slog.Logger) (news repository.New
 	for _, err := range errs {
 		log.Warn("a mirror cannot be used", "error", err)
 	}
+	if r.Until.IsZero() {
+		r.Until = time.Now().Add(deadline)
+	}
+	ctx, cancel := context.WithDeadline(ctx, r.Until) // of which each mirror has a share
+	defer cancel()
 	return repository.New(r.State).Update(ctx, o)
 }
 
@@ -115,6 +122,7 @@ func Start(ctx context.Context, r Request, log *slog.Logger) (repository.News, e
 	}
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
+	r.Until, _ = ctx.Deadline()
 	text, err := json.Marshal(r)
 	if err != nil {
 		return repository.News{}, err
