@@ -66,7 +66,7 @@ func TestAttackArbitrarySoftware(t *testing.T) {
 		role := two.delegate("author", newKeys(t, "author"), "mine.wasm")
 		role.Signed.Targets["mine.wasm"] = two.target("mine.wasm", "", evil)
 		forged := two.fork()
-		forged.keys["author"] = newKeys(t, "mallory")
+		forged.keys["delegated/author"] = newKeys(t, "mallory")
 		forged.publish()
 		u.refuses("not enough signatures", forged.files)
 	})
@@ -299,6 +299,17 @@ func TestAttackFastForward(t *testing.T) {
 			})
 		}
 	}
+	t.Run("snapshot/recovery by a root that the operator names", func(t *testing.T) {
+		u, one, two := attacked(t)
+		one.snapshot.Signed.Version = math.MaxInt64 - 1
+		one.publish()
+		u.take(one.files)
+		two.timestamp.Signed.Version = 10
+		two.rotate(map[string][]*key{metadata.SNAPSHOT: newKeys(t, "snapshot2")})
+		two.publish()
+		u.o.Root = two.files["2.root.json"]
+		u.recovers(two)
+	})
 	t.Run("root", func(t *testing.T) {
 		u, one, two := attacked(t)
 		one.root.Signed.Version = math.MaxInt64 - 1

@@ -225,7 +225,7 @@ func (r *repo) delegate(name string, keys []*key, paths ...string) *metadata.Met
 		role.KeyIDs = append(role.KeyIDs, k.id)
 	}
 	d.Roles = append(d.Roles, role)
-	r.keys[name] = keys
+	r.keys["delegated/"+name] = keys
 	r.delegated[name] = metadata.Targets(day0.Add(believe))
 	return r.delegated[name]
 }
@@ -245,7 +245,7 @@ func (r *repo) write() {
 	r.put("targets", r.targets.Signed.Version, signed(r.t, r.targets, r.keys[metadata.TARGETS]))
 	r.snapshot.Signed.Meta["targets.json"] = metadata.MetaFile(r.targets.Signed.Version)
 	for name, d := range r.delegated {
-		r.put(name, d.Signed.Version, signed(r.t, d, r.keys[name]))
+		r.put(name, d.Signed.Version, signed(r.t, d, r.keys["delegated/"+name]))
 		r.snapshot.Signed.Meta[name+".json"] = metadata.MetaFile(d.Signed.Version)
 	}
 	r.writeSnapshot()
@@ -299,6 +299,9 @@ func (r *repo) save(dir string) {
 		must(r.t, os.WriteFile(file, data, 0o644))
 	}
 }
+
+// ctx is short for what every method of a mirror takes.
+type ctx = context.Context
 
 // files are a mirror: by path, what it has.
 type files map[string][]byte
@@ -471,6 +474,7 @@ func wantError(t testing.TB, err error, text string) {
 		t.Errorf("the error is %v, want %q", err, text)
 	}
 }
+
 // replaceByFolder puts a folder that is not empty in the place of a file, which cannot be
 // removed or replaced then, until restore.
 func replaceByFolder(t testing.TB, file string) (restore func()) {
