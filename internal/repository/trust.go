@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/rsa"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -38,6 +39,8 @@ const (
 	// maxDepth is how deeply metadata nests. TUF's own has 6 levels, what others may add
 	// a few more.
 	maxDepth = 32
+	// maxSignatures are those of one file.
+	maxSignatures = 1000
 )
 
 // trust follows a repository's metadata by the workflow of a client (TUF 5). Each piece is
@@ -75,9 +78,10 @@ func openTrust(dir string, named []byte, now time.Time, log *slog.Logger) (*trus
 			if err := t.forgetNumbers(set.Root, first.Root); err != nil {
 				return nil, err
 			}
-		case !t.follows(set, kept, first, named):
-			return nil, fmt.Errorf("%w: version %d of the root file is not the one that %s has followed", ErrOtherRepository, first.Root.Signed.Version, filepath.Dir(dir))
 		default:
+			if err := t.follows(set, kept, first, named); err != nil {
+				return nil, fmt.Errorf("%w: version %d of the root file is not one that %s has followed: %w", ErrOtherRepository, first.Root.Signed.Version, filepath.Dir(dir), err)
+			}
 			t.set = set
 		}
 	}
@@ -91,29 +95,33 @@ func openTrust(dir string, named []byte, now time.Time, log *slog.Logger) (*trus
 // ErrOtherRepository means that what is kept is another repository's.
 var ErrOtherRepository = errors.New("the state directory has modules of another repository; name another directory, or remove its folder repository")
 
-// follows reports whether the kept root comes from the one that the operator named.
-func (t *trust) follows(set *trustedmetadata.TrustedMetadata, kept []byte, first *trustedmetadata.TrustedMetadata, named []byte) bool {
+// follows verifies that the kept root comes from the one that the operator named, by those
+// between them, which are kept too.
+func (t *trust) follows(set *trustedmetadata.TrustedMetadata, kept []byte, first *trustedmetadata.TrustedMetadata, named []byte) error {
 	if bytes.Equal(kept, named) {
-		return true
+		return nil
 	}
 	version := first.Root.Signed.Version
-	if version == set.Root.Signed.Version {
-		return false
-	}
-	if old := t.read(rootName(version)); old != nil {
-		return bytes.Equal(old, named)
-	}
-	// It is older than the first that is kept, whose predecessor it has to be.
-	next := t.read(rootName(version + 1))
-	if next == nil {
-		return false
+	if old := t.read(rootName(version)); old != nil && !bytes.Equal(old, named) {
+		return errors.New("it is another")
 	}
 	from, err := newSet(named)
 	if err != nil {
-		return false
+		return err
 	}
-	_, err = guard(func() (any, error) { return from.UpdateRoot(next) })
-	return err == nil
+	last := named
+	for version++; version <= set.Root.Signed.Version; version++ {
+		if last = t.read(rootName(version)); last == nil {
+			return fmt.Errorf("version %d is not there", version)
+		}
+		if _, err := guard(func() (any, error) { return from.UpdateRoot(last) }); err != nil {
+			return fmt.Errorf("version %d: %w", version, err)
+		}
+	}
+	if !bytes.Equal(last, kept) {
+		return errors.New("another follows it")
+	}
+	return nil
 }
 
 func rootName(version int64) string { return strconv.FormatInt(version, 10) + "." + metadata.ROOT }
@@ -137,7 +145,8 @@ func guard[T any](f func() (T, error)) (v T, err error) {
 	return f()
 }
 
-// checkShape returns an error for text that is too deep for the parsers, which recurse.
+// checkShape returns an error for text that is too deep for the parsers, which recurse, or
+// has more signatures than they can compare with each other in good time.
 func checkShape(text []byte) error {
 	depth, quoted := 0, false
 	for i := 0; i < len(text); i++ {
@@ -154,6 +163,15 @@ func checkShape(text []byte) error {
 		case c == '}' || c == ']':
 			depth--
 		}
+	}
+	var m struct {
+		Signatures []json.RawMessage `json:"signatures"`
+	}
+	if err := json.Unmarshal(text, &m); err != nil {
+		return fmt.Errorf("it is malformed: %w", err)
+	}
+	if len(m.Signatures) > maxSignatures {
+		return fmt.Errorf("it is malformed: it has more than %d signatures", maxSignatures)
 	}
 	return nil
 }
@@ -552,7 +570,13 @@ func verifies(key *metadata.Key, payload, sig []byte) bool {
 	} else {
 		v, err = signature.LoadVerifier(public, hash)
 	}
-	return err == nil && v.VerifySignature(bytes.NewReader(sig), bytes.NewReader(payload)) == nil
+	if err != nil {
+		return false
+	}
+	_, err = guard(func() (any, error) { // a key of another length than its kind has is a panic
+		return nil, v.VerifySignature(bytes.NewReader(sig), bytes.NewReader(payload))
+	})
+	return err == nil
 }
 
 // forget removes what is kept of a role.
