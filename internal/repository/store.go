@@ -387,13 +387,28 @@ func (s *Store) prune(i *Index) error {
 			used[m.Refused.SHA256+".wasm"] = true
 		}
 	}
-	entries, err := os.ReadDir(s.path("modules"))
+	return s.clear("modules", used)
+}
+
+// prunePartial removes the beginnings of modules that the repository does not offer any
+// more.
+func (s *Store) prunePartial(offered []Version) error {
+	used := map[string]bool{}
+	for _, v := range offered {
+		used[v.SHA256] = true
+	}
+	return s.clear("partial", used)
+}
+
+// clear removes the files of a folder that are not used.
+func (s *Store) clear(folder string, used map[string]bool) error {
+	entries, err := os.ReadDir(s.path(folder))
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
 		if !used[e.Name()] {
-			err = errors.Join(err, os.RemoveAll(s.path("modules", e.Name())))
+			err = errors.Join(err, os.RemoveAll(s.path(folder, e.Name())))
 		}
 	}
 	return err

@@ -181,7 +181,7 @@ func (l *look) enter(ctx context.Context, offered, here []Version) (next []Versi
 	if err := l.writeJSON("modules.json", l.index); err != nil {
 		return nil, err
 	}
-	return next, l.prune(l.index)
+	return next, errors.Join(l.prune(l.index), l.prunePartial(offered))
 }
 
 func (l *look) wants(name string) bool { return l.Names == nil || slices.Contains(l.Names, name) }
