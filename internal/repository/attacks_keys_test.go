@@ -20,8 +20,9 @@ func TestAttackKeysBelowThreshold(t *testing.T) {
 		t.Run(role, func(t *testing.T) {
 			t.Parallel()
 			one := newRepo(t)
-			one.keys[metadata.TIMESTAMP] = newKeys(t, "timestamp1", "timestamp2", "timestamp3")
-			one.keys[metadata.SNAPSHOT] = newKeys(t, "snapshot1", "snapshot2", "snapshot3")
+			for role := range one.keys {
+				one.keys[role] = newKeys(t, role+"1", role+"2", role+"3")
+			}
 			one.setKeys(2)
 			one.writeRoot(one.keys[metadata.ROOT])
 			one.publish()

@@ -3,6 +3,7 @@ package repository_test
 import (
 	"errors"
 	"math"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,17 +15,33 @@ import (
 // evil is a module that nobody honest has signed.
 const evil = "evil"
 
-// An attack has a user who runs version 1 of obfs4, and the repository with version 2.
+// The state of every attack's beginning is made once: signatures take time.
+var (
+	once     sync.Once
+	first    *repo  // with version 1
+	second   *repo  // with version 2
+	followed string // the state of a user who has taken version 1
+)
+
+// attacked returns a user who runs version 1 of obfs4, the repository at that time, and the
+// repository with version 2.
 func attacked(t *testing.T) (u *user, one, two *repo) {
 	t.Helper()
 	t.Parallel()
-	one = newRepo(t)
+	once.Do(func() {
+		first = newRepo(t)
+		second = first.fork()
+		second.add("obfs4", "2")
+		second.publish()
+		u := newUser(t, first)
+		u.take(first.files)
+		followed = u.state + ".first" // which TestMain removes
+		copyDir(t, followed, u.state)
+	})
+	one, two = first.fork(), second.fork()
+	one.t, two.t = t, t
 	u = newUser(t, one)
-	u.take(one.files)
-	u.still("1")
-	two = one.fork()
-	two.add("obfs4", "2")
-	two.publish()
+	copyDir(t, u.state, followed)
 	return u, one, two
 }
 

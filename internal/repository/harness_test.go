@@ -83,7 +83,7 @@ type repo struct {
 	files     files
 }
 
-// newRepo returns a repository whose root and targets take two of three keys, and whose
+// newRepo returns a repository whose root and targets take two keys, and whose
 // timestamp and snapshot take one. It has version 1 of obfs4 and of plain.
 func newRepo(t testing.TB) *repo {
 	t.Helper()
@@ -91,8 +91,8 @@ func newRepo(t testing.TB) *repo {
 	r := &repo{
 		t: t,
 		keys: map[string][]*key{
-			metadata.ROOT:      newKeys(t, "root1", "root2", "root3"),
-			metadata.TARGETS:   newKeys(t, "targets1", "targets2", "targets3"),
+			metadata.ROOT:      newKeys(t, "root1", "root2"),
+			metadata.TARGETS:   newKeys(t, "targets1", "targets2"),
 			metadata.SNAPSHOT:  newKeys(t, "snapshot"),
 			metadata.TIMESTAMP: newKeys(t, "timestamp"),
 		},
@@ -381,6 +381,24 @@ func tempDir(t testing.TB) string {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
+}
+
+func copyDir(t testing.TB, to, from string) {
+	t.Helper()
+	must(t, filepath.WalkDir(from, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		copied := filepath.Join(to, strings.TrimPrefix(name, from))
+		if d.IsDir() {
+			return os.MkdirAll(copied, 0o700)
+		}
+		data, err := os.ReadFile(name)
+		if err == nil {
+			err = os.WriteFile(copied, data, 0o600)
+		}
+		return err
+	}))
 }
 
 // update looks for news.
