@@ -3,9 +3,6 @@ package repository
 import (
 	"bytes"
 	"context"
-	"crypto"
-	"crypto/rsa"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,8 +15,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/secure-systems-lab/go-securesystemslib/cjson"
-	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
 
@@ -36,11 +31,6 @@ const (
 	// maxRotations are new roots in one look, and maxRoles delegated roles.
 	maxRotations = 64
 	maxRoles     = 64
-	// maxDepth is how deeply metadata nests. TUF's own has 6 levels, what others may add
-	// a few more.
-	maxDepth = 32
-	// maxSignatures are those of one file.
-	maxSignatures = 1000
 )
 
 // trust follows a repository's metadata by the workflow of a client (TUF 5). Each piece is
@@ -132,48 +122,6 @@ func newSet(root []byte) (*trustedmetadata.TrustedMetadata, error) {
 		return nil, err
 	}
 	return guard(func() (*trustedmetadata.TrustedMetadata, error) { return trustedmetadata.New(root) })
-}
-
-// guard turns a panic about malformed metadata, such as null where a key belongs, into an
-// error.
-func guard[T any](f func() (T, error)) (v T, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("it is malformed: %v", r)
-		}
-	}()
-	return f()
-}
-
-// checkShape returns an error for text that is too deep for the parsers, which recurse, or
-// has more signatures than they can compare with each other in good time.
-func checkShape(text []byte) error {
-	depth, quoted := 0, false
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case quoted && c == '\\':
-			i++
-		case c == '"':
-			quoted = !quoted
-		case quoted:
-		case c == '{' || c == '[':
-			if depth++; depth > maxDepth {
-				return fmt.Errorf("it is malformed: it nests deeper than %d levels", maxDepth)
-			}
-		case c == '}' || c == ']':
-			depth--
-		}
-	}
-	var m struct {
-		Signatures []json.RawMessage `json:"signatures"`
-	}
-	if err := json.Unmarshal(text, &m); err != nil {
-		return fmt.Errorf("it is malformed: %w", err)
-	}
-	if len(m.Signatures) > maxSignatures {
-		return fmt.Errorf("it is malformed: it has more than %d signatures", maxSignatures)
-	}
-	return nil
 }
 
 func (t *trust) path(role string) string { return filepath.Join(t.dir, url.PathEscape(role)+".json") }
@@ -403,7 +351,7 @@ func (t *trust) targets(ctx context.Context, from mirror.Mirror, role, parent st
 	}
 	local := role
 	if parent != metadata.ROOT {
-		local = "delegated/" + role // a role may have any name, "root" too
+		local = "delegated/" + role // a role may have nearly any name, "1.root" too
 	}
 	if kept := t.read(local); kept != nil {
 		_, err := t.set.UpdateDelegatedTargets(kept, role, parent)
@@ -440,7 +388,16 @@ func (t *trust) delegations(ctx context.Context, from mirror.Mirror) error {
 			if len(t.set.Targets) > maxRoles {
 				return fmt.Errorf("the repository has more than %d delegated roles", maxRoles)
 			}
-			if err := t.targets(ctx, from, role, parent); err != nil {
+			if slices.Contains(metadata.TOP_LEVEL_ROLE_NAMES[:], role) {
+				return fmt.Errorf("a delegated role has the name %s, which is another's", role)
+			}
+			err := t.targets(ctx, from, role, parent)
+			if errors.Is(err, &metadata.ErrExpiredMetadata{}) {
+				// It is not to hold up the others.
+				t.log.Warn("a delegated role of the repository has expired; what it has is not offered", "role", role)
+				continue
+			}
+			if err != nil {
 				return err
 			}
 			waiting = append(waiting, role)
@@ -469,9 +426,12 @@ func (t *trust) find(file string) (*metadata.TargetFiles, string) {
 	for len(waiting) > 0 {
 		role := waiting[len(waiting)-1]
 		waiting = waiting[:len(waiting)-1]
-		targets := t.set.Targets[role]
-		if targets == nil || visited[role] {
+		if visited[role] {
 			continue
+		}
+		targets := t.set.Targets[role]
+		if targets == nil {
+			return nil, "" // it has expired, and comes before those that are left
 		}
 		visited[role] = true
 		if target := targets.Signed.Targets[file]; target != nil {
@@ -526,57 +486,6 @@ func (t *trust) paths(file string, target *metadata.TargetFiles) (all []string) 
 		}
 	}
 	return append(all, path.Join("targets", file))
-}
-
-// signers returns the beginnings of the IDs of the keys that have signed a role.
-func (t *trust) signers(role string) (ids []string) {
-	targets := t.set.Targets[role]
-	keys := t.set.Root.Signed.Keys
-	for _, parent := range t.set.Targets {
-		if d := parent.Signed.Delegations; role != metadata.TARGETS && d != nil && slices.Contains(roleNames(d), role) {
-			keys = d.Keys
-		}
-	}
-	payload, err := cjson.EncodeCanonical(targets.Signed)
-	if err != nil {
-		return nil // it could not have been verified
-	}
-	for _, s := range targets.Signatures {
-		if key := keys[s.KeyID]; key != nil && verifies(key, payload, s.Signature) {
-			ids = append(ids, s.KeyID[:min(len(s.KeyID), 8)])
-		}
-	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
-}
-
-// verifies reports whether a signature is a key's. It is for display: what is believed
-// go-tuf has verified.
-func verifies(key *metadata.Key, payload, sig []byte) bool {
-	public, err := key.ToPublicKey()
-	if err != nil {
-		return false
-	}
-	hash := crypto.SHA256
-	switch {
-	case key.Type == metadata.KeyTypeEd25519:
-		hash = 0
-	case key.Scheme == metadata.KeySchemeECDSA_SHA2_P384:
-		hash = crypto.SHA384
-	}
-	var v signature.Verifier
-	if rsa, ok := public.(*rsa.PublicKey); ok {
-		v, err = signature.LoadRSAPSSVerifier(rsa, hash, nil)
-	} else {
-		v, err = signature.LoadVerifier(public, hash)
-	}
-	if err != nil {
-		return false
-	}
-	_, err = guard(func() (any, error) { // a key of another length than its kind has is a panic
-		return nil, v.VerifySignature(bytes.NewReader(sig), bytes.NewReader(payload))
-	})
-	return err == nil
 }
 
 // forget removes what is kept of a role.
