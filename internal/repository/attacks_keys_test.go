@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 )
@@ -170,7 +171,7 @@ func TestAttackRootSkipped(t *testing.T) {
 			two.files["2.root.json"] = two.files["1.root.json"]
 		}, "not a successor"},
 		"without end": {func(two *repo) {
-			for range 70 {
+			for range 66 {
 				two.rotate(nil)
 			}
 		}, "more than 64 new roots"},
@@ -330,6 +331,27 @@ func TestAttackWrongSoftware(t *testing.T) {
 			t.Errorf("mine is %q", got)
 		}
 	})
+}
+
+// TestAttackDelegatedExpired: a role of others that is not renewed holds up nobody else, and
+// what it may have is nobody else's meanwhile.
+func TestAttackDelegatedExpired(t *testing.T) {
+	u, _, two := attacked(t)
+	author := two.delegate("author", newKeys(t, "author"), "mine.wasm")
+	author.Signed.Expires = day0.Add(time.Hour)
+	author.Signed.Targets["mine.wasm"] = two.target("mine.wasm", "", content("mine", "1"))
+	other := two.delegate("other", newKeys(t, "other"), "*.wasm")
+	other.Signed.Targets["mine.wasm"] = two.target("mine.wasm", "", evil)
+	other.Signed.Targets["others.wasm"] = two.target("others.wasm", "", content("others", "1"))
+	two.publish()
+	u.recovers(two)
+	u.onlyVerified()
+	if got := u.runs("others"); got != content("others", "1") {
+		t.Errorf("others is %q", got)
+	}
+	if got := u.runs("mine"); got != "" {
+		t.Errorf("mine is %q", got)
+	}
 }
 
 // watched is a mirror that notes what it is asked for.

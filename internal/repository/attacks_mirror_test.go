@@ -317,6 +317,7 @@ func TestAttackRange(t *testing.T) {
 		})
 	}
 	t.Run("a part that nobody wanted", func(t *testing.T) {
+		t.Parallel()
 		for _, role := range everyFile {
 			t.Run(role, func(t *testing.T) {
 				u, _, two := attacked(t)

@@ -90,7 +90,7 @@ func (k task) command(t testing.TB) *exec.Cmd {
 }
 
 var (
-	kills    = flag.Int("attacks.kills", 15, "how often TestAttackKilled kills a process")
+	kills    = flag.Int("attacks.kills", 5, "how often TestAttackKilled kills a process")
 	killSeed = flag.Uint64("attacks.killseed", 1, "of the moments")
 )
 
@@ -305,6 +305,12 @@ func TestAttackTamperedCache(t *testing.T) {
 	}
 	for _, file := range []string{"module", "modules.json", "look.json", "offered.json", "metadata/root.json", "metadata/1.root.json", "metadata/timestamp.json", "metadata/snapshot.json", "metadata/targets.json"} {
 		for how, change := range ways {
+			if how != "other" && how != "link" && strings.HasPrefix(file, "metadata") && !strings.HasSuffix(file, "timestamp.json") {
+				continue // they are read in one way
+			}
+			if how == "huge" && file != "module" && file != "modules.json" {
+				continue // reading takes time
+			}
 			t.Run(strings.ReplaceAll(file, "/", " ")+"/"+how, func(t *testing.T) {
 				u, _, two := attacked(t)
 				i, err := u.store.Index()
