@@ -106,7 +106,6 @@ func (w *web) Resume(ctx context.Context, file string, to *os.File, length int64
 		}
 		return err
 	})
-	return err
 }
 
 // request asks for a file, from a byte on, and gives its body to read. resumed is whether
