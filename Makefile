@@ -87,6 +87,7 @@ KILLS  ?= 200
 faults: modules waterproxy
 	$(GO) test ./integration -count=1 -v -timeout 2h -run 'TestFaults|TestEngineSchedules' -faults.schedules=$(FAULTS) -faults.engines=1000
 	$(GO) test ./integration/self -count=1 -v -timeout 2h -run TestKilled -faults.kills=$(KILLS)
+	$(GO) test ./internal/repository -count=1 -v -timeout 2h -run 'TestAttackKilled|TestAttackMalformed' -attacks.kills=$(KILLS) -attacks.every
 
 # Connections for so long, most of them held open; CI has 3 minutes.
 SOAK ?= 1h
