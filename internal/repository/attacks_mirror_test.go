@@ -1,3 +1,5 @@
+//go:build unix
+
 package repository_test
 
 import (
@@ -228,7 +230,7 @@ func TestAttackSlowRetrieval(t *testing.T) {
 			}
 			u.accept()
 			u.still("2")
-			if asked.Load() != 1 {
+			if asked.Load() > 1 {
 				t.Errorf("the slow mirror was asked %d times", asked.Load())
 			}
 		})
