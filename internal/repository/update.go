@@ -210,7 +210,7 @@ func (l *look) wouldTake(v *Version) bool {
 	case m.Pinned:
 		return false
 	case m.Refused != nil && m.Refused.SHA256 == v.SHA256 && !l.Retry:
-		return false
+		return !l.Has(v) // it may be its damaged file that was refused
 	}
 	best := l.index.Best(v.Transport)
 	return best == nil || best.SHA256 != v.SHA256 || !l.Has(v)

@@ -197,4 +197,22 @@ func TestTamperedModule(t *testing.T) {
 	}
 	update(t, r, store, false)
 	dialer(t, again, Options{Name: "t"})
+
+	r.Publish(release.Release{Transport: "t", Version: "2"}, variant(t, "plain_v1", "2"))
+	update(t, r, store, false)
+	if index, err = store.Index(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(store.ModuleFile(index.Best("t")), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.LoadNew(t.Context())
+	if got := here(t, store); got != "1 - 2" {
+		t.Errorf("a damaged file that was not tried yet: %s", got)
+	}
+	update(t, r, store, false)
+	s.LoadNew(t.Context())
+	if got := here(t, store); got != "2 - -" {
+		t.Errorf("after it was fetched again: %s", got)
+	}
 }
