@@ -73,7 +73,7 @@ func (s *Store) Update(ctx context.Context, o Options) (news News, err error) {
 	}
 	var errs []error
 	for at := range o.Mirrors {
-		l := &look{Store: s, Options: o, index: i, last: last, mirrors: slices.Concat(o.Mirrors[at:], o.Mirrors[:at]), left: len(o.Mirrors) - at}
+		l := &look{Store: s, Options: o, index: i, last: last, fetched: map[string]bool{}, mirrors: slices.Concat(o.Mirrors[at:], o.Mirrors[:at]), left: len(o.Mirrors) - at}
 		news, err := l.run(ctx)
 		if err == nil || l.done {
 			return news, err
@@ -96,6 +96,7 @@ type look struct {
 	left    int             // mirrors that have not been looked at, with the first
 	trust   *trust
 	signed  map[string][]string // by role
+	fetched map[string]bool     // SHA-256 of modules that were not here before
 	done    bool                // the metadata is verified, and another mirror would be no help
 }
 
@@ -210,7 +211,7 @@ func (l *look) wouldTake(v *Version) bool {
 	case m.Pinned:
 		return false
 	case m.Refused != nil && m.Refused.SHA256 == v.SHA256 && !l.Retry:
-		return !l.Has(v) // it may be its damaged file that was refused
+		return l.fetched[v.SHA256] || !l.Has(v) // it may be its damaged file that was refused
 	}
 	best := l.index.Best(v.Transport)
 	return best == nil || best.SHA256 != v.SHA256 || !l.Has(v)
@@ -224,7 +225,9 @@ func (l *look) bring(ctx context.Context, v *Version) error {
 	if !l.wouldTake(v) || l.Has(v) {
 		return nil
 	}
-	return l.fetch(ctx, v)
+	err := l.fetch(ctx, v)
+	l.fetched[v.SHA256] = err == nil
+	return err
 }
 
 // take makes a version the next one of its transport, if its module is here. isNew is
