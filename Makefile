@@ -102,6 +102,7 @@ bench: need-test-tools waterproxy testmodules peers
 	$(GO) run ./bench runtime -contestants tcp,water,RuntimeConn $(BENCH)
 	$(GO) run ./bench threads $(BENCH)
 	$(GO) run ./bench idle
+	$(GO) test ./internal/repository -run '^$$' -bench . -benchtime 30x -count 7
 
 # With an existing checkout: make chutney CHUTNEY_PATH=... [TRANSPORT=...]
 chutney: need-tor waterproxy
