@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"waterproxy/internal/ptproc"
@@ -95,6 +96,39 @@ func TestRoadBlocked(t *testing.T) {
 	if now := i.strayed(); now != before {
 		t.Errorf("%d times something wanted to go past the proxy", now-before)
 	}
+}
+
+// withoutLandlock runs a program in a system of which the kernel seems to have no Landlock:
+// landlock_create_ruleset is not there.
+const withoutLandlock = `import ctypes, os, struct, sys
+code = [(0x20, 0, 0, 0), (0x15, 0, 1, 444), (0x06, 0, 0, 0x50000 | 38), (0x06, 0, 0, 0x7fff0000)]
+text = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *c) for c in code))
+class Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]
+libc = ctypes.CDLL(None)
+libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_void_p] * 4
+if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.byref(Program(len(code), ctypes.addressof(text))), 0, 0):
+    sys.exit("there is no seccomp")
+os.execv(sys.argv[1], sys.argv[1:])
+`
+
+// Without Landlock the walls let a process start no other; it looks at its repository all
+// the same.
+func TestRoadWithoutLandlock(t *testing.T) {
+	t.Parallel()
+	r := newRoad(t)
+	r.add("1.0", plainVersion(t, 1))
+	r.sign()
+	script := r.file("without.py")
+	writeFile(t, script, []byte(withoutLandlock))
+	client := startProgram(t, program(t, "python3"), ptproc.Client(t.TempDir(), ferry),
+		script, waterproxy(t), "-from", r.dir, "-root", r.root, "-every", "0")
+	client.Address(ferry)
+	client.Line("a repository is looked at without limits")
+	sum := r.add("2.0", plainVersion(t, 2))
+	r.sign()
+	client.Send(syscall.SIGHUP)
+	uses(client, sum, 1)
 }
 
 // seeing returns a program that runs another one for which a file is in the place of a file
