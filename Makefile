@@ -103,6 +103,7 @@ bench: need-test-tools waterproxy testmodules peers
 	$(GO) run ./bench runtime -contestants tcp,water,RuntimeConn $(BENCH)
 	$(GO) run ./bench threads $(BENCH)
 	$(GO) run ./bench idle
+	$(GO) test ./internal/repository -run '^$$' -bench . -benchtime 30x -count 7
 
 # With an existing checkout: make chutney CHUTNEY_PATH=... [TRANSPORT=...]
 chutney: need-tor waterproxy
@@ -116,7 +117,7 @@ need-tor:
 	scripts/install tor
 
 need-test-tools:
-	scripts/install tor obfs4proxy shadowsocks-libev tinyproxy microsocks iproute2 python3 curl clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32
+	scripts/install tor obfs4proxy shadowsocks-libev tinyproxy microsocks nginx-light iproute2 python3 curl clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32
 
 clean:
 	rm -rf waterproxy modules/built/*.wasm transport/testmodules/built integration/peers/built

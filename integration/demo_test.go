@@ -154,6 +154,35 @@ func TestDemoNoTor(t *testing.T) {
 	}
 }
 
+// TestDemoUpdate has the demonstration replace its module while it fetches.
+func TestDemoUpdate(t *testing.T) {
+	t.Parallel()
+	small := builtFile(t, filepath.Join("..", "transport", "testmodules", "built", "posix_v1.wasm"))
+	for name, args := range map[string][]string{"tor": {"--module", "posix=" + small}, "no tor": {"--no-tor"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := startDemo(testContext(t), t, append(args, "--update")...)
+			if err := d.wait(t); err != nil {
+				t.Fatalf("it ended with %v:\n%s", err, d.said())
+			}
+			for _, row := range []string{
+				`transport +ferry`,
+				`version 1\.0 +[0-9a-f]{64}`,
+				`version 2\.0 +[0-9a-f]{64}`,
+				`in use at both ends +\d+\.\d\d s after the second signature`,
+				`fetched over 1\.0 +16777216 bytes, SHA-256 [0-9a-f]{64} as served`,
+				`of that afterwards +[1-9]\d* bytes`,
+				`fetched over 2\.0 +16777216 bytes, SHA-256 [0-9a-f]{64} as served`,
+				`network to module +3[3-6]\d{6} bytes`,
+			} {
+				if !regexp.MustCompile(`(?m)^` + row + `$`).MatchString(d.said()) {
+					t.Errorf("the output has no row %q:\n%s", row, d.said())
+				}
+			}
+		})
+	}
+}
+
 // TestDemoInterrupted interrupts the demonstration while it starts.
 func TestDemoInterrupted(t *testing.T) {
 	t.Parallel()

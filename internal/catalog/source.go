@@ -242,16 +242,20 @@ func (c *Catalog) Load(name string) (transport.Config, error) {
 	return s.Config()
 }
 
+// Module returns a transport's module.
+func (c *Catalog) Module(name string) ([]byte, error) {
+	if err := c.Find(name); err != nil {
+		return nil, err
+	}
+	if file := c.file(name); file != "" {
+		return readModule(file)
+	}
+	return modules.Load(name)
+}
+
 // Sum returns the SHA-256 of a transport's module.
 func (c *Catalog) Sum(name string) (sum [sha256.Size]byte, err error) {
-	if err := c.Find(name); err != nil {
-		return sum, err
-	}
-	read := modules.Load
-	if file := c.file(name); file != "" {
-		read = func(string) ([]byte, error) { return readModule(file) }
-	}
-	wasm, err := read(name)
+	wasm, err := c.Module(name)
 	if err != nil {
 		return sum, err
 	}

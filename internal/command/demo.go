@@ -2,6 +2,8 @@ package command
 
 import (
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -19,7 +21,8 @@ func demoCommand() *ffcli.Command {
 	fs.StringVar(&o.Transport, "transport", "", "the transport to show (default: that of -module, or "+demo.DefaultTransport+")")
 	fs.BoolVar(&o.Keep, "keep", false, "leave everything running and print the SOCKS address, until Ctrl-C")
 	fs.BoolVar(&o.NoTor, "no-tor", false, "run the two transport processes without tor")
-	var named []string // transports given with -module
+	fs.BoolVar(&o.Update, "update", false, "get the module from a repository, and replace it while a file is fetched")
+	var named, configured []string // transports given with -module and -module-config
 	// The processes run in folders of their own, so paths have to be absolute.
 	given := func(flag string, add func(string) error) func(string) error {
 		return func(v string) error {
@@ -31,6 +34,8 @@ func demoCommand() *ffcli.Command {
 				v = name + "=" + path
 				if flag == "-module" {
 					named = append(named, name)
+				} else {
+					configured = append(configured, name)
 				}
 			}
 			o.Args = append(o.Args, flag, v)
@@ -57,11 +62,14 @@ func demoCommand() *ffcli.Command {
 			default:
 				o.Transport = demo.DefaultTransport
 			}
-			sum, err := c.Sum(o.Transport)
+			if o.Update && len(configured) > 0 {
+				return errors.New("a repository has modules without configurations; -update and -module-config do not go together")
+			}
+			wasm, err := c.Module(o.Transport)
 			if err != nil {
 				return err
 			}
-			o.ModuleSHA256 = fmt.Sprintf("%x", sum)
+			o.Module, o.ModuleSHA256 = wasm, fmt.Sprintf("%x", sha256.Sum256(wasm))
 			err = demo.Run(ctx, o)
 			if err != nil && ctx.Err() != nil {
 				return errInterrupted

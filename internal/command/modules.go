@@ -141,13 +141,13 @@ func modulesImportCommand() *ffcli.Command {
 		FlagSet:    fs,
 		Exec: interruptible(func(ctx context.Context, args []string) error {
 			args, err := positional(fs, args)
+			o.from.Mirrors = args // which -root is for
 			if err == nil {
 				err = o.check(fs, args, 1, 1, "the name of one tar file")
 			}
 			if err != nil {
 				return err
 			}
-			o.from.Mirrors = args
 			return o.update(ctx, os.Stdout, nil)
 		}),
 	}

@@ -31,6 +31,11 @@ const DefaultTransport = "plain"
 type Options struct {
 	// Transport is the name of the transport; DefaultTransport if empty.
 	Transport string
+	// Update publishes the module in a repository, as [UpdateTransport], from which both
+	// ends get it, and then a new version while the file is fetched.
+	Update bool
+	// Module is the transport's module, for Update.
+	Module []byte
 	// ModuleSHA256 is the SHA-256 of the transport's module in hexadecimal
 	// digits, for the table at the end.
 	ModuleSHA256 string
@@ -81,6 +86,11 @@ func (o Options) withDefaults() (Options, error) {
 type stack interface {
 	// http returns a client whose connections go through the module.
 	http() *http.Client
+	// replaced waits until new connections use the module with a SHA-256 at both ends.
+	replaced(ctx context.Context, sum string) error
+	// anew returns a client whose first connection begins anew at both ends of the
+	// module. It is called once.
+	anew(ctx context.Context, progress func(percent int)) (*http.Client, error)
 	// usage tells users of the machine how to use the stack.
 	usage() string
 	// ended returns a channel that is closed when a part ends unasked.
@@ -112,6 +122,16 @@ func Run(ctx context.Context, o Options) (err error) {
 
 	show := newDisplay(o.Out)
 	defer show.close()
+	fetch := fetch
+	if o.Update {
+		repo, err := newRepository(ctx, o, place, show)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, repo.close()) }()
+		o.Transport, o.Args = UpdateTransport, slices.Concat(o.Args, repo.flags())
+		fetch = repo.fetch
+	}
 	running, err := start(ctx, o, place, web, show)
 	if err != nil {
 		return err
@@ -173,13 +193,9 @@ func fetch(ctx context.Context, o Options, place *folder, web *tornet.Web, show 
 	}
 	took := time.Since(begin)
 	report(100)
-	carried, err := readCarried(ctx, place.metricsSocket(), o.Transport)
+	carried, err := checkCarried(ctx, o, place, web, 1)
 	if err != nil {
-		return fmt.Errorf("cannot tell how many bytes went through the module: %w", err)
-	}
-	if carried.fromNetwork < uint64(web.Size()) {
-		return fmt.Errorf("the module has received %d bytes only: the file of %d bytes did not come through it",
-			carried.fromNetwork, web.Size())
+		return err
 	}
 	return result{
 		transport: o.Transport,
@@ -189,6 +205,19 @@ func fetch(ctx context.Context, o Options, place *folder, web *tornet.Web, show 
 		carried:   carried,
 		took:      took,
 	}.write(o.Out)
+}
+
+// checkCarried returns what went through the module, which is so many times the file, or
+// more.
+func checkCarried(ctx context.Context, o Options, place *folder, web *tornet.Web, times int64) (carried, error) {
+	c, err := readCarried(ctx, place.metricsSocket(), o.Transport)
+	if err != nil {
+		return c, fmt.Errorf("cannot tell how many bytes went through the module: %w", err)
+	}
+	if all := times * web.Size(); c.fromNetwork < uint64(all) {
+		return c, fmt.Errorf("the module has received %d bytes only: not all of the %d bytes came through it", c.fromNetwork, all)
+	}
+	return c, nil
 }
 
 // keep prints how the stack can be used and waits until ctx ends, which is the

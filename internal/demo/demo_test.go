@@ -144,6 +144,18 @@ func TestNoTorFails(t *testing.T) {
 	}
 }
 
+// A repository that cannot be made ends the demonstration.
+func TestUpdateFails(t *testing.T) {
+	l := newLab(t)
+	var out output
+	o := options(behaveWell, &out)
+	o.Update, o.Executable = true, "/bin/false"
+	if err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "waterproxy publish init: exit status 1") {
+		t.Errorf("the error is %v", err)
+	}
+	l.checkClean(t, 0)
+}
+
 // TestInterrupted ends the context while a transport is waited for, while a
 // connection is tried and after the fetch.
 func TestInterrupted(t *testing.T) {

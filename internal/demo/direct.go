@@ -30,6 +30,7 @@ type direct struct {
 	client, server *ptproc.Process
 	socks, bridge  ptproc.Method // what the two announce
 	fetcher        *http.Client
+	second         *http.Client // of anew
 }
 
 func startDirect(ctx context.Context, o directOptions) (stack, error) {
@@ -124,6 +125,21 @@ func bridgeClient(socks string, bridge ptproc.Method) (*http.Client, error) {
 
 func (d *direct) http() *http.Client { return d.fetcher }
 
+func (d *direct) replaced(ctx context.Context, sum string) error {
+	for _, p := range []*ptproc.Process{d.server, d.client} {
+		if _, err := p.Stdout.Await(ctx, usesNew(sum), p.Exited()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *direct) anew(_ context.Context, progress func(int)) (c *http.Client, err error) {
+	progress(0)
+	d.second, err = bridgeClient(d.socks.Address, d.bridge)
+	return d.second, err
+}
+
 func (d *direct) usage() string {
 	usage := fmt.Sprintf("The client's SOCKS proxy: %s; the bridge to ask it for: %s", d.socks.Address, d.bridge.Address)
 	if args := ptargs.Format(d.bridge.Args); args != "" {
@@ -150,8 +166,10 @@ func (d *direct) explain(err error) error {
 }
 
 func (d *direct) close() error {
-	if d.fetcher != nil {
-		d.fetcher.CloseIdleConnections()
+	for _, c := range []*http.Client{d.fetcher, d.second} {
+		if c != nil {
+			c.CloseIdleConnections()
+		}
 	}
 	var errs []error
 	for _, p := range []*ptproc.Process{d.client, d.server} {

@@ -18,6 +18,14 @@ const (
 	stageServer   = "server"
 	stageClient   = tornet.StageClient
 	stageDownload = "download"
+
+	// These are of a demonstration with a repository.
+	stageRepository = "repository"
+	stagePublish    = "publish"
+	stageReplace    = "replace"
+	stageRest       = "rest"
+	stageAnew       = "anew"
+	stageSecond     = "second"
 )
 
 // titles say what happens in each stage.
@@ -28,6 +36,12 @@ var titles = map[string]string{
 	stageClient:           "client, module inside",
 	stageServer:           "server, module inside",
 	stageDownload:         "fetching the file",
+	stageRepository:       "repository, 2 of 3 keys",
+	stagePublish:          "publishing version " + secondVersion,
+	stageReplace:          "both ends take it",
+	stageRest:             "fetching the rest",
+	stageAnew:             "connecting anew",
+	stageSecond:           "fetching it again",
 }
 
 const (
@@ -99,7 +113,7 @@ func (d *display) start(stage string) {
 	}
 	d.bar = progressbar.NewOptions(100,
 		progressbar.OptionSetWriter(d.out),
-		progressbar.OptionSetDescription(fmt.Sprintf("%-22s", titles[stage])),
+		progressbar.OptionSetDescription(fmt.Sprintf("%-23s", titles[stage])),
 		progressbar.OptionSetWidth(barWidth),
 		progressbar.OptionSetPredictTime(false),
 		progressbar.OptionSetElapsedTime(true),

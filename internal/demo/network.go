@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 
 	"waterproxy/internal/tornet"
 )
@@ -21,6 +22,8 @@ type network struct {
 	core   *tornet.Core
 	bridge *tornet.Bridge
 	client *tornet.Client
+
+	transport string
 }
 
 func startNetwork(ctx context.Context, o networkOptions) (stack, error) {
@@ -32,7 +35,7 @@ func startNetwork(ctx context.Context, o networkOptions) (stack, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &network{core: core}
+	n := &network{core: core, transport: o.transport}
 	if err := n.startEnds(ctx, o); err != nil {
 		return nil, errors.Join(err, core.Close())
 	}
@@ -60,6 +63,37 @@ func (n *network) startEnds(ctx context.Context, o networkOptions) error {
 }
 
 func (n *network) http() *http.Client { return n.client.HTTP() }
+
+// transportLog has what tor hears from the transports that it launches.
+const transportLog = "pt.log"
+
+func (n *network) replaced(ctx context.Context, sum string) error {
+	for _, node := range []*tornet.Node{n.bridge.Node, n.client.Node} {
+		if _, err := node.WaitLog(ctx, transportLog, usesNew(sum)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// anew starts a second tor, which uses the transport process of the first: tor keeps its
+// connection to a bridge, and so never asks for another one.
+func (n *network) anew(ctx context.Context, progress func(int)) (*http.Client, error) {
+	listens := regexp.MustCompile("CMETHOD " + regexp.QuoteMeta(n.transport) + ` socks5 ([0-9.:]+)`)
+	match, err := n.client.WaitLog(ctx, transportLog, listens)
+	if err != nil {
+		return nil, err
+	}
+	second, err := n.core.StartClient(ctx, tornet.ClientOptions{
+		BridgeLines: n.bridge.Lines(),
+		Torrc:       []string{"ClientTransportPlugin " + n.transport + " socks5 " + match[1]},
+		Progress:    func(_ string, percent int) { progress(percent) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	return second.HTTP(), nil
+}
 
 func (n *network) usage() string {
 	return fmt.Sprintf("tor's SOCKS proxy: %s (its exit reaches this machine's loopback addresses)", n.client.SOCKSAddr())

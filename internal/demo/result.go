@@ -32,6 +32,10 @@ func (r result) write(out io.Writer) error {
 		{"time of the fetch", fmt.Sprintf("%.2f s", r.took.Seconds())},
 		{"speed of the fetch", fmt.Sprintf("%.1f MB/s", float64(r.size)/1e6/r.took.Seconds())},
 	}
+	return writeTable(out, rows)
+}
+
+func writeTable(out io.Writer, rows [][2]string) error {
 	if _, err := fmt.Fprintln(out); err != nil {
 		return err
 	}

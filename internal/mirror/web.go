@@ -143,7 +143,9 @@ func (w *web) request(ctx context.Context, file string, from, limit int64, read 
 		return fmt.Errorf("%w: it sends another part", ErrRange)
 	case answer.StatusCode == http.StatusOK, resumed && from > 0:
 	case answer.StatusCode == http.StatusNotFound, answer.StatusCode == http.StatusForbidden, answer.StatusCode == http.StatusGone:
-		// Object stores answer 403 for what is not there.
+		// Object stores answer 403 for what is not there. A connection of HTTP/1.1 can be
+		// used again once the answer has been read.
+		_, _ = io.CopyN(io.Discard, answer.Body, maxHeader)
 		return fmt.Errorf("%w (%s)", ErrNotFound, answer.Status)
 	case answer.StatusCode == http.StatusRequestedRangeNotSatisfiable:
 		return fmt.Errorf("%w (%s)", ErrRange, answer.Status)

@@ -67,7 +67,7 @@ func (f *From) Read(file string) error {
 		return fmt.Errorf("%s: %w", file, err)
 	}
 	local := func(name string) string {
-		if name == "" || filepath.IsAbs(name) || mirror.Port(name) != "" {
+		if name == "" || filepath.IsAbs(name) || strings.Contains(name, "://") {
 			return name
 		}
 		return filepath.Join(filepath.Dir(file), name)

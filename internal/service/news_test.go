@@ -19,13 +19,13 @@ func TestFromFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write("from = ['https://modules.example/', 'copy', '/srv/copy']\nroot = 'root.json'\nevery = '10m'\nvia = 'socks5://127.0.0.1:9050'\n")
+	write("from = ['https://modules.example/', 'copy', '/srv/copy', 'file:///srv/copy']\nroot = 'root.json'\nevery = '10m'\nvia = 'socks5://127.0.0.1:9050'\n")
 	f := From{Every: defaultEvery}
 	if err := f.Read(file); err != nil {
 		t.Fatal(err)
 	}
 	want := From{
-		Mirrors: []string{"https://modules.example/", filepath.Join(dir, "copy"), "/srv/copy"},
+		Mirrors: []string{"https://modules.example/", filepath.Join(dir, "copy"), "/srv/copy", "file:///srv/copy"},
 		Root:    filepath.Join(dir, "root.json"), Every: 10 * time.Minute, Via: "socks5://127.0.0.1:9050",
 	}
 	if !reflect.DeepEqual(f, want) || f.Check() != nil {

@@ -15,6 +15,7 @@ var packages = map[string]string{
 	"obfs4proxy":  "obfs4proxy",
 	"ss-local":    "shadowsocks-libev",
 	"ss-server":   "shadowsocks-libev",
+	"nginx":       "nginx-light",
 }
 
 // MissingProgramError names a program that is not installed, and how to get it.

@@ -15,6 +15,8 @@ import (
 	"os/exec"
 	"runtime/debug"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"waterproxy/internal/mirror"
@@ -139,6 +141,12 @@ func Start(ctx context.Context, r Request, log *slog.Logger) (repository.News, e
 	var out, errors bounded
 	child.Stdout, child.Stderr = &out, &errors
 	err = run(child, text)
+	if child.Process == nil && isRefused(err) {
+		refused.Do(func() {
+			log.Warn("a repository is looked at without limits of time and memory", "error", err)
+		})
+		return Look(ctx, r, log)
+	}
 	var answer result
 	switch bad := json.Unmarshal(out.Bytes(), &answer); {
 	case ctx.Err() != nil:
@@ -178,6 +186,13 @@ func run(child *exec.Cmd, request []byte) error {
 	}
 	return writeErr
 }
+
+// refused is for the log.
+var refused sync.Once
+
+// isRefused reports whether the system lets this process start no other, as where there is
+// seccomp and no Landlock: then the walls cannot tell programs apart.
+func isRefused(err error) bool { return errors.Is(err, syscall.EPERM) }
 
 // bounded is a buffer that keeps the beginning of what is written.
 type bounded struct{ bytes.Buffer }
