@@ -119,21 +119,25 @@ type news struct {
 	warned  time.Time // when the log last said that there is no news to be had
 }
 
-// openNews prepares the looks. Without a repository there are none.
+// openNews lets the modules that are kept be used, and prepares the looks. Without a
+// repository there are none: what is kept may have been brought by hand.
 func (s *Service) openNews() {
+	kept := s.Catalog.CacheDir()
+	if kept != "" {
+		s.Catalog.Repository = repository.New(kept)
+	}
 	f := s.options.From
 	if len(f.Mirrors) == 0 {
 		return
 	}
 	root, err := repository.ReadRoot(f.Root)
-	if err == nil && s.Catalog.CacheDir() == "" {
+	if err == nil && kept == "" {
 		err = errors.New("modules of a repository are kept in the state directory, which must belong to this user alone")
 	}
 	if err != nil {
 		s.Log.Error("no modules of the repository can be used", "error", err)
 		return
 	}
-	s.Catalog.Repository = repository.New(s.Catalog.StateDir)
 	s.news = &news{from: f, meter: s.Meter.Looks(), request: updater.Request{State: s.Catalog.StateDir, Root: root, From: f.Mirrors, Proxy: f.Via}}
 }
 
