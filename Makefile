@@ -37,8 +37,9 @@ modules/built/%.wasm: FORCE
 testmodules: need-test-tools
 	REQUIRE_RUST=1 transport/testmodules/build.sh
 
+# Flags for it go into DEMO, as in: make demo DEMO=--update
 demo: need-tor waterproxy
-	./waterproxy demo
+	./waterproxy demo $(DEMO)
 
 # Each part runs whatever becomes of the others; what has failed is listed at the end.
 test:

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime/debug"
 	"testing"
 	"time"
 
@@ -97,4 +98,19 @@ func BenchmarkLook(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkVerify verifies the metadata alone, which is here already, with the garbage
+// collector as the process for a look has it.
+func BenchmarkVerify(b *testing.B) {
+	m := newBenchmark(b)
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	dir := b.TempDir()
+	b.ReportAllocs()
+	for b.Loop() {
+		files, err := repository.Verify(b.Context(), dir, m.root, m.from)
+		if err != nil || files != benchModules {
+			b.Fatal(files, err)
+		}
+	}
 }
