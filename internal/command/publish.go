@@ -331,7 +331,7 @@ func publishSignCommand() *ffcli.Command {
 	var p passphrase
 	p.flag(fs)
 	return publishSub("sign", "[-passphrase-file FILE] DIR KEYFILE...", "sign what is staged, and publish it if that is enough",
-		"Keys may be on different machines: copy the folder DIR/staged to the next.", fs, 2, -1,
+		"Keys may be on different machines: hand on DIR, of which root.json and staged are enough\nfor all but the last.", fs, 2, -1,
 		func(_ context.Context, args []string) error {
 			var keys []*publish.Key
 			for _, file := range args[1:] {
