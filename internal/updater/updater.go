@@ -90,7 +90,7 @@ func Look(ctx context.Context, r Request, log *slog.Logger) (news repository.New
 		o.Mirrors = append(o.Mirrors, m)
 	}
 	if len(o.Mirrors) == 0 {
-		return news, errors.Join(errs...)
+		return news, errors.Join(append(errs, errors.New("no mirror of the repository can be used"))...)
 	}
 	for _, err := range errs {
 		log.Warn("a mirror cannot be used", "error", err)
@@ -211,6 +211,11 @@ func Main(stdin io.Reader, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "limit the process:", err)
 		return program.ExitFailure
 	}
+	return serve(stdin, stdout, stderr)
+}
+
+// serve answers a request.
+func serve(stdin io.Reader, stdout, stderr io.Writer) int {
 	var r Request
 	if err := json.NewDecoder(stdin).Decode(&r); err != nil {
 		fmt.Fprintln(stderr, "read the request:", err)
