@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -112,7 +113,10 @@ func now() (time.Time, error) {
 }
 
 // passphrase gets the passphrase of keys, from a file or from the user.
-type passphrase struct{ file string }
+type passphrase struct {
+	file  string
+	stdin *bufio.Reader // if it is no terminal
+}
 
 func (p *passphrase) flag(fs *flag.FlagSet) {
 	fs.StringVar(&p.file, "passphrase-file", "", "read the passphrase of the keys from the first line of `FILE`; an empty file means none")
@@ -120,7 +124,8 @@ func (p *passphrase) flag(fs *flag.FlagSet) {
 
 const maxPassphrase = 4096
 
-// get returns the passphrase of a key. A new one has to be typed twice.
+// get returns the passphrase of a key. A new one has to be typed twice; from a pipe it is
+// a line for each question.
 func (p *passphrase) get(what string, isNew bool) ([]byte, error) {
 	if p.file != "" {
 		text, err := userfile.Read(p.file, maxPassphrase)
@@ -129,7 +134,14 @@ func (p *passphrase) get(what string, isNew bool) ([]byte, error) {
 	}
 	terminal := int(os.Stdin.Fd())
 	if !term.IsTerminal(terminal) {
-		return nil, fmt.Errorf("the passphrase of %s: standard input is no terminal to ask for it at; name a file with it by -passphrase-file FILE", what)
+		if p.stdin == nil {
+			p.stdin = bufio.NewReaderSize(os.Stdin, maxPassphrase)
+		}
+		line, err := p.stdin.ReadSlice('\n')
+		if line = bytes.TrimRight(line, "\r\n"); len(line) > 0 {
+			return bytes.Clone(line), nil
+		}
+		return nil, errors.Join(fmt.Errorf("the passphrase of %s: standard input is no terminal to ask for it at, and has none; name a file with it by -passphrase-file FILE", what), err)
 	}
 	ask := func(prompt string) ([]byte, error) {
 		fmt.Fprint(os.Stderr, prompt)
@@ -140,6 +152,9 @@ func (p *passphrase) get(what string, isNew bool) ([]byte, error) {
 	text, err := ask("Passphrase of " + what + ": ")
 	if err != nil || !isNew {
 		return text, err
+	}
+	if len(text) == 0 {
+		return nil, errors.New("the passphrase is empty; an empty file named by -passphrase-file means none")
 	}
 	again, err := ask("The same again: ")
 	if err == nil && !bytes.Equal(text, again) {
