@@ -20,7 +20,7 @@ RACE    := -race $(NO_RACE:%=-gcflags=%=-race=false)
 # What lint is made of.
 CHECKS := gofmt vet vet-wasm vet-peer
 
-.PHONY: all modules testmodules peers demo test unit counts fuzz faults soak integration lint $(CHECKS) bench chutney clean need-tor need-test-tools
+.PHONY: all modules testmodules peers demo test unit counts timed fuzz faults soak soak-short integration lint $(CHECKS) bench chutney clean need-tor need-test-tools
 
 all: waterproxy
 
@@ -43,7 +43,7 @@ demo: need-tor waterproxy
 
 # Each part runs whatever becomes of the others; what has failed is listed at the end.
 test:
-	@MAKE="$(MAKE)" $(GO) run ./scripts/testall $(CHECKS) unit counts fuzz integration
+	@MAKE="$(MAKE)" $(GO) run ./scripts/testall $(CHECKS) unit counts timed integration
 
 lint: $(CHECKS)
 
@@ -61,20 +61,27 @@ vet-peer:
 	cd integration/peers && $(GO) vet ./...
 
 # A test that would do without a program because it is missing fails instead.
-unit counts integration: export REQUIRE_RUST = 1
+unit counts soak-short integration: export REQUIRE_RUST = 1
 
 # What takes longest begins first, with the others beside it.
 unit: modules testmodules
 	@set -o pipefail; packages=$$($(GO) list ./... | grep -v '^waterproxy/integration$$') && \
 		$(GO) test $(RACE) -timeout 25m $(TESTFLAGS) ./integration/self ./transport $$packages
 
-# What the race detector lets repeat less often, as often as it should be.
+# What is repeated less often under the race detector, as often as it should be.
 counts: modules testmodules
-	$(GO) test -count=1 -timeout 25m $(TESTFLAGS) -run '^(TestHotReload|TestIntegrity|TestChurn|TestChurnMany)$$' ./integration/self ./transport
+	$(GO) test -count=1 -timeout 25m $(TESTFLAGS) -run '^(TestHotReload|TestIntegrity|TestChurn|TestChurnMany|TestHostile)$$' ./integration/self ./transport
 
 # Most of these tests wait for tor: more of them run at once than there are processors.
 integration: need-tor need-test-tools waterproxy testmodules peers
-	$(GO) test -count=1 -timeout 25m -parallel 6 $(TESTFLAGS) ./integration
+	$(GO) test -count=1 -timeout 25m -parallel 6 $(TESTFLAGS) -skip '^TestSoak$$' ./integration
+
+# These take a time of their own, however much they get done in it, and so take it together.
+timed: need-tor need-test-tools waterproxy testmodules peers
+	@$(MAKE) --no-print-directory -j2 fuzz soak-short
+
+soak-short: need-tor need-test-tools waterproxy testmodules peers
+	$(GO) test -count=1 -timeout 25m $(TESTFLAGS) -run '^TestSoak$$' ./integration
 
 # Each fuzz target for so long; CI has 10 seconds for each.
 FUZZTIME ?= 10s
