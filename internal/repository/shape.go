@@ -1,9 +1,6 @@
 package repository
 
-import (
-	"encoding/json"
-	"fmt"
-)
+import "fmt"
 
 // Bounds of what go-tuf is given to read, besides its size.
 const (
@@ -26,9 +23,11 @@ func guard[T any](f func() (T, error)) (v T, err error) {
 }
 
 // checkShape returns an error for text that is too deep for the parsers, which recurse, or
-// has more signatures than they can compare with each other in good time.
+// has more signatures than they can compare with each other in good time: the elements of
+// arrays in the outermost object. It leaves all else to the parsers.
 func checkShape(text []byte) error {
-	depth, quoted := 0, false
+	depth, quoted, elements := 0, false, 0
+	var opened [maxDepth + 1]byte // by depth
 	for i := 0; i < len(text); i++ {
 		switch c := text[i]; {
 		case quoted && c == '\\':
@@ -40,18 +39,14 @@ func checkShape(text []byte) error {
 			if depth++; depth > maxDepth {
 				return fmt.Errorf("it is malformed: it nests deeper than %d levels", maxDepth)
 			}
+			opened[depth] = c
 		case c == '}' || c == ']':
-			depth--
+			depth = max(depth-1, 0)
+		case c == ',' && depth == 2 && opened[depth] == '[':
+			if elements++; elements >= maxSignatures {
+				return fmt.Errorf("it is malformed: it has more than %d signatures", maxSignatures)
+			}
 		}
-	}
-	var m struct {
-		Signatures []json.RawMessage `json:"signatures"`
-	}
-	if err := json.Unmarshal(text, &m); err != nil {
-		return fmt.Errorf("it is malformed: %w", err)
-	}
-	if len(m.Signatures) > maxSignatures {
-		return fmt.Errorf("it is malformed: it has more than %d signatures", maxSignatures)
 	}
 	return nil
 }
