@@ -39,6 +39,9 @@ type Catalog struct {
 	// Repository has modules that come from elsewhere, and are verified; nil for none. They
 	// come after those of files, and before the built-in ones.
 	Repository *repository.Store
+	// Fetches is whether transports may come from a repository later: a flag, or settings, for
+	// one that is not here are no mistake then.
+	Fetches bool
 	// NoHostCrypto is that of transport.Config, for all transports.
 	NoHostCrypto bool
 
@@ -169,7 +172,7 @@ func (c *Catalog) CheckFlags() []error {
 		{"a directory for state is granted", maps.Keys(c.stateful)},
 	} {
 		for _, name := range slices.Sorted(given.names) {
-			if !c.Has(name) {
+			if !c.Fetches && !c.Has(name) {
 				errs = append(errs, fmt.Errorf("%s to %s, which is no transport here", given.what, name))
 			}
 		}

@@ -126,7 +126,7 @@ func (c *Catalog) CheckDir() []error {
 		}
 	}
 	for _, name := range toml {
-		if !c.Has(name) {
+		if !c.Fetches && !c.Has(name) {
 			errs = append(errs, fmt.Errorf("%s is not used: there is no transport %s", c.inDir(name+settingsSuffix), name))
 		}
 	}

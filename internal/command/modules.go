@@ -56,7 +56,7 @@ func (o *modulesOptions) flags() *flag.FlagSet {
 	fs := newFlagSet("waterproxy " + o.name)
 	o.catalog.Flags(fs)
 	fs.StringVar(&o.catalog.StateDir, "state", defaultState(), "the state directory that has the modules, `DIR`: for tor's own it is pt_state in its DataDirectory")
-	o.catalog.StateFlag = "-state DIR"
+	o.catalog.StateFlag, o.catalog.Fetches = "-state DIR", true
 	return fs
 }
 
@@ -196,7 +196,11 @@ func modulesUnpinCommand() *ffcli.Command {
 			if err != nil {
 				return err
 			}
-			return o.store().Unpin(ctx, args[0])
+			if err := o.store().Unpin(ctx, args[0]); err != nil {
+				return err
+			}
+			fmt.Printf("newer versions of %s are used again, from the next look on\n", args[0])
+			return nil
 		}),
 	}
 }
@@ -233,9 +237,9 @@ func (o *modulesOptions) update(ctx context.Context, w io.Writer, names []string
 	return nil
 }
 
-// root returns the first trust; for an import it may be what is followed already.
+// root returns the first trust; without one it is what is followed already.
 func (o *modulesOptions) root() ([]byte, error) {
-	if o.from.Root == "" && o.name == "modules import" {
+	if o.from.Root == "" {
 		if root, err := o.store().TrustedRoot(); err == nil {
 			return root, nil
 		}

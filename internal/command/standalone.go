@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"waterproxy/internal/ptlog"
+	"waterproxy/internal/repository"
 	"waterproxy/internal/service"
 	"waterproxy/internal/walls"
 )
@@ -62,7 +63,11 @@ func portOf(address string) []walls.PortRange {
 func (s *standalone) run(start func(context.Context, *service.Service) (service.Runner, error)) error {
 	ptlog.QueueOutput()
 	o := &s.options
-	if err := errors.Join(append(o.Catalog.CheckFlags(), o.Check(), o.CheckMetrics())...); err != nil {
+	if o.Catalog.StateDir != "" { // its modules may be what flags are for
+		o.Catalog.Repository = repository.New(o.Catalog.StateDir)
+	}
+	err := o.Check()
+	if err := errors.Join(append(o.Catalog.CheckFlags(), err, o.CheckMetrics())...); err != nil {
 		fmt.Fprintln(os.Stderr, "waterproxy:", err)
 		return errUsage
 	}

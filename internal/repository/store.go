@@ -334,6 +334,9 @@ func (s *Store) Rollback(ctx context.Context, name, version string) (to Version,
 		if m == nil {
 			return fmt.Errorf("%w: there is no transport %s from a repository in %s", ErrNoVersion, name, s.dir)
 		}
+		if m.Pinned && version == "" {
+			return fmt.Errorf("%s has been rolled back already; name one of its versions by -to: %s", name, m.versions())
+		}
 		at := slices.IndexFunc(m.Kept, func(v Version) bool { return version == "" || v.Version == version })
 		if at < 0 {
 			return fmt.Errorf("%w: of %s there are %s", ErrNoVersion, name, m.versions())

@@ -45,6 +45,7 @@ type trust struct {
 	set    *trustedmetadata.TrustedMetadata
 	log    *slog.Logger
 	prefix string // of metadata's paths at the mirror
+	named  []byte // the operator's root, until something that it signed has come
 	now    time.Time
 }
 
@@ -77,9 +78,27 @@ func openTrust(dir string, named []byte, now time.Time, log *slog.Logger) (*trus
 	}
 	t.set.RefTime = now
 	if t.set == first {
-		err = t.keepRoot(named)
+		t.named = named
 	}
-	return t, err
+	return t, nil
+}
+
+// keepNamed keeps the root that the operator has named, once it has proved to be the
+// repository's: a wrong one is not to keep the right one out.
+func (t *trust) keepNamed() error {
+	named := t.named
+	if named == nil {
+		return nil
+	}
+	t.named = nil
+	first, err := newSet(named)
+	if err != nil {
+		return err
+	}
+	if err := t.keep(rootName(first.Root.Signed.Version), named); err != nil {
+		return err
+	}
+	return t.keep(metadata.ROOT, named)
 }
 
 // ErrOtherRepository means that what is kept is another repository's.
@@ -223,7 +242,7 @@ func (t *trust) roots(ctx context.Context, from mirror.Mirror) error {
 			return fmt.Errorf("version %d of the root from %s is not a successor of version %d: %w", next, from, next-1, err)
 		}
 		// If this ends before the root is kept, the next look does it again.
-		if err := t.forgetNumbers(old, t.set.Root); err != nil {
+		if err := errors.Join(t.keepNamed(), t.forgetNumbers(old, t.set.Root)); err != nil {
 			return err
 		}
 		if err := t.keepRoot(data); err != nil {
@@ -264,6 +283,11 @@ func (t *trust) useTimestamp(data []byte) error {
 		return t.expired(metadata.ROOT, t.set.Root.Signed.Expires)
 	}
 	_, err := t.set.UpdateTimestamp(data)
+	if err == nil || errors.Is(err, &metadata.ErrEqualVersionNumber{}) || errors.Is(err, &metadata.ErrExpiredMetadata{}) {
+		if err := t.keepNamed(); err != nil {
+			return err
+		}
+	}
 	switch {
 	case errors.Is(err, &metadata.ErrEqualVersionNumber{}):
 		if t.set.Timestamp.Signed.IsExpired(t.now) {
@@ -272,6 +296,10 @@ func (t *trust) useTimestamp(data []byte) error {
 		return nil
 	case errors.Is(err, &metadata.ErrExpiredMetadata{}):
 		return t.expired(metadata.TIMESTAMP, t.set.Timestamp.Signed.Expires)
+	case errors.Is(err, &metadata.ErrBadVersionNumber{}):
+		return fmt.Errorf("what the mirror has is older than what is known here: timestamp.json: %w", err)
+	case errors.Is(err, &metadata.ErrUnsignedMetadata{}):
+		return fmt.Errorf("it is another repository's than the root file, or the mirror lacks a newer root, or somebody has changed it: timestamp.json: %w", err)
 	case err != nil:
 		return fmt.Errorf("timestamp.json: %w", err)
 	case t.set.Timestamp.Signed.Meta["snapshot.json"] == nil:

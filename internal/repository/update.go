@@ -131,6 +131,11 @@ func (l *look) run(ctx context.Context) (news News, err error) {
 			break
 		}
 	}
+	for _, name := range l.Names {
+		if !slices.ContainsFunc(offered, func(v Version) bool { return v.Transport == name }) && l.index.Modules[name] == nil {
+			l.Log.Info("the repository has no such transport", "transport", name)
+		}
+	}
 	done := Look{Checked: l.Now, Rooted: l.Now, Expires: l.trust.expires(), Timestamp: sum}
 	if len(errs) > 0 {
 		done.Timestamp = "" // the next look tries again
@@ -158,7 +163,10 @@ func (l *look) follow(ctx context.Context) (sum string, same bool, err error) {
 	if sum == l.last.Timestamp && l.Now.Sub(l.last.Rooted).Abs() < rootInterval && l.Now.Before(l.last.Expires) && l.isHere() {
 		return sum, true, nil
 	}
-	return sum, false, l.trust.refresh(ctx, l.mirrors[0], timestamp)
+	if err := l.trust.refresh(ctx, l.mirrors[0], timestamp); err != nil {
+		return sum, false, fmt.Errorf("%s: %w", l.mirrors[0], err)
+	}
+	return sum, false, nil
 }
 
 // enter puts versions whose modules are here into the index, and removes the files of

@@ -64,6 +64,10 @@ func (f *From) Read(file string) error {
 		if unknown, ok := errors.AsType[*toml.StrictMissingError](err); ok {
 			return fmt.Errorf("%s: there is no key %s; there are from, root, every and via", file, strings.Join(unknown.Errors[0].Key(), "."))
 		}
+		if bad, ok := errors.AsType[*toml.DecodeError](err); ok {
+			line, _ := bad.Position()
+			return fmt.Errorf("%s:%d: %s; from is a list of strings, and root, every and via are strings", file, line, strings.Join(bad.Key(), "."))
+		}
 		return fmt.Errorf("%s: %w", file, err)
 	}
 	local := func(name string) string {
@@ -123,6 +127,7 @@ type news struct {
 // repository there are none: what is kept may have been brought by hand.
 func (s *Service) openNews() {
 	kept := s.Catalog.CacheDir()
+	s.Catalog.Repository = nil
 	if kept != "" {
 		s.Catalog.Repository = repository.New(kept)
 	}

@@ -63,6 +63,7 @@ func (o *Options) Check() error {
 			return fmt.Errorf("-repository: %w", err)
 		}
 	}
+	o.Catalog.Fetches = len(o.From.Mirrors) > 0
 	return errors.Join(o.From.Check(), o.logging.Check())
 }
 

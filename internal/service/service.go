@@ -60,10 +60,10 @@ func Open(o *Options) *Service {
 			s.stopMetrics = stop
 		}
 	}
+	s.openNews()
 	for _, err := range append(s.Catalog.CheckFlags(), s.Catalog.CheckDir()...) {
 		s.Log.Warn("something is wrong that costs no other transport", "error", err)
 	}
-	s.openNews()
 	s.Transports = transports.New(s.Catalog, s.Log, s.Meter)
 	return s
 }
