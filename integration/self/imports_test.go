@@ -18,7 +18,7 @@ var rooms = map[string]string{
 		"internal/ptlog internal/publish internal/release internal/repository internal/service internal/settings internal/transports " +
 		"internal/updater internal/userfile internal/walls modules server transport",
 	"internal/managed": "client internal/outbound internal/program internal/ptlog internal/service internal/transports internal/walls server transport",
-	"internal/service": "internal/catalog internal/meter internal/mirror internal/outbound internal/ptlog internal/repository internal/statedir " +
+	"internal/service": "internal/catalog internal/meter internal/mirror internal/outbound internal/program internal/ptlog internal/repository internal/statedir " +
 		"internal/transports internal/updater internal/userfile internal/walls transport",
 
 	"client": "internal/acceptloop internal/crowd internal/meter internal/ptlog transport",

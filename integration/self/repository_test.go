@@ -86,6 +86,7 @@ func TestPublishAndUpdate(t *testing.T) {
 	wants(t, p.run(0, "modules", "rollback", "river", "-state", state), "river is 1.0 now")
 	p.run(0, update...)
 	wants(t, p.run(0, "modules", "-state", state), `river +1\.0 .*in use, pinned`, `river +1\.1 .*kept`)
+	wants(t, p.run(1, "modules", "rollback", "river", "-state", state), "rolled back already")
 	p.run(0, "modules", "unpin", "-state", state, "river")
 	p.run(0, update...)
 	wants(t, p.run(0, "modules", "-state", state), `river +1\.1 .*in use`)
@@ -140,7 +141,6 @@ func TestPublishCommandLine(t *testing.T) {
 		{1, "between 1 and the number of keys, 0", []string{"publish", "init", p.path("r")}},
 		{1, "between 1 and the number of keys, 3", []string{"publish", "init", "-threshold", "4", "-keys", "3", "-key-dir", p.path("k"), p.path("r")}},
 		{1, "belong together", []string{"publish", "init", "-keys", "3", p.path("r")}},
-		{1, "no terminal", []string{"publish", "key", p.path("a.key")}},
 		{1, "waterproxy publish init", []string{"publish", "status", p.path("r")}},
 		{1, "nothing is staged", []string{"publish", "sign", p.path("r"), p.path("a.key")}},
 		{2, `"0d" is no time`, []string{"publish", "renew", "-for", "0d", p.path("r")}},

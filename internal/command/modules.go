@@ -17,6 +17,7 @@ import (
 	"github.com/peterbourgon/ff/v3/ffcli"
 
 	"waterproxy/internal/catalog"
+	"waterproxy/internal/program"
 	"waterproxy/internal/repository"
 	"waterproxy/internal/service"
 	"waterproxy/internal/updater"
@@ -367,6 +368,10 @@ func (o *modulesOptions) listTransport(t io.Writer, name string, m *repository.M
 		case v.Transport != name || here[v.SHA256]:
 		case m != nil && m.Refused != nil && m.Refused.SHA256 == v.SHA256:
 			row(v, "refused: "+m.Refused.Reason)
+		case v.Runs(program.Version) != nil:
+			row(v, "not used: "+v.Runs(program.Version).Error())
+		case m != nil && m.Pinned:
+			row(v, "not used: "+name+" is pinned")
 		default:
 			row(v, "not fetched")
 		}

@@ -42,7 +42,7 @@ func publishCommand() *ffcli.Command {
 		FlagSet:    fs,
 		Subcommands: []*ffcli.Command{
 			publishKeyCommand(), publishInitCommand(), publishAddCommand(), publishRemoveCommand(), publishRenewCommand(),
-			publishSignCommand(), publishStatusCommand(), publishRotateCommand(), publishVerifyCommand(),
+			publishDiscardCommand(), publishSignCommand(), publishStatusCommand(), publishRotateCommand(), publishVerifyCommand(),
 		},
 		Exec: func(context.Context, []string) error {
 			fmt.Fprintln(os.Stderr, "waterproxy publish takes a subcommand; `waterproxy publish -h` lists them.")
@@ -126,7 +126,7 @@ const maxPassphrase = 4096
 
 // get returns the passphrase of a key. A new one has to be typed twice; from a pipe it is
 // a line for each question.
-func (p *passphrase) get(what string, isNew bool) ([]byte, error) {
+func (p *passphrase) get(ctx context.Context, what string, isNew bool) ([]byte, error) {
 	if p.file != "" {
 		text, err := userfile.Read(p.file, maxPassphrase)
 		line, _, _ := bytes.Cut(text, []byte("\n"))
@@ -143,12 +143,7 @@ func (p *passphrase) get(what string, isNew bool) ([]byte, error) {
 		}
 		return nil, errors.Join(fmt.Errorf("the passphrase of %s: standard input is no terminal to ask for it at, and has none; name a file with it by -passphrase-file FILE", what), err)
 	}
-	ask := func(prompt string) ([]byte, error) {
-		fmt.Fprint(os.Stderr, prompt)
-		text, err := term.ReadPassword(terminal)
-		fmt.Fprintln(os.Stderr)
-		return text, err
-	}
+	ask := func(prompt string) ([]byte, error) { return readPassword(ctx, terminal, prompt) }
 	text, err := ask("Passphrase of " + what + ": ")
 	if err != nil || !isNew {
 		return text, err
@@ -163,14 +158,40 @@ func (p *passphrase) get(what string, isNew bool) ([]byte, error) {
 	return text, err
 }
 
+// readPassword reads a line from a terminal that does not show it. The end of ctx, as by
+// Ctrl-C, ends the question and leaves the terminal as it was.
+func readPassword(ctx context.Context, terminal int, prompt string) ([]byte, error) {
+	before, err := term.GetState(terminal)
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprint(os.Stderr, prompt)
+	defer fmt.Fprintln(os.Stderr)
+	type answer struct {
+		text []byte
+		err  error
+	}
+	read := make(chan answer, 1)
+	go func() {
+		text, err := term.ReadPassword(terminal)
+		read <- answer{text, err}
+	}()
+	select {
+	case a := <-read:
+		return a.text, a.err
+	case <-ctx.Done():
+		return nil, errors.Join(errInterrupted, term.Restore(terminal, before))
+	}
+}
+
 func publishKeyCommand() *ffcli.Command {
 	fs := newFlagSet("waterproxy publish key")
 	var p passphrase
 	p.flag(fs)
 	return publishSub("key", "[-passphrase-file FILE] KEYFILE", "make a key of your own",
 		"It makes KEYFILE, which you keep, and KEYFILE.pub for whoever makes the repository.", fs, 1, 1,
-		func(_ context.Context, args []string) error {
-			phrase, err := p.get(args[0], true)
+		func(ctx context.Context, args []string) error {
+			phrase, err := p.get(ctx, args[0], true)
 			if err != nil {
 				return err
 			}
@@ -193,7 +214,7 @@ func publishInitCommand() *ffcli.Command {
 	p.flag(fs)
 	return publishSub("init", "-threshold N [-keys N -key-dir KEYS] DIR [KEYFILE.pub...]", "make a repository in DIR",
 		"With -keys it makes the keys too, and the repository is published at once. With the .pub\nfiles of keys that others have made, it is published when enough of them have signed it.\nThe first root, which clients name by -root, is DIR/root.json.", fs, 1, -1,
-		func(_ context.Context, args []string) error {
+		func(ctx context.Context, args []string) error {
 			if (*keys > 0) != (*keyDir != "") {
 				return errors.New("-keys and -key-dir belong together")
 			}
@@ -209,7 +230,7 @@ func publishInitCommand() *ffcli.Command {
 			if err := repo.CheckNew(); err != nil {
 				return err
 			}
-			if o.Keys, err = makeKeys(*keys, *keyDir, p); err != nil {
+			if o.Keys, err = makeKeys(ctx, *keys, *keyDir, p); err != nil {
 				return err
 			}
 			if err := repo.Init(o); err != nil {
@@ -224,7 +245,7 @@ func publishInitCommand() *ffcli.Command {
 }
 
 // makeKeys makes keys in a directory, or reads those that are there.
-func makeKeys(n int, dir string, p passphrase) (keys []*publish.Key, err error) {
+func makeKeys(ctx context.Context, n int, dir string, p passphrase) (keys []*publish.Key, err error) {
 	if n == 0 {
 		return nil, nil
 	}
@@ -235,7 +256,7 @@ func makeKeys(n int, dir string, p passphrase) (keys []*publish.Key, err error) 
 	get := func(isNew bool) func() ([]byte, error) {
 		return func() ([]byte, error) {
 			if phrase == nil {
-				phrase, err = p.get("the keys in "+dir, isNew)
+				phrase, err = p.get(ctx, "the keys in "+dir, isNew)
 			}
 			return phrase, err
 		}
@@ -341,16 +362,24 @@ func publishRenewCommand() *ffcli.Command {
 		})
 }
 
+func publishDiscardCommand() *ffcli.Command {
+	return publishSub("discard", "DIR", "remove what is staged", "What is published stays.", newFlagSet("waterproxy publish discard"), 1, 1,
+		func(_ context.Context, args []string) error { return publish.Open(args[0]).Discard() })
+}
+
 func publishSignCommand() *ffcli.Command {
 	fs := newFlagSet("waterproxy publish sign")
 	var p passphrase
 	p.flag(fs)
 	return publishSub("sign", "[-passphrase-file FILE] DIR KEYFILE...", "sign what is staged, and publish it if that is enough",
 		"Keys may be on different machines: hand on DIR, of which root.json and staged are enough\nfor all but the last.", fs, 2, -1,
-		func(_ context.Context, args []string) error {
+		func(ctx context.Context, args []string) error {
+			if err := publish.Open(args[0]).StagedStatus(os.Stdout); err != nil {
+				return err
+			}
 			var keys []*publish.Key
 			for _, file := range args[1:] {
-				k, err := publish.ReadKey(file, func() ([]byte, error) { return p.get(file, false) })
+				k, err := publish.ReadKey(file, func() ([]byte, error) { return p.get(ctx, file, false) })
 				if err != nil {
 					return err
 				}
@@ -405,9 +434,18 @@ func publishRotateCommand() *ffcli.Command {
 		})
 }
 
+// firstRoot returns the root file of a repository from which all users can follow, if it is
+// still there.
+func firstRoot(dir string) string {
+	if file := filepath.Join(dir, "1.root.json"); exist([]string{file}) {
+		return file
+	}
+	return filepath.Join(dir, "root.json")
+}
+
 func publishVerifyCommand() *ffcli.Command {
 	fs := newFlagSet("waterproxy publish verify")
-	root := fs.String("root", "", "trust the keys in `FILE`, and not in DIR/root.json")
+	root := fs.String("root", "", "trust the keys in `FILE`, and not the first ones in DIR")
 	return publishSub("verify", "[-root FILE] DIR|URL", "say what a client would say of a repository", "It fails if a client would refuse anything.", fs, 1, 1,
 		func(ctx context.Context, args []string) (err error) {
 			if *root == "" && mirror.Port(args[0]) != "" {
@@ -421,7 +459,7 @@ func publishVerifyCommand() *ffcli.Command {
 			o := &modulesOptions{name: "publish verify"}
 			o.catalog.StateDir = state
 			o.from.Mirrors = args
-			o.from.Root = cmp.Or(*root, filepath.Join(args[0], "root.json"))
+			o.from.Root = cmp.Or(*root, firstRoot(args[0]))
 			if err := o.update(ctx, os.Stdout, nil); err != nil {
 				return err
 			}

@@ -108,8 +108,8 @@ func (p *plugin) offered(ctx context.Context, asked []string, fail func(name, wh
 		if p.Catalog.Has(name) {
 			return false
 		}
-		if err != nil {
-			_ = fail(name, oneLine(err)) // its error is the line it printed
+		if why := p.WhyNot(name, err); why != nil {
+			_ = fail(name, oneLine(why)) // its error is the line it printed
 		}
 		return true
 	})

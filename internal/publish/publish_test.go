@@ -137,9 +137,14 @@ func TestVersions(t *testing.T) {
 	r := newRepository(t, keys)
 	add(t, r, "1", "one")
 	add(t, r, "2", "two")
-	if err := r.Renew(at, believe); err != nil {
+	if err := r.Renew(at, believe); err == nil {
+		t.Error("what is staged would be published by renewing")
+	}
+	if err := r.Discard(); err != nil {
 		t.Fatal(err)
 	}
+	add(t, r, "1", "one")
+	add(t, r, "2", "two")
 	signed(t, r, keys...)
 	last, err := r.published()
 	if err != nil || last.targets.Signed.Version != 2 || last.snapshot.Signed.Version != 2 || last.timestamp.Signed.Version != 2 {
@@ -169,8 +174,16 @@ func TestRotate(t *testing.T) {
 	r := newRepository(t, keys[:3])
 	add(t, r, "1", "one")
 	o := Rotation{Add: []string{files[3] + PublicSuffix}, Remove: []string{keys[0].ID[:8]}, Now: at, RootFor: rootFor, Believe: believe}
+	if err := r.Rotate(Rotation{Remove: o.Remove, Now: at, RootFor: rootFor, Believe: believe}); err != nil {
+		t.Fatal(err)
+	}
+	o.Remove = nil // a second rotation goes on with what is staged
 	if err := r.Rotate(o); err != nil {
 		t.Fatal(err)
+	}
+	var status bytes.Buffer
+	if err := r.Status(&status, at); err != nil || !strings.Contains(status.String(), "keys that go: "+keys[0].ID[:8]+"; keys that come: "+keys[3].ID[:8]) {
+		t.Errorf("%v: %s", err, &status)
 	}
 	for _, k := range []*Key{keys[0], keys[3]} {
 		if missing, err := r.Sign([]*Key{k}); err != nil || len(missing) == 0 {

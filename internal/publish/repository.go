@@ -269,13 +269,25 @@ func (r *Repository) Remove(transport string, now time.Time, believe time.Durati
 	return r.stage(m)
 }
 
-// Renew stages the same modules, which clients then believe for longer.
+// Renew stages the same modules, which clients then believe for longer. It is an error if
+// something else is staged, which would be published with them.
 func (r *Repository) Renew(now time.Time, believe time.Duration) error {
+	if _, err := r.staged(); !errors.Is(err, ErrNothingStaged) {
+		return errors.Join(errors.New("something is staged already; sign that, or discard it by `waterproxy publish discard`"), err)
+	}
 	m, err := r.next(now, believe)
 	if err != nil {
 		return err
 	}
 	return r.stage(m)
+}
+
+// Discard removes what is staged.
+func (r *Repository) Discard() error {
+	if _, err := r.staged(); err != nil {
+		return err
+	}
+	return os.RemoveAll(r.path(stagedDir))
 }
 
 // Rotation is a change of keys.
@@ -300,6 +312,10 @@ func (r *Repository) Rotate(o Rotation) error {
 		return err
 	}
 	root := last.root
+	version := root.Signed.Version + 1
+	if m.root != nil { // a rotation that is staged goes on
+		root = m.root
+	}
 	keys := root.Signed.Keys
 	for _, id := range o.Remove {
 		found, err := findKey(keys, id)
@@ -326,7 +342,7 @@ func (r *Repository) Rotate(o Rotation) error {
 	if err := setKeys(root, all, threshold); err != nil {
 		return err
 	}
-	root.Signed.Version++
+	root.Signed.Version = version
 	root.Signed.Expires = o.Now.Add(o.RootFor)
 	root.ClearSignatures()
 	m.root = root

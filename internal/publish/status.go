@@ -48,11 +48,30 @@ func (r *Repository) Status(w io.Writer, now time.Time) error {
 	case err != nil:
 		return err
 	}
+	s.write(w)
+	return nil
+}
+
+// StagedStatus writes what is staged, and what it lacks.
+func (r *Repository) StagedStatus(w io.Writer) error {
+	s, err := r.staged()
+	if err == nil {
+		s.write(w)
+	}
+	return err
+}
+
+func (s *staging) write(w io.Writer) {
 	fmt.Fprintf(w, "staged: version %d\n", s.timestamp.Signed.Version)
 	if s.root != nil {
 		role := s.root.Signed.Roles[metadata.ROOT]
-		fmt.Fprintf(w, "  keys: %d of %s have to sign (root version %d)\n", role.Threshold, shorts(role.KeyIDs), s.root.Signed.Version)
+		fmt.Fprintf(w, "  keys: %d of %s have to sign (root version %d), until %s\n", role.Threshold, shorts(role.KeyIDs), s.root.Signed.Version, s.root.Signed.Expires.Format(time.RFC3339))
+		if s.old != nil {
+			before := s.old.Signed.Roles[metadata.ROOT].KeyIDs
+			fmt.Fprintf(w, "  keys that go: %s; keys that come: %s\n", cmp.Or(shorts(without(before, role.KeyIDs)), "none"), cmp.Or(shorts(without(role.KeyIDs, before)), "none"))
+		}
 	}
+	fmt.Fprintf(w, "  modules until %s\n", s.timestamp.Signed.Expires.Format(time.RFC3339))
 	for _, line := range releases(s.targets) {
 		fmt.Fprintf(w, "  %s\n", line)
 	}
@@ -63,7 +82,11 @@ func (r *Repository) Status(w io.Writer, now time.Time) error {
 	if len(missing) == 0 {
 		fmt.Fprintln(w, "  it has all signatures; `waterproxy publish sign` publishes it")
 	}
-	return nil
+}
+
+// without returns those of ids that are not among others.
+func without(ids, others []string) []string {
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return slices.Contains(others, id) })
 }
 
 func shorts(ids []string) string {
@@ -84,6 +107,33 @@ func releases(targets *metadata.Metadata[metadata.TargetsType]) (lines []string)
 			continue
 		}
 		lines = append(lines, strings.TrimSpace(fmt.Sprintf("%s %s, SHA-256 %x, %d bytes. %s", rel.Transport, cmp.Or(rel.Version, "-"), []byte(target.Hashes["sha256"]), target.Length, rel.Description)))
+		if needs := describeNeeds(rel); needs != "" {
+			lines = append(lines, "  it needs "+needs)
+		}
 	}
 	return lines
+}
+
+// describeNeeds lists what a module cannot do without, for those who sign it.
+func describeNeeds(rel release.Release) string {
+	var all []string
+	for _, rule := range rel.Needs.Allow {
+		all = append(all, "to dial "+rule)
+	}
+	if rel.Needs.State {
+		all = append(all, "a directory for files")
+	}
+	if rel.Needs.Memory > 0 {
+		all = append(all, fmt.Sprintf("%d MiB of memory", rel.Needs.Memory>>20))
+	}
+	if rel.Needs.Threads > 0 {
+		all = append(all, "threads")
+	}
+	if rel.Needs.HostCrypto {
+		all = append(all, "the host's cryptography")
+	}
+	if rel.Minimum != "" {
+		all = append(all, "waterproxy "+rel.Minimum)
+	}
+	return strings.Join(all, ", ")
 }

@@ -2,6 +2,7 @@ package service
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"waterproxy/internal/meter"
 	"waterproxy/internal/mirror"
 	"waterproxy/internal/outbound"
+	"waterproxy/internal/program"
 	"waterproxy/internal/repository"
 	"waterproxy/internal/updater"
 	"waterproxy/internal/userfile"
@@ -141,6 +143,7 @@ func (s *Service) openNews() {
 	}
 	if err != nil {
 		s.Log.Error("no modules of the repository can be used", "error", err)
+		s.newsErr = err
 		return
 	}
 	s.news = &news{from: f, meter: s.Meter.Looks(), request: updater.Request{State: s.Catalog.StateDir, Root: root, From: f.Mirrors, Proxy: f.Via}}
@@ -176,12 +179,33 @@ func (s *Service) FirstLook(ctx context.Context, names []string) error {
 	return s.look(ctx, missing, true)
 }
 
+// WhyNot returns why a transport that is not here did not come from the repository, if there
+// is one; lookErr is that of FirstLook.
+func (s *Service) WhyNot(name string, lookErr error) error {
+	if s.newsErr != nil || s.news == nil {
+		return s.newsErr
+	}
+	offered, err := s.Catalog.Repository.Offered()
+	if err != nil {
+		return errors.Join(lookErr, err)
+	}
+	for _, v := range offered {
+		if v.Transport == name {
+			return cmp.Or(v.Runs(program.Version), lookErr)
+		}
+	}
+	if lookErr != nil && len(offered) == 0 {
+		return lookErr
+	}
+	return errors.New("neither the repository nor this executable has a transport of that name")
+}
+
 // Have gets a transport from the repository, if it is from there and not here yet, and
 // returns an error unless there is one of that name.
 func (s *Service) Have(ctx context.Context, name string) error {
 	lookErr := s.FirstLook(ctx, []string{name})
 	if err := s.Catalog.Find(name); err != nil {
-		return errors.Join(err, lookErr)
+		return errors.Join(err, s.WhyNot(name, lookErr))
 	}
 	return nil
 }

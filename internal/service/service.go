@@ -31,6 +31,7 @@ type Service struct {
 	hangUps     chan os.Signal
 	stopMetrics func()
 	news        *news // nil if there is no repository
+	newsErr     error // why there is none, although the operator has named one
 }
 
 // Runner is a transport that serves connections.
