@@ -9,12 +9,13 @@ WASM    := $(MODULES:%=modules/built/%.wasm)
 WASM_FLAGS := -buildmode=c-shared -trimpath -buildvcs=false -tags=watm_hostcrypto -ldflags='-s -w -buildid='
 
 # The race detector makes wazero's compiler, and our own passes over a module's code, 10
-# times as slow, and modules are compiled in most packages' tests. These work on what one
+# times as slow, and modules are compiled in most packages' tests; scrypt is slow by
+# design. These work on what one
 # goroutine owns; they alone are built without. (A package that has generic code of sync
 # would take that from all.)
 WAZERO  := github.com/tetratelabs/wazero/internal
 NO_RACE := $(WAZERO)/engine/wazevo/backend/... $(WAZERO)/engine/wazevo/frontend $(WAZERO)/engine/wazevo/ssa \
-	$(WAZERO)/leb128 waterproxy/transport/internal/wasmfile
+	$(WAZERO)/leb128 waterproxy/transport/internal/wasmfile golang.org/x/crypto/scrypt
 RACE    := -race $(NO_RACE:%=-gcflags=%=-race=false)
 
 # What lint is made of.
