@@ -78,6 +78,7 @@ func TestPublishAndUpdate(t *testing.T) {
 	wants(t, p.run(0, update...), "river 1.0 is good, as client and server", "new versions: 1")
 	wants(t, p.run(0, update...), "there is nothing new")
 	wants(t, p.run(0, "modules", "-state", state), `river +1\.0 +[0-9a-f]{64} +repository +[0-9a-f]{8},[0-9a-f]{8} +20\S+ +in use`, `plain +- +[0-9a-f]{64} +built-in`)
+	wants(t, p.run(1, append(update, "ocean")...), "the repository has no transport ocean")
 	p.publish("1.1", moduleVersion(wasm, 2))
 	wants(t, p.run(0, "publish", "verify", p.repository()), "river 1.1, SHA-256 ")
 	wants(t, p.run(0, "publish", "status", p.repository()), "published: version 3", "river 1.1", "1.9 days left|2.0 days left")

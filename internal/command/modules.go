@@ -228,6 +228,9 @@ func (o *modulesOptions) update(ctx context.Context, w io.Writer, names []string
 		return errInterrupted
 	}
 	errs := []error{err}
+	if err == nil {
+		errs = append(errs, o.missing(names))
+	}
 	tried, err := o.try(ctx, w)
 	errs = append(errs, err)
 	if err := errors.Join(errs...); err != nil {
@@ -235,6 +238,20 @@ func (o *modulesOptions) update(ctx context.Context, w io.Writer, names []string
 	}
 	fmt.Fprintf(w, "verified: %s, which is good until %s; %s\n", news.Mirror, news.Expires.Format(time.RFC3339),
 		map[bool]string{true: "there is nothing new", false: fmt.Sprintf("new versions: %d", tried)}[tried == 0])
+	return nil
+}
+
+// missing returns an error if the repository lacks one of the names.
+func (o *modulesOptions) missing(names []string) error {
+	offered, err := o.store().Offered()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(offered, func(v repository.Version) bool { return v.Transport == name }) {
+			return fmt.Errorf("the repository has no transport %s; `waterproxy modules` lists what it has", name)
+		}
+	}
 	return nil
 }
 

@@ -131,11 +131,6 @@ func (l *look) run(ctx context.Context) (news News, err error) {
 			break
 		}
 	}
-	for _, name := range l.Names {
-		if !slices.ContainsFunc(offered, func(v Version) bool { return v.Transport == name }) && l.index.Modules[name] == nil {
-			l.Log.Info("the repository has no such transport", "transport", name)
-		}
-	}
 	done := Look{Checked: l.Now, Rooted: l.Now, Expires: l.trust.expires(), Timestamp: sum}
 	if len(errs) > 0 {
 		done.Timestamp = "" // the next look tries again
