@@ -44,7 +44,7 @@ func modulesCommand() *ffcli.Command {
 			modulesUpdateCommand(), modulesImportCommand(), modulesRollbackCommand(), modulesUnpinCommand(),
 		},
 		Exec: interruptible(func(ctx context.Context, args []string) error {
-			if err := o.check(fs, args, 0, 0, "no arguments"); err != nil {
+			if err := o.check(args, 0, 0, "no arguments"); err != nil {
 				return err
 			}
 			return o.list(os.Stdout)
@@ -61,9 +61,10 @@ func (o *modulesOptions) flags() *flag.FlagSet {
 	return fs
 }
 
-// check returns an error unless there are between least and most arguments.
-func (o *modulesOptions) check(fs *flag.FlagSet, args []string, least, most int, what string) error {
-	if len(args) < least || len(args) > most {
+// check returns an error unless the flags are right and there are between least and most
+// arguments.
+func (o *modulesOptions) check(args []string, least, most int, what string) error {
+	if len(args) < least || most >= 0 && len(args) > most {
 		fmt.Fprintf(os.Stderr, "waterproxy %s takes %s\n", o.name, what)
 		return errUsage
 	}
@@ -71,7 +72,7 @@ func (o *modulesOptions) check(fs *flag.FlagSet, args []string, least, most int,
 		fmt.Fprintf(os.Stderr, "waterproxy %s: name the state directory by -state DIR\n", o.name)
 		return errUsage
 	}
-	if err := errors.Join(append(o.catalog.CheckFlags(), o.from.Check())...); err != nil {
+	if err := errors.Join(o.catalog.CheckFlags()...); err != nil {
 		fmt.Fprintf(os.Stderr, "waterproxy %s: %v\n", o.name, err)
 		return errUsage
 	}
@@ -94,122 +95,95 @@ func positional(fs *flag.FlagSet, args []string) (rest []string, err error) {
 	return rest, nil
 }
 
-func modulesUpdateCommand() *ffcli.Command {
-	o := &modulesOptions{name: "modules update"}
-	fs := o.flags()
-	o.fromFlags(fs)
+// sub returns a subcommand that takes between least and most arguments, as what says; most
+// is -1 for any number.
+func (o *modulesOptions) sub(fs *flag.FlagSet, usage, help, long string, least, most int, what string, do exec) *ffcli.Command {
 	return &ffcli.Command{
-		Name:       "update",
-		ShortUsage: "waterproxy modules update -from URL-or-DIR -root FILE [-state DIR] [flags] [NAME...]",
-		ShortHelp:  "look for news of a repository once, verify them and try them",
-		LongHelp:   "Without a NAME all transports of the repository are kept up to date. It fails if anything\nis refused; what was here stays then.",
-		FlagSet:    fs,
+		Name: strings.TrimPrefix(o.name, "modules "), ShortUsage: "waterproxy " + o.name + " " + usage, ShortHelp: help, LongHelp: long, FlagSet: fs,
 		Exec: interruptible(func(ctx context.Context, args []string) error {
-			names, err := positional(fs, args)
+			args, err := positional(fs, args)
 			if err == nil {
-				err = o.check(fs, nil, 0, 0, "")
+				err = o.check(args, least, most, what)
 			}
 			if err != nil {
 				return err
 			}
+			return do(ctx, args)
+		}),
+	}
+}
+
+func modulesUpdateCommand() *ffcli.Command {
+	o := &modulesOptions{name: "modules update"}
+	fs := o.flags()
+	fs.Func("from", "the repository at `URL-or-DIR`, or in a tar file; repeatable, for mirrors of one repository", func(where string) error {
+		o.from.Mirrors = append(o.from.Mirrors, where)
+		return nil
+	})
+	o.rootFlag(fs)
+	fs.StringVar(&o.from.Via, "via", "", "reach the repository through the proxy at `URL`, as socks5://127.0.0.1:9050")
+	return o.sub(fs, "-from URL-or-DIR -root FILE [-state DIR] [flags] [NAME...]", "look for news of a repository once, verify them and try them",
+		"Without a NAME all transports of the repository are kept up to date. It fails if anything\nis refused; what was here stays then.", 0, -1, "",
+		func(ctx context.Context, names []string) error {
 			if len(o.from.Mirrors) == 0 {
 				fmt.Fprintln(os.Stderr, "waterproxy modules update: name the repository by -from URL-or-DIR")
 				return errUsage
 			}
 			return o.update(ctx, os.Stdout, names)
-		}),
-	}
+		})
 }
 
-func (o *modulesOptions) fromFlags(fs *flag.FlagSet) {
-	fs.Func("from", "the repository at `URL-or-DIR`, or in a tar file; repeatable, for mirrors of one repository", func(where string) error {
-		o.from.Mirrors = append(o.from.Mirrors, where)
-		return nil
-	})
+func (o *modulesOptions) rootFlag(fs *flag.FlagSet) {
 	fs.StringVar(&o.from.Root, "root", "", "trust the repository by the keys in `FILE`, from its publisher")
-	fs.StringVar(&o.from.Via, "via", "", "reach the repository through the proxy at `URL`, as socks5://127.0.0.1:9050")
 }
 
 func modulesImportCommand() *ffcli.Command {
 	o := &modulesOptions{name: "modules import"}
 	fs := o.flags()
-	fs.StringVar(&o.from.Root, "root", "", "trust the repository by the keys in `FILE`, from its publisher")
-	return &ffcli.Command{
-		Name:       "import",
-		ShortUsage: "waterproxy modules import [-root FILE] [-state DIR] FILE.tar",
-		ShortHelp:  "take news from a tar file or a directory, as somebody hands it over",
-		LongHelp:   "It is verified as if it had come from the repository: whoever handed it over is not\ntrusted. Without -root it has to be of the repository that is followed already.",
-		FlagSet:    fs,
-		Exec: interruptible(func(ctx context.Context, args []string) error {
-			args, err := positional(fs, args)
-			o.from.Mirrors = args // which -root is for
-			if err == nil {
-				err = o.check(fs, args, 1, 1, "the name of one tar file")
-			}
-			if err != nil {
-				return err
-			}
+	o.rootFlag(fs)
+	return o.sub(fs, "[-root FILE] [-state DIR] FILE.tar", "take news from a tar file or a directory, as somebody hands it over",
+		"It is verified as if it had come from the repository: whoever handed it over is not\ntrusted. Without -root it has to be of the repository that is followed already.", 1, 1, "the name of one tar file",
+		func(ctx context.Context, args []string) error {
+			o.from.Mirrors = args
 			return o.update(ctx, os.Stdout, nil)
-		}),
-	}
+		})
 }
 
 func modulesRollbackCommand() *ffcli.Command {
 	o := &modulesOptions{name: "modules rollback"}
 	fs := o.flags()
 	fs.StringVar(&o.to, "to", "", "go back to `VERSION`, and not to the last that was used")
-	return &ffcli.Command{
-		Name:       "rollback",
-		ShortUsage: "waterproxy modules rollback [-to VERSION] [-state DIR] NAME",
-		ShortHelp:  "go back to a version of a transport that is kept, and stay with it",
-		LongHelp:   "A running process takes it at SIGHUP, or at its next look for news. `waterproxy modules\nunpin` lets newer versions take its place again.",
-		FlagSet:    fs,
-		Exec: interruptible(func(ctx context.Context, args []string) error {
-			args, err := positional(fs, args)
-			if err == nil {
-				err = o.check(fs, args, 1, 1, "the name of one transport")
-			}
-			if err != nil {
-				return err
-			}
+	return o.sub(fs, "[-to VERSION] [-state DIR] NAME", "go back to a version of a transport that is kept, and stay with it",
+		"A running process takes it at SIGHUP, or at its next look for news. `waterproxy modules\nunpin` lets newer versions take its place again.", 1, 1, "the name of one transport",
+		func(ctx context.Context, args []string) error {
 			to, err := o.store().Rollback(ctx, args[0], o.to)
 			if err == nil {
 				fmt.Printf("%s is %s now, and stays so until `waterproxy modules unpin %s`\n", args[0], cmp.Or(to.Version, "-"), args[0])
 			}
 			return err
-		}),
-	}
+		})
 }
 
 func modulesUnpinCommand() *ffcli.Command {
 	o := &modulesOptions{name: "modules unpin"}
-	fs := o.flags()
-	return &ffcli.Command{
-		Name:       "unpin",
-		ShortUsage: "waterproxy modules unpin [-state DIR] NAME",
-		ShortHelp:  "let newer versions of a transport be used again, after a rollback",
-		FlagSet:    fs,
-		Exec: interruptible(func(ctx context.Context, args []string) error {
-			args, err := positional(fs, args)
+	return o.sub(o.flags(), "[-state DIR] NAME", "let newer versions of a transport be used again, after a rollback", "", 1, 1, "the name of one transport",
+		func(ctx context.Context, args []string) error {
+			err := o.store().Unpin(ctx, args[0])
 			if err == nil {
-				err = o.check(fs, args, 1, 1, "the name of one transport")
+				fmt.Printf("newer versions of %s are used again, from the next look on\n", args[0])
 			}
-			if err != nil {
-				return err
-			}
-			if err := o.store().Unpin(ctx, args[0]); err != nil {
-				return err
-			}
-			fmt.Printf("newer versions of %s are used again, from the next look on\n", args[0])
-			return nil
-		}),
-	}
+			return err
+		})
 }
 
 func (o *modulesOptions) store() *repository.Store { return repository.New(o.catalog.StateDir) }
 
 // update looks for news once, and tries what is new.
 func (o *modulesOptions) update(ctx context.Context, w io.Writer, names []string) error {
+	if err := o.from.Check(); err != nil {
+		fmt.Fprintf(os.Stderr, "waterproxy %s: %v\n", o.name, err)
+		return errUsage
+	}
 	root, err := o.root()
 	if err != nil {
 		return err

@@ -66,7 +66,7 @@ func (s *standalone) run(start func(context.Context, *service.Service) (service.
 	if o.Catalog.StateDir != "" { // its modules may be what flags are for
 		o.Catalog.Repository = repository.New(o.Catalog.StateDir)
 	}
-	err := o.Check()
+	err := o.Check() // which reads the file of -repository, and so comes first
 	if err := errors.Join(append(o.Catalog.CheckFlags(), err, o.CheckMetrics())...); err != nil {
 		fmt.Fprintln(os.Stderr, "waterproxy:", err)
 		return errUsage

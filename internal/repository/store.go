@@ -99,10 +99,9 @@ type Index struct {
 	Modules map[string]*Module `json:"modules"`
 }
 
-const (
-	maxIndex   = 1 << 20
-	maxOffered = 16 << 20
-)
+// maxJSON bounds each of the files here, in bytes: a few times what metadata may have, since
+// versions are kept.
+const maxJSON = 64 << 20
 
 func newIndex() *Index { return &Index{Modules: map[string]*Module{}} }
 
@@ -120,7 +119,7 @@ func (s *Store) Dir() string { return s.dir }
 // error.
 func (s *Store) Index() (*Index, error) {
 	i := &Index{}
-	err := s.readJSON("modules.json", maxIndex, i)
+	err := s.readJSON("modules.json", i)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
@@ -148,7 +147,7 @@ func isSum(text string) bool {
 
 // Look reads when the repository was last looked at, and what followed.
 func (s *Store) Look() (l Look, err error) {
-	err = s.readJSON("look.json", maxIndex, &l)
+	err = s.readJSON("look.json", &l)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
@@ -158,15 +157,15 @@ func (s *Store) Look() (l Look, err error) {
 // Offered reads what the repository offered when it was last looked at, sorted by name.
 func (s *Store) Offered() ([]Version, error) {
 	var all []Version
-	err := s.readJSON("offered.json", maxOffered, &all)
+	err := s.readJSON("offered.json", &all)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
 	return all, err
 }
 
-func (s *Store) readJSON(name string, limit int64, v any) error {
-	text, err := statedir.ReadFile(s.path(name), limit)
+func (s *Store) readJSON(name string, v any) error {
+	text, err := statedir.ReadFile(s.path(name), maxJSON)
 	if err != nil {
 		return err
 	}
@@ -182,7 +181,7 @@ func (s *Store) writeJSON(name string, v any) error {
 	if err != nil {
 		return err
 	}
-	if old, err := statedir.ReadFile(s.path(name), maxOffered); err == nil && bytes.Equal(old, append(text, '\n')) {
+	if old, err := statedir.ReadFile(s.path(name), maxJSON); err == nil && bytes.Equal(old, append(text, '\n')) {
 		return nil
 	}
 	return statedir.WriteFile(s.path(name), append(text, '\n'))

@@ -73,7 +73,7 @@ func (s *Store) Update(ctx context.Context, o Options) (news News, err error) {
 	}
 	var errs []error
 	for at := range o.Mirrors {
-		l := &look{Store: s, Options: o, index: i, last: last, fetched: map[string]bool{}, mirrors: slices.Concat(o.Mirrors[at:], o.Mirrors[:at]), left: len(o.Mirrors) - at}
+		l := &look{Store: s, Options: o, index: i, last: last, fetched: map[string]bool{}, whole: map[string]bool{}, mirrors: slices.Concat(o.Mirrors[at:], o.Mirrors[:at]), left: len(o.Mirrors) - at}
 		news, err := l.run(ctx)
 		if err == nil || l.done {
 			return news, err
@@ -97,6 +97,7 @@ type look struct {
 	trust   *trust
 	signed  map[string][]string // by role
 	fetched map[string]bool     // SHA-256 of modules that were not here before
+	whole   map[string]bool     // SHA-256 of modules whose files were compared with it
 	done    bool                // the metadata is verified, and another mirror would be no help
 }
 
@@ -214,10 +215,19 @@ func (l *look) wouldTake(v *Version) bool {
 	case m.Pinned:
 		return false
 	case m.Refused != nil && m.Refused.SHA256 == v.SHA256 && !l.Retry:
-		return l.fetched[v.SHA256] || !l.Has(v) // it may be its damaged file that was refused
+		return l.fetched[v.SHA256] || !l.has(v) // it may be its damaged file that was refused
 	}
 	best := l.index.Best(v.Transport)
-	return best == nil || best.SHA256 != v.SHA256 || !l.Has(v)
+	return best == nil || best.SHA256 != v.SHA256 || !l.has(v)
+}
+
+// has is Has, which reads the module: once in a look is enough, as whoever loads it reads it
+// again.
+func (l *look) has(v *Version) bool {
+	if !l.whole[v.SHA256] {
+		l.whole[v.SHA256] = l.Has(v)
+	}
+	return l.whole[v.SHA256]
 }
 
 // bring fetches a version's module if it is to become the next one and is not here.
@@ -225,7 +235,7 @@ func (l *look) bring(ctx context.Context, v *Version) error {
 	if err := v.Runs(l.Waterproxy); err != nil {
 		return err
 	}
-	if !l.wouldTake(v) || l.Has(v) {
+	if !l.wouldTake(v) || l.has(v) {
 		return nil
 	}
 	err := l.fetch(ctx, v)
@@ -245,7 +255,7 @@ func (l *look) take(v Version) (isNew bool) {
 		}
 		return false
 	}
-	if !l.Has(&v) {
+	if !l.has(&v) {
 		return false // the next look fetches it
 	}
 	if m == nil {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -263,10 +262,11 @@ func (n *news) untilNextLook() time.Duration {
 func (n *news) ports() (ports []walls.PortRange) {
 	proxy := n.request.Proxy
 	if proxy != "" {
-		if u, err := url.Parse(proxy); err == nil && u.Port() != "" {
-			return append(portRange(u.Port()), walls.DNS)
+		p, err := outbound.ParseProxy(proxy)
+		if err != nil {
+			return nil // it has been checked before
 		}
-		return []walls.PortRange{walls.AnyPort}
+		return []walls.PortRange{walls.Port(p.Port()), walls.DNS}
 	}
 	for _, where := range n.from.Mirrors {
 		if port := mirror.Port(where); port != "" {

@@ -52,7 +52,7 @@ func (o *Options) Register(fs *flag.FlagSet) {
 	o.logging.Register(fs, dest)
 }
 
-// Check returns what is wrong with the flags, except those of one transport and of the
+// Check reads the file of -repository, and returns what is wrong with the flags, except those of one transport and of the
 // metrics, without which a process can serve.
 func (o *Options) Check() error {
 	if o.drainLimit < 0 {

@@ -9,6 +9,7 @@ import (
 	"waterproxy/internal/release"
 	"waterproxy/internal/repository"
 	"waterproxy/internal/repotest"
+	"waterproxy/transport"
 	"waterproxy/transport/testmodules"
 )
 
@@ -127,6 +128,22 @@ func TestRefusedAtStart(t *testing.T) {
 	update(t, r, store, true)
 	if got := here(t, store); got != "1 2 2" {
 		t.Errorf("after a look that tries again: %s", got)
+	}
+}
+
+// TestArgumentsRefuseNoVersion: a bridge line that a module refuses says nothing of the
+// module.
+func TestArgumentsRefuseNoVersion(t *testing.T) {
+	r, store, s := fromRepository(t)
+	r.Publish(release.Release{Transport: "t", Version: "1"}, variant(t, "plain_v1", "1"))
+	update(t, r, store, false)
+	c := checks{fail: &transport.ArgsError{Reason: "no key"}}
+	if d, err := s.NewDialer(t.Context(), Options{Name: "t", Check: c.check}); err == nil {
+		d.Close()
+		t.Error("it has started")
+	}
+	if got := here(t, store); got != "- 1 -" {
+		t.Errorf("after a bad bridge line: %s", got)
 	}
 }
 

@@ -185,6 +185,9 @@ func (e *entry) useBest(ctx context.Context, source *catalog.Source) error {
 		}
 		return nil
 	}
+	if _, bad := errors.AsType[*transport.ArgsError](err); bad {
+		return err // the bridge line's fault, and not the module's
+	}
 	if failed := store.Refuse(ctx, v, err); failed != nil {
 		return errors.Join(err, failed)
 	}

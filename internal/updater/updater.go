@@ -130,6 +130,7 @@ func Start(ctx context.Context, r Request, log *slog.Logger) (repository.News, e
 		return repository.News{}, err
 	}
 	child := exec.CommandContext(ctx, program.Updater[0], program.Updater[1:]...)
+	// By these it reaches mirrors as this process would: certificates, and look-ups of names.
 	for _, key := range []string{"SSL_CERT_FILE", "SSL_CERT_DIR", "GODEBUG"} {
 		if value, ok := os.LookupEnv(key); ok {
 			child.Env = append(child.Env, key+"="+value)
@@ -138,8 +139,8 @@ func Start(ctx context.Context, r Request, log *slog.Logger) (repository.News, e
 	if child.Env == nil {
 		child.Env = []string{}
 	}
-	var out, errors bounded
-	child.Stdout, child.Stderr = &out, &errors
+	var out, complaints bounded
+	child.Stdout, child.Stderr = &out, &complaints
 	err = run(child, text)
 	if child.Process == nil && isRefused(err) {
 		refused.Do(func() {
@@ -152,7 +153,7 @@ func Start(ctx context.Context, r Request, log *slog.Logger) (repository.News, e
 	case ctx.Err() != nil:
 		return repository.News{}, fmt.Errorf("the look took too long, or was ended: %w", ctx.Err())
 	case err != nil:
-		first, _, _ := strings.Cut(errors.String(), "\n")
+		first, _, _ := strings.Cut(complaints.String(), "\n")
 		return repository.News{}, fmt.Errorf("the process that looks at the repository failed: %w: %s", err, first)
 	case bad != nil:
 		return repository.News{}, fmt.Errorf("the process that looks at the repository: %w", bad)
@@ -165,7 +166,7 @@ func Start(ctx context.Context, r Request, log *slog.Logger) (repository.News, e
 		log.Log(ctx, n.Level, n.Text, attrs...)
 	}
 	if answer.Error != "" {
-		return answer.News, fmt.Errorf("%s", answer.Error)
+		return answer.News, errors.New(answer.Error)
 	}
 	return answer.News, nil
 }
