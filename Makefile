@@ -2,7 +2,7 @@
 
 GO      ?= go
 SHELL   := /bin/bash
-MODULES := plain reverse mux obfs4 shadowsocks
+MODULES := plain reverse mux obfs4 shadowsocks webtunnel
 WASM    := $(MODULES:%=modules/built/%.wasm)
 
 # The same source and toolchain give the same bytes, whoever builds them where.
