@@ -75,23 +75,27 @@ func (a *hellosAhead) take(f *fingerprint) (*hello, error) {
 	a.mu.Lock()
 	h, of := a.ready, a.of
 	a.ready, a.of = nil, f
-	start := !a.making
-	a.making = true
 	a.mu.Unlock()
-	if start {
-		go a.fill()
-	}
 	if h != nil && of == f {
 		return h, nil
 	}
 	return newHello(f)
 }
 
+// fill makes the next one, in the background. It is called when a connection is set up: what
+// is under way comes first.
 func (a *hellosAhead) fill() {
-	runtime.Gosched() // connections come first
 	a.mu.Lock()
-	f := a.of
-	a.mu.Unlock()
+	defer a.mu.Unlock()
+	if a.making || a.ready != nil || a.of == nil {
+		return
+	}
+	a.making = true
+	go a.make(a.of)
+}
+
+func (a *hellosAhead) make(f *fingerprint) {
+	runtime.Gosched()
 	h, err := newHello(f)
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -63,6 +63,7 @@ func (t *webtunnel) Dial(ctx context.Context, r *watm.Request) (net.Conn, error)
 		}
 		conn, err := t.setUp(ctx, wire, b, name)
 		if err == nil {
+			t.hellos.fill()
 			return conn, nil
 		}
 		wire.Close()
