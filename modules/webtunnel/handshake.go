@@ -58,7 +58,11 @@ func newHello(f *fingerprint) (*hello, error) {
 	if err != nil {
 		return nil, err
 	}
-	return h, h.conn.ApplyPreset(spec)
+	if err := h.conn.ApplyPreset(spec); err != nil {
+		return nil, err
+	}
+	// This makes what remains of the keys, those of an extension that hides nothing (ECH).
+	return h, h.conn.BuildHandshakeStateWithoutSession()
 }
 
 // hellosAhead makes one hello before it is needed, of the fingerprint that was used last: the
