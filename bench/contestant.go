@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"waterproxy/bench/internal/measure"
+	"waterproxy/internal/measure"
 	"waterproxy/internal/ptargs"
 	"waterproxy/internal/ptproc"
 	"waterproxy/transport"
