@@ -49,6 +49,7 @@ var rooms = map[string]string{
 
 	"internal/acceptloop":  "",
 	"internal/crowd":       "",
+	"internal/display":     "",
 	"internal/elligator2":  "",
 	"internal/fingerprint": "",
 	"internal/program":     "",
@@ -60,7 +61,7 @@ var rooms = map[string]string{
 	"internal/userfile":    "",
 	"internal/walls":       "",
 
-	"internal/demo":   "internal/meter internal/ptargs internal/ptproc internal/tornet",
+	"internal/demo":   "internal/display internal/meter internal/ptargs internal/ptproc internal/tornet",
 	"internal/tornet": "internal/ptproc",
 	"internal/ptproc": "internal/ptargs",
 

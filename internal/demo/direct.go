@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"waterproxy/internal/display"
 	"waterproxy/internal/ptargs"
 	"waterproxy/internal/ptproc"
 )
@@ -19,7 +20,7 @@ type directOptions struct {
 	client, server []string // command lines
 	folder         *folder
 	orPort         string // where the server's end delivers connections
-	show           *display
+	show           *display.Display
 }
 
 // direct is the stack without tor: this process asks the client's end for
@@ -41,7 +42,7 @@ func startDirect(ctx context.Context, o directOptions) (stack, error) {
 
 func (d *direct) start(ctx context.Context, o directOptions) error {
 	var err error
-	report := o.show.stage(stageServer)
+	report := o.show.Stage(stageServer)
 	report(0)
 	dir := filepath.Join(o.folder.path, "server")
 	variables := ptproc.Server(stateIn(dir), o.orPort, o.transport)
@@ -49,7 +50,7 @@ func (d *direct) start(ctx context.Context, o directOptions) error {
 		return err
 	}
 	report(100)
-	report = o.show.stage(stageClient)
+	report = o.show.Stage(stageClient)
 	report(0)
 	dir = filepath.Join(o.folder.path, "client")
 	variables = ptproc.Client(stateIn(dir), o.transport)
