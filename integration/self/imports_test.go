@@ -49,19 +49,27 @@ var rooms = map[string]string{
 
 	"internal/acceptloop":  "",
 	"internal/crowd":       "",
+	"internal/display":     "",
 	"internal/elligator2":  "",
 	"internal/fingerprint": "",
 	"internal/program":     "",
 	"internal/ptargs":      "",
 	"internal/records":     "",
 	"internal/rlimit":      "",
+	"internal/measure":     "",
 	"internal/statedir":    "",
 	"internal/userfile":    "",
 	"internal/walls":       "",
 
-	"internal/demo":   "internal/meter internal/ptargs internal/ptproc internal/tornet",
+	"internal/demo":   "internal/display internal/meter internal/ptargs internal/ptproc internal/tornet",
 	"internal/tornet": "internal/ptproc",
 	"internal/ptproc": "internal/ptargs",
+
+	// How a transport looks from outside: internal/examine runs it, and asks the others.
+	"internal/examine":        "internal/examine/... internal/fingerprint internal/measure internal/ptargs internal/ptproc",
+	"internal/examine/record": "",
+	"internal/examine/rules":  "internal/examine/record",
+	"internal/examine/probe":  "",
 
 	"watm":                "internal/ptargs internal/records",
 	"watm/hostcrypto":     "internal/elligator2",
@@ -72,8 +80,8 @@ var rooms = map[string]string{
 	// These are for tests, figures and development.
 	"internal/pttest":              "internal/program internal/ptproc",
 	"internal/repotest":            "internal/mirror internal/program internal/publish internal/release internal/repository",
-	"bench":                        "bench/internal/... internal/ptargs internal/ptproc transport",
-	"bench/...":                    "bench/internal/... transport",
+	"bench":                        "bench/internal/... internal/measure internal/ptargs internal/ptproc transport",
+	"bench/...":                    "bench/internal/... internal/measure transport",
 	"scripts/...":                  "",
 	"transport/testmodules":        "",
 	"transport/testmodules/go/...": "watm internal/ptargs",
