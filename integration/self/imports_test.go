@@ -14,7 +14,7 @@ import (
 var rooms = map[string]string{
 	"": "internal/command",
 
-	"internal/command": "client internal/bridgeline internal/catalog internal/demo internal/managed internal/meter internal/mirror internal/program " +
+	"internal/command": "client internal/bridgeline internal/catalog internal/demo internal/display internal/examine internal/managed internal/meter internal/mirror internal/program " +
 		"internal/ptlog internal/publish internal/release internal/repository internal/service internal/settings internal/transports " +
 		"internal/updater internal/userfile internal/walls modules server transport",
 	"internal/managed": "client internal/outbound internal/program internal/ptlog internal/service internal/transports internal/walls server transport",
