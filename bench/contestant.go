@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"waterproxy/bench/internal/measure"
+	"waterproxy/internal/measure"
 	"waterproxy/internal/ptargs"
 	"waterproxy/internal/ptproc"
 	"waterproxy/transport"
@@ -275,7 +275,7 @@ func managedPair(spec pairSpec) (*contestant, error) {
 			args := merged(sv.method.Args, behind.clientArgs, spec.clientArgs)
 			return &session{
 				dial: func(ctx context.Context) (net.Conn, error) {
-					return dialSOCKS(ctx, cl.method.Address, sv.method.Address, args)
+					return ptproc.Dial(ctx, cl.method.Address, sv.method.Address, args)
 				},
 				client: cl.process, server: sv.process, keepsOpen: spec.keepsOpen,
 				clientStartup: cl.startup, serverStartup: sv.startup,
@@ -375,7 +375,7 @@ func socksPair(name, client, server string) (*contestant, error) {
 			}
 			proxy := net.JoinHostPort("127.0.0.1", ports[0])
 			s.dial = func(ctx context.Context) (net.Conn, error) {
-				return dialSOCKS(ctx, proxy, l.origin, nil)
+				return ptproc.Dial(ctx, proxy, l.origin, nil)
 			}
 			return s, nil
 		},
@@ -424,3 +424,7 @@ func launchListener(ctx context.Context, command, port string, l launch) (*proce
 		time.Sleep(time.Millisecond)
 	}
 }
+
+// splitCommand splits a command line at white space. There is no quoting: a
+// program in need of more can be given a script.
+func splitCommand(line string) []string { return strings.Fields(line) }

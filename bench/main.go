@@ -32,8 +32,8 @@ import (
 	"syscall"
 	"time"
 
-	"waterproxy/bench/internal/measure"
 	"waterproxy/bench/internal/report"
+	"waterproxy/internal/measure"
 )
 
 // errFailed means that the run ended and that its report lists failures.

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"waterproxy/bench/internal/measure"
 	"waterproxy/bench/internal/report"
+	"waterproxy/internal/measure"
 )
 
 // startupTest is the name of the one test that starts and stops processes itself.
