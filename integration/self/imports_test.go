@@ -42,7 +42,7 @@ var rooms = map[string]string{
 	"transport":                       "internal/acceptloop internal/ptargs internal/records internal/userfile transport/internal/compilechild transport/internal/guest transport/internal/stream",
 	"transport/internal/guest":        "internal/elligator2 internal/records transport/internal/codecache transport/internal/compilechild transport/internal/linmem transport/internal/stream transport/internal/wasmfile",
 	"transport/internal/codecache":    "internal/statedir",
-	"transport/internal/compilechild": "internal/rlimit",
+	"transport/internal/compilechild": "internal/program internal/rlimit",
 	"transport/internal/linmem":       "",
 	"transport/internal/stream":       "",
 	"transport/internal/wasmfile":     "",
