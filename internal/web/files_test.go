@@ -49,7 +49,7 @@ func touch(t *testing.T, seconds int, names ...string) {
 // that is logged.
 func TestCertificateChanges(t *testing.T) {
 	dir := t.TempDir()
-	certFile, keyFile := writePair(t, dir, "first.example")
+	certFile, keyFile := pttest.WriteCertificate(t, dir, "first.example")
 	var log records
 	f := start(t, Config{Web: parse(t, filepath.Join(dir, "x.toml"), "certificate = 'chain.pem'\nkey = 'key.pem'"), Log: log.logger()}, usualTimes)
 	if got := served(t, f); got != "first.example" {
@@ -67,7 +67,7 @@ func TestCertificateChanges(t *testing.T) {
 			t.Fatal("a certificate that is not usable is not logged")
 		}
 	}
-	writePair(t, dir, "second.example")
+	pttest.WriteCertificate(t, dir, "second.example")
 	touch(t, 2, certFile, keyFile)
 	awaitServed(t, f, "second.example")
 	if !log.has("new connections get the new certificate") {
@@ -78,8 +78,8 @@ func TestCertificateChanges(t *testing.T) {
 // Reload takes other files, or leaves everything.
 func TestReload(t *testing.T) {
 	first, second := t.TempDir(), t.TempDir()
-	writePair(t, first, "first.example")
-	writePair(t, second, "second.example")
+	pttest.WriteCertificate(t, first, "first.example")
+	pttest.WriteCertificate(t, second, "second.example")
 	at := func(dir, text string) *settings.Web {
 		return parse(t, filepath.Join(dir, "x.toml"), "certificate = 'chain.pem'\nkey = 'key.pem'\n"+text)
 	}
@@ -108,9 +108,9 @@ func TestReload(t *testing.T) {
 func TestCheck(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "x.toml")
-	writePair(t, dir, "a.example")
+	pttest.WriteCertificate(t, dir, "a.example")
 	other := t.TempDir()
-	writePair(t, other, "b.example")
+	pttest.WriteCertificate(t, other, "b.example")
 	if err := os.WriteFile(filepath.Join(dir, "empty"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

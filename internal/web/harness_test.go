@@ -2,17 +2,10 @@ package web
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -53,34 +46,6 @@ func newSite(t *testing.T) string {
 	return dir
 }
 
-// writePair writes a new certificate for a name and its key, and returns the files.
-func writePair(t *testing.T, dir, name string) (certFile, keyFile string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certFile, keyFile = filepath.Join(dir, "chain.pem"), filepath.Join(dir, "key.pem")
-	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: secret}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return certFile, keyFile
-}
-
 // parse returns the settings of a table [web].
 func parse(t *testing.T, file, text string) *settings.Web {
 	t.Helper()
@@ -95,7 +60,7 @@ func parse(t *testing.T, file, text string) *settings.Web {
 func secureWeb(t *testing.T) *settings.Web {
 	t.Helper()
 	dir := t.TempDir()
-	writePair(t, dir, host)
+	pttest.WriteCertificate(t, dir, host)
 	return parse(t, filepath.Join(dir, "x.toml"), "certificate = 'chain.pem'\nkey = 'key.pem'\nsite = '"+newSite(t)+"'")
 }
 
