@@ -75,7 +75,7 @@ var rooms = map[string]string{
 	"watm/hostcrypto":     "internal/elligator2",
 	"watm/singleinstance": "",
 	"modules":             "",
-	"modules/...":         "watm watm/hostcrypto watm/singleinstance",
+	"modules/...":         "modules/internal/... watm watm/hostcrypto watm/singleinstance",
 
 	// These are for tests, figures and development.
 	"internal/pttest":              "internal/program internal/ptproc",
