@@ -89,6 +89,10 @@ func startServer(ctx context.Context, on *service.Service, o serverOptions) (*se
 	// Without a place for its keys, a module would ask for other ones in the bridge
 	// line at each start.
 	on.Catalog.KeepState(o.transport)
+	options := transports.Options{Name: o.transport, Args: o.args}
+	if err := on.Transports.CheckServer(options); err != nil {
+		return nil, fmt.Errorf("%s: %w", o.transport, err)
+	}
 	inner, err := server.Listen(addr)
 	if err != nil {
 		return nil, err
@@ -96,8 +100,8 @@ func startServer(ctx context.Context, on *service.Service, o serverOptions) (*se
 	if o.public == "" {
 		o.public = reachable(inner.Addr().(*net.TCPAddr)).String()
 	}
-	on.RaiseWalls(service.Needs{Transports: []string{o.transport}, Connect: portOf(o.forward)})
-	ln, published, err := on.Transports.NewListener(ctx, transports.Options{Name: o.transport, Args: o.args}, inner)
+	on.RaiseWalls(service.Needs{Transports: []string{o.transport}, Servers: true, Connect: portOf(o.forward)})
+	ln, published, err := on.Transports.NewListener(ctx, options, inner)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.transport, err)
 	}

@@ -28,6 +28,7 @@ const (
 	extPointFormats      = 11
 	extSignatures        = 13
 	extALPN              = 16
+	extPadding           = 21
 	extSupportedVersions = 43
 	extKeyShare          = 51
 )

@@ -2,14 +2,20 @@ package fingerprint
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	gotls "crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
+	"math/big"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/refraction-networking/utls"
 	"golang.org/x/crypto/cryptobyte"
@@ -318,4 +324,53 @@ func FuzzParseClientHello(f *testing.F) {
 			t.Fatalf("%s %s %s, %d bytes of %d", h.JA3(), h.JA3Sorted(), h.JA4(), h.Length, len(stream))
 		}
 	})
+}
+
+// What a server has chosen is read as its client has understood it.
+func TestServerHello(t *testing.T) {
+	certificate := selfSigned(t)
+	for _, version := range []uint16{gotls.VersionTLS12, gotls.VersionTLS13} {
+		near, far := net.Pipe()
+		taken := &recorded{Conn: near}
+		done := make(chan error, 1)
+		go func() {
+			done <- gotls.Server(far, &gotls.Config{Certificates: []gotls.Certificate{certificate}}).Handshake()
+		}()
+		client := gotls.Client(taken, &gotls.Config{InsecureSkipVerify: true, MaxVersion: version})
+		if err := client.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		h, err := ParseServerHello(taken.read.Bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if state := client.ConnectionState(); h.Version != state.Version || h.Cipher != state.CipherSuite {
+			t.Errorf("%+v, and the client has %x and %x", h, state.Version, state.CipherSuite)
+		}
+		first := taken.read.Bytes()
+		for n := range 5 + (int(first[3])<<8 | int(first[4])) {
+			if _, err := ParseServerHello(first[:n]); !errors.Is(err, ErrNotServerHello) {
+				t.Fatalf("the first %d bytes: %v", n, err)
+			}
+		}
+		near.Close()
+		far.Close()
+	}
+}
+
+func selfSigned(t *testing.T) gotls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return gotls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }

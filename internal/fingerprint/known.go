@@ -28,7 +28,15 @@ var imitated = []tls.ClientHelloID{
 // Client is a program whose fingerprint is known.
 type Client struct {
 	Name string // as in "Chrome 133" or "Go crypto/tls"
-	JA4  string // towards a domain
+	JA4  string // towards a domain, without padding; see unpadded
+}
+
+// unpadded returns h without its padding extension (RFC 7685). Whether there is one depends
+// on the length of the rest, in which browsers' ECH extensions have a random part.
+func (h *ClientHello) unpadded() *ClientHello {
+	u := *h
+	u.Extensions = slices.DeleteFunc(slices.Clone(h.Extensions), func(e Extension) bool { return e.Type == extPadding })
+	return &u
 }
 
 // Known returns the clients that can be recognized, each with its fingerprint. It computes
@@ -40,7 +48,7 @@ var Known = sync.OnceValues(func() ([]Client, error) {
 		if err == nil {
 			var h *ClientHello
 			if h, err = ParseClientHello(hello); err == nil {
-				all = append(all, Client{name, h.JA4()})
+				all = append(all, Client{name, h.unpadded().JA4()})
 				return
 			}
 		}
@@ -104,7 +112,7 @@ func Identify(h *ClientHello) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	ja4 := h.JA4()
+	ja4 := h.unpadded().JA4()
 	_, hashes, _ := strings.Cut(ja4, "_")
 	var exact, alike []string
 	for _, c := range known {

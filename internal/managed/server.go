@@ -39,11 +39,15 @@ func (p *plugin) startServer(ctx context.Context) ([]service.Runner, error) {
 	names := make([]string, len(binds))
 	options := map[string]transport.Args{}
 	for i, b := range binds {
-		ln, err := server.Listen(b.Addr)
-		ports[i], names[i], options[b.MethodName] = bound{b.MethodName, ln, err}, b.MethodName, transport.Args(b.Options)
+		names[i], options[b.MethodName] = b.MethodName, transport.Args(b.Options)
+		ports[i] = bound{name: b.MethodName, err: p.Transports.CheckServer(p.options(b.MethodName, transport.Args(b.Options)))}
+		if ports[i].err == nil {
+			ports[i].ln, ports[i].err = server.Listen(b.Addr)
+		}
 	}
 	or := p.orPort(&info)
 	needs := p.needs(names, walls.Port(or.Dialed().AddrPort().Port()))
+	needs.Servers = true
 	if or.Extended != nil {
 		needs.Files = []string{or.CookieFile}
 	}

@@ -15,6 +15,7 @@ import (
 	"waterproxy/internal/catalog"
 	"waterproxy/internal/meter"
 	"waterproxy/internal/walls"
+	"waterproxy/internal/web"
 	"waterproxy/transport"
 )
 
@@ -57,6 +58,7 @@ type entry struct {
 	role   transport.Role
 	log    *slog.Logger
 	target target
+	front  *web.Front // before a server's module; nil for none. It is set by start
 
 	mu        sync.Mutex
 	module    *transport.Module    // nil as long as it has not been used
@@ -81,20 +83,25 @@ func (s *Set) newEntry(o Options, role transport.Role) *entry {
 func (s *Set) NewDialer(ctx context.Context, o Options) (*transport.ReloadableDialer, error) {
 	e := s.newEntry(o, transport.RoleClient)
 	d := transport.NewLazyDialer(e.first)
-	if _, err := e.start(ctx, func() target { return d }); err != nil {
+	if _, err := e.start(ctx, func(*catalog.Source) (target, error) { return d, nil }); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
 }
 
 // NewListener starts a transport's server, which accepts connections from inner and owns
-// it, also after an error. published is what the module publishes for clients.
+// it, also after an error. If the settings have a web server, that stands before the module,
+// and serves its pages from now on. published is what the module publishes for clients.
 // ctx bounds the start. The user closes the listener.
 func (s *Set) NewListener(ctx context.Context, o Options, inner net.Listener) (l *transport.Listener, published transport.Published, err error) {
 	e := s.newEntry(o, transport.RoleServer)
-	published, err = e.start(ctx, func() target {
-		l = transport.ListenLazy(inner, e.log, e.first)
-		return l
+	published, err = e.start(ctx, func(source *catalog.Source) (target, error) {
+		outer, err := e.openFront(source, inner)
+		if err != nil {
+			return nil, err
+		}
+		l = transport.ListenLazy(outer, e.log, e.first)
+		return l, nil
 	})
 	if err != nil && l == nil {
 		return nil, published, errors.Join(err, inner.Close())
@@ -107,14 +114,16 @@ func (s *Set) NewListener(ctx context.Context, o Options, inner net.Listener) (l
 
 // start loads a transport, unless it may be loaded late, and adds it to the set. A
 // connection that comes before the end of start waits for it.
-func (e *entry) start(ctx context.Context, open func() target) (published transport.Published, err error) {
+func (e *entry) start(ctx context.Context, open func(*catalog.Source) (target, error)) (published transport.Published, err error) {
 	source, err := e.set.catalog.Read(e.o.Name)
 	if err != nil {
 		return published, err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.target = open()
+	if e.target, err = open(source); err != nil {
+		return published, err
+	}
 	known := false
 	if e.o.Lazy {
 		published, known = e.set.starts.get(e.o, e.role, source)
@@ -280,6 +289,7 @@ func (s *Set) reload(ctx context.Context, nothing func(*entry)) {
 func (e *entry) reload(ctx context.Context) (changed bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.reloadFront()
 	if e.module == nil {
 		return false
 	}
@@ -288,7 +298,7 @@ func (e *entry) reload(ctx context.Context) (changed bool) {
 		return false
 	}
 	if err == nil {
-		err = checkGrants(source)
+		err = errors.Join(checkGrants(source), e.checkFront(source))
 	}
 	if err == nil {
 		err = e.useBest(ctx, source)
