@@ -12,8 +12,8 @@ import (
 	"strings"
 	"testing"
 
-	"waterproxy/bench/internal/measure"
 	"waterproxy/bench/internal/report"
+	"waterproxy/internal/measure"
 )
 
 // TestMain lets the relay contestant start this test binary as its hops, as it

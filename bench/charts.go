@@ -12,8 +12,8 @@ import (
 	"strings"
 
 	"waterproxy/bench/internal/chart"
-	"waterproxy/bench/internal/measure"
 	"waterproxy/bench/internal/report"
+	"waterproxy/internal/measure"
 )
 
 // chartsCommand draws what earlier runs have measured.

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"waterproxy/bench/internal/measure"
 	"waterproxy/bench/internal/report"
+	"waterproxy/internal/measure"
 )
 
 // TestCharts draws a report with two contestants and two numbers of idle connections.

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"waterproxy/bench/internal/measure"
+	"waterproxy/internal/measure"
 )
 
 // reportFlags are the flags that every comparison has.

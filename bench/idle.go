@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"waterproxy/bench/internal/holder"
-	"waterproxy/bench/internal/measure"
 	"waterproxy/bench/internal/report"
+	"waterproxy/internal/measure"
 )
 
 // idleCommand is the subcommand that accounts idle connections, with the users

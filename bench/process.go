@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"waterproxy/bench/internal/measure"
+	"waterproxy/internal/measure"
 )
 
 const (

@@ -17,9 +17,9 @@ import (
 	"strings"
 	"time"
 
-	"waterproxy/bench/internal/measure"
 	"waterproxy/bench/internal/oneside"
 	"waterproxy/bench/internal/report"
+	"waterproxy/internal/measure"
 )
 
 // runtimeCommand is the subcommand that compares runtime libraries.

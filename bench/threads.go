@@ -12,8 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"waterproxy/bench/internal/measure"
 	"waterproxy/bench/internal/report"
+	"waterproxy/internal/measure"
 	"waterproxy/transport"
 )
 

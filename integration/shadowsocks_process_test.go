@@ -102,6 +102,17 @@ func startSSLocal(t *testing.T, server, cipher string) string {
 	return net.JoinHostPort(host, port)
 }
 
+// startSS2022 starts another implementation's end of the 2022 edition and returns where it
+// listens. The key is in base64 without its padding.
+func startSS2022(t *testing.T, cipher, key, to string, more ...string) string {
+	t.Helper()
+	host, port := freeAddress(t)
+	address := net.JoinHostPort(host, port)
+	args := []string{"-m", cipher, "-k", key + strings.Repeat("=", -len(key)&3), "-l", address, "-to", to}
+	startSS(t, address, peer(t, "ss2022"), append(args, more...)...)
+	return address
+}
+
 // freeAddress returns one at which a program can listen that takes no other.
 func freeAddress(t *testing.T) (host, port string) {
 	t.Helper()

@@ -67,19 +67,11 @@ func TestShadowsocks2022(t *testing.T) {
 	} {
 		lab := *common
 		lab.password = key
-		start := func(t *testing.T, to string, more ...string) string {
-			host, port := freeAddress(t)
-			address := net.JoinHostPort(host, port)
-			// The other program wants the padding.
-			args := append([]string{"-m", cipher, "-k", lab.password + strings.Repeat("=", -len(lab.password)&3), "-l", address, "-to", to}, more...)
-			startSS(t, address, peer(t, "ss2022"), args...)
-			return address
-		}
 		t.Run(cipher, func(t *testing.T) {
 			t.Run("waterproxy to ss2022", func(t *testing.T) {
 				t.Parallel()
 				origin := listenLoopback(t).(*net.TCPListener)
-				near := lab.connect(t, start(t, origin.Addr().String(), "-server"), cipher)
+				near := lab.connect(t, startSS2022(t, cipher, key, origin.Addr().String(), "-server"), cipher)
 				far := acceptTCP(t, origin)
 				exchange(t, near, far)
 				checkClose(t, near, far)
@@ -87,7 +79,7 @@ func TestShadowsocks2022(t *testing.T) {
 			t.Run("ss2022 to waterproxy", func(t *testing.T) {
 				t.Parallel()
 				server := lab.server(t, cipher)
-				near, err := net.Dial("tcp", start(t, server.address))
+				near, err := net.Dial("tcp", startSS2022(t, cipher, key, server.address))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -44,6 +44,15 @@ var stateFiles = map[string][]string{
 // StateFiles returns the names of those files for a built-in transport.
 func StateFiles(name string) []string { return stateFiles[name] }
 
+// allow has the address rules of built-in modules that choose what they dial.
+var allow = map[string][]string{
+	"webtunnel": {"@url", "@addr"}, // the address of the bridge line is a placeholder
+}
+
+// Allow returns the address rules that a built-in transport has without being granted them
+// by the operator; see transport.AddressRule.
+func Allow(name string) []string { return allow[name] }
+
 // Authenticates reports whether a built-in transport's client is connected only after an
 // answer that the bridge of its arguments alone can give.
 func Authenticates(name string) bool { return name == "obfs4" }

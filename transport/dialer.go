@@ -102,7 +102,7 @@ func (d *RuntimeConnDialer) dial(ctx context.Context, r Role, net, address strin
 	}
 	cfg := d.cfg
 	cfg.Args = args
-	s, err := start(ctx, &cfg, r, &network{cfg: &d.cfg, network: net, address: address}, d.ledger)
+	s, err := start(ctx, &cfg, r, &network{cfg: &d.cfg, network: net, address: address, args: args}, d.ledger)
 	if err != nil {
 		d.ledger.refuse()
 		return nil, err

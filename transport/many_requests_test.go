@@ -112,6 +112,23 @@ func TestConnectTo(t *testing.T) {
 				t.Errorf("%s: the remote address is %v, want %v", module, got, address)
 			}
 		}
+		rule, err := ParseAddressRule("@address")
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := cfg
+		own.Allow = []AddressRule{rule}
+		byArgument := newDialer(t, own) // to where the connection's own argument leads
+		if err := roundTrip(dial(t, byArgument, "192.0.2.1:1", to), "hello"); err != nil {
+			t.Errorf("%s: by a rule with an argument: %v", module, err)
+		}
+		own.Allow[0], err = ParseAddressRule("@other")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err := newDialer(t, own).Dial(t.Context(), "tcp", "192.0.2.1:1", to); !errors.Is(err, ErrPolicy) {
+			t.Errorf("%s: by a rule with another argument: %v, %v", module, c, err)
+		}
 		for _, wrong := range []Args{
 			fault("connect", "to", "address", ""),
 			fault("connect", "to", "address", "127.0.0.1"),

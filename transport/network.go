@@ -12,6 +12,7 @@ type network struct {
 	cfg     *Config
 	network string // what DialFixed dials
 	address string
+	args    Args // of an outgoing connection
 
 	mu      sync.Mutex
 	inbound net.Conn // what Accept is to return; nil once it has
@@ -45,7 +46,7 @@ func (n *network) DialFixed(ctx context.Context) (net.Conn, error) {
 
 // Dial connects to an address of the module's choice, if the policy grants it.
 func (n *network) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := n.cfg.dialGranted(ctx, network, address)
+	conn, err := n.cfg.dialGranted(ctx, n.args, network, address)
 	if err == nil {
 		n.remember(conn)
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -13,22 +15,26 @@ import (
 // An AddressRule grants a module a set of addresses that it may choose to dial.
 // Make one with [ParseAddressRule].
 type AddressRule struct {
-	text    string
-	network string       // "tcp" or "udp"
-	prefix  netip.Prefix // addresses, if valid
-	name    string       // otherwise a host name; "" with suffix "" is any
-	suffix  string       // or the end of one, with its dot
-	any     bool
-	low     uint16 // ports, inclusive
-	high    uint16
+	text     string
+	argument string       // whose value has the address; if not "", the rest is that of no address
+	network  string       // "tcp" or "udp"
+	prefix   netip.Prefix // addresses, if valid
+	name     string       // otherwise a host name; "" with suffix "" is any
+	suffix   string       // or the end of one, with its dot
+	any      bool
+	low      uint16 // ports, inclusive
+	high     uint16
 }
 
-// ParseAddressRule parses [NETWORK/]HOST:PORT.
+// ParseAddressRule parses [NETWORK/]HOST:PORT, or @ARGUMENT.
 //
 //	NETWORK  tcp (the default) or udp
 //	HOST     an IP address, a prefix (10.0.0.0/8, [fd00::]/8), a host name,
 //	         *.example.com for every name below example.com, or *
 //	PORT     a number, a range (8000-8999), or *
+//	ARGUMENT a name in bridge lines, as in @url: an outgoing connection may go by TCP to the
+//	         address that this argument of its own has, which is HOST:PORT or a URL of
+//	         https (port 443 if it has none) or http (80). It grants a server nothing.
 //
 // Rules with a name or * grant public addresses only, whatever the name resolves
 // to: loopback, private, link-local and other special addresses must be named by
@@ -43,6 +49,13 @@ func ParseAddressRule(s string) (AddressRule, error) {
 		if after, ok := strings.CutPrefix(s, n+"/"); ok {
 			r.network, rest = n, after
 		}
+	}
+	if name, ok := strings.CutPrefix(s, "@"); ok {
+		r.argument, r.low, r.high = name, 1, 65535
+		if !argumentName.MatchString(name) {
+			return bad("not the name of an argument of bridge lines")
+		}
+		return r, nil
 	}
 	at := strings.LastIndexByte(rest, ':')
 	if at < 0 || strings.HasSuffix(rest, "]") {
@@ -77,6 +90,47 @@ func ParseAddressRule(s string) (AddressRule, error) {
 	return r, nil
 }
 
+// argumentName matches the names of arguments that a rule may have.
+var argumentName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
+
+// Argument returns the name of the argument of the bridge line that has the address which
+// the rule grants, "" if the rule has the address itself.
+func (r AddressRule) Argument() string { return r.argument }
+
+// For returns the rules for a connection with these arguments: r itself, unless it names an
+// argument; otherwise one for each address that the argument has, with names and addresses
+// as the rules of [ParseAddressRule] have them. A value that is no address grants nothing.
+func (r AddressRule) For(args Args) (rules []AddressRule) {
+	if r.argument == "" {
+		return []AddressRule{r}
+	}
+	for _, value := range args[r.argument] {
+		host, port := hostAndPort(value)
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil || strings.ContainsAny(host, "*/") {
+			continue // a bridge line grants one address and no range of them
+		}
+		if rule, err := ParseAddressRule(net.JoinHostPort(host, port)); err == nil {
+			rules = append(rules, rule)
+		}
+	}
+	return rules
+}
+
+// hostAndPort returns the address of a URL or of HOST:PORT; both are empty if there is none.
+func hostAndPort(value string) (host, port string) {
+	if u, err := url.Parse(value); err == nil && u.Host != "" {
+		if port = u.Port(); port == "" {
+			port = map[string]string{"https": "443", "http": "80"}[u.Scheme]
+		}
+		return u.Hostname(), port
+	}
+	host, port, err := net.SplitHostPort(value)
+	if err != nil {
+		return "", ""
+	}
+	return host, port
+}
+
 // normalName makes two spellings of a host name equal.
 func normalName(s string) string { return strings.TrimSuffix(strings.ToLower(s), ".") }
 
@@ -100,13 +154,16 @@ func parsePorts(s string) (low, high uint16, err error) {
 func (r AddressRule) String() string { return r.text }
 
 // Ports returns the network, "tcp" or "udp", and the ports that the rule grants, from low
-// to high.
+// to high: all of them, if the address is that of an argument.
 func (r AddressRule) Ports() (network string, low, high uint16) { return r.network, r.low, r.high }
 
 // Covers reports whether r grants at least what o does.
 func (r AddressRule) Covers(o AddressRule) bool {
 	if r.network != o.network || o.low < r.low || o.high > r.high {
 		return false
+	}
+	if r.argument != "" || o.argument != "" {
+		return r.argument == o.argument
 	}
 	switch {
 	case o.prefix.IsValid():
@@ -168,14 +225,14 @@ func isPublic(a netip.Addr) bool {
 	return true
 }
 
-// granted returns the addresses of host that the rules grant for a network and
+// granted returns the addresses of host that rules grant for a network and
 // port, in the resolver's order, or, with DialNames, a name unresolved. A host that no
 // rule mentions is not looked up.
-func (c *Config) granted(ctx context.Context, network, host string, port uint16) (hosts []string, err error) {
+func (c *Config) granted(ctx context.Context, rules []AddressRule, network, host string, port uint16) (hosts []string, err error) {
 	var named bool
 	var prefixes []netip.Prefix
 	host = normalName(host)
-	for _, r := range c.Allow {
+	for _, r := range rules {
 		if !r.hasPort(network, port) {
 			continue
 		}
@@ -216,15 +273,20 @@ func (c *Config) granted(ctx context.Context, network, host string, port uint16)
 // errNotGranted does not name the address: it may be that of a bridge.
 var errNotGranted = &Error{"dial", ErrPolicy, errors.New("the module asked for an address that it is not granted; an address rule could grant it")}
 
-// dialGranted connects to an address of the module's choice.
-func (c *Config) dialGranted(ctx context.Context, network, address string) (net.Conn, error) {
+// dialGranted connects to an address of the module's choice, for a connection with these
+// arguments.
+func (c *Config) dialGranted(ctx context.Context, args Args, network, address string) (net.Conn, error) {
 	base := strings.TrimRight(network, "46")
 	host, portText, err := net.SplitHostPort(address)
 	port, perr := strconv.ParseUint(portText, 10, 16)
 	if err != nil || perr != nil || base != "tcp" && base != "udp" {
 		return nil, &Error{"dial", ErrModule, errors.New("the module asked for something that is no TCP or UDP address with a port number")}
 	}
-	hosts, err := c.granted(ctx, base, host, uint16(port))
+	var rules []AddressRule
+	for _, r := range c.Allow {
+		rules = append(rules, r.For(args)...)
+	}
+	hosts, err := c.granted(ctx, rules, base, host, uint16(port))
 	if err != nil {
 		return nil, err
 	}

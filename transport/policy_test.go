@@ -62,7 +62,7 @@ func TestAddressPolicy(t *testing.T) {
 				}
 				return as, nil
 			}}
-			got, err := c.granted(context.Background(), test.network, test.host, test.port)
+			got, err := c.granted(context.Background(), c.Allow, test.network, test.host, test.port)
 			switch {
 			case test.want == "" && !errors.Is(err, ErrPolicy):
 				t.Errorf("granted %v, error %v", got, err)
@@ -92,7 +92,7 @@ func TestAddressPolicyWithNames(t *testing.T) {
 			t.Errorf("%s: it was looked up here", test.host)
 			return nil, errors.New("no")
 		}}
-		got, err := c.granted(context.Background(), "tcp", test.host, 443)
+		got, err := c.granted(context.Background(), c.Allow, "tcp", test.host, 443)
 		if test.want == "" && !errors.Is(err, ErrPolicy) || test.want != "" && (err != nil || got[0] != test.want) {
 			t.Errorf("%s grants %s: %q, %v; want %q", test.rule, test.host, got, err, test.want)
 		}
@@ -101,9 +101,64 @@ func TestAddressPolicyWithNames(t *testing.T) {
 
 func TestAddressRuleErrors(t *testing.T) {
 	for _, s := range []string{"", "example.com", ":80", "example.com:", "example.com:0", "example.com:70000",
-		"example.com:9-8", "a*b.com:80", "10.0.0.0/33:80", "unix/x:1", "*.:x"} {
+		"@", "@a b", "@url:443", "example.com:9-8", "a*b.com:80", "10.0.0.0/33:80", "unix/x:1", "*.:x"} {
 		if r, err := ParseAddressRule(s); !errors.Is(err, ErrConfig) {
 			t.Errorf("%q: rule %v, error %v", s, r, err)
 		}
+	}
+}
+
+// A rule with an argument grants the one address that a connection's own argument has.
+func TestAddressRuleOfArgument(t *testing.T) {
+	rule, err := ParseAddressRule("@url")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for value, want := range map[string]string{
+		"https://example.com/path":         "example.com:443",
+		"https://example.com:8443/p?q":     "example.com:8443",
+		"http://example.com/":              "example.com:80",
+		"https://user@example.com/":        "example.com:443",
+		"https://[::1]/":                   "[::1]:443",
+		"https://127.0.0.1:9/":             "127.0.0.1:9",
+		"example.com:443":                  "example.com:443",
+		"[fd00::1]:443":                    "[fd00::1]:443",
+		"10.0.0.1:443":                     "10.0.0.1:443",
+		"":                                 "",
+		"example.com":                      "",
+		"ftp://example.com/":               "",
+		"https://*:443/":                   "",
+		"*:443":                            "",
+		"*.example.com:443":                "",
+		"10.0.0.0/8:443":                   "",
+		"example.com:*":                    "",
+		"example.com:1-65535":              "",
+		"udp/example.com:443":              "",
+		"https://10.0.0.0%2f8/":            "",
+		"@url":                             "",
+		"https:///path":                    "",
+		"https://example.com:99999/":       "",
+		"https://example.com:443@evil.com": "evil.com:443",
+	} {
+		got := ""
+		for _, r := range rule.For(Args{"url": {value}, "addr": {"example.net:1"}}) {
+			got += r.String()
+		}
+		if got != want {
+			t.Errorf("%q grants %q, want %q", value, got, want)
+		}
+	}
+	if rules := rule.For(nil); rules != nil {
+		t.Errorf("without the argument %v is granted", rules)
+	}
+	other, err := ParseAddressRule("*:*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other.Covers(rule) || rule.Covers(other) || !rule.Covers(rule) {
+		t.Error("a rule with an argument stands for others, or not for itself")
+	}
+	if _, low, high := rule.Ports(); low != 1 || high != 65535 {
+		t.Errorf("the ports are %d to %d", low, high)
 	}
 }

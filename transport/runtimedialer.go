@@ -69,7 +69,7 @@ func (d *RuntimeDialer) dial(ctx context.Context, net, address string, args Args
 	if d.pool.role == RoleFixedClient {
 		net, address = "", ""
 	}
-	n := &network{cfg: &d.cfg, network: net, address: address}
+	n := &network{cfg: &d.cfg, network: net, address: address, args: args}
 	o := guest.ConnOptions{Target: records.Target(net, address), Args: args.String()}
 	s, err := d.pool.open(ctx, n, o, func(ctx context.Context, c *guest.Conn) error { return c.Open(ctx) }, nil)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 var rooms = map[string]string{
 	"": "internal/command",
 
-	"internal/command": "client internal/bridgeline internal/catalog internal/demo internal/managed internal/meter internal/mirror internal/program " +
+	"internal/command": "client internal/bridgeline internal/catalog internal/demo internal/display internal/examine internal/managed internal/meter internal/mirror internal/program " +
 		"internal/ptlog internal/publish internal/release internal/repository internal/service internal/settings internal/transports " +
 		"internal/updater internal/userfile internal/walls internal/web modules server transport",
 	"internal/managed": "client internal/outbound internal/program internal/ptlog internal/service internal/transports internal/walls server transport",
@@ -43,37 +43,46 @@ var rooms = map[string]string{
 	"transport":                       "internal/acceptloop internal/ptargs internal/records internal/userfile transport/internal/compilechild transport/internal/guest transport/internal/stream",
 	"transport/internal/guest":        "internal/elligator2 internal/records transport/internal/codecache transport/internal/compilechild transport/internal/linmem transport/internal/stream transport/internal/wasmfile",
 	"transport/internal/codecache":    "internal/statedir",
-	"transport/internal/compilechild": "internal/rlimit",
+	"transport/internal/compilechild": "internal/program internal/rlimit",
 	"transport/internal/linmem":       "",
 	"transport/internal/stream":       "",
 	"transport/internal/wasmfile":     "",
 
-	"internal/acceptloop": "",
-	"internal/crowd":      "",
-	"internal/elligator2": "",
-	"internal/program":    "",
-	"internal/ptargs":     "",
-	"internal/records":    "",
-	"internal/rlimit":     "",
-	"internal/statedir":   "",
-	"internal/userfile":   "",
-	"internal/walls":      "",
+	"internal/acceptloop":  "",
+	"internal/crowd":       "",
+	"internal/display":     "",
+	"internal/elligator2":  "",
+	"internal/fingerprint": "",
+	"internal/program":     "",
+	"internal/ptargs":      "",
+	"internal/records":     "",
+	"internal/rlimit":      "",
+	"internal/measure":     "",
+	"internal/statedir":    "",
+	"internal/userfile":    "",
+	"internal/walls":       "",
 
-	"internal/demo":   "internal/meter internal/ptargs internal/ptproc internal/tornet",
+	"internal/demo":   "internal/display internal/meter internal/ptargs internal/ptproc internal/tornet",
 	"internal/tornet": "internal/ptproc",
 	"internal/ptproc": "internal/ptargs",
+
+	// How a transport looks from outside: internal/examine runs it, and asks the others.
+	"internal/examine":        "internal/examine/... internal/fingerprint internal/measure internal/ptargs internal/ptproc",
+	"internal/examine/record": "",
+	"internal/examine/rules":  "internal/examine/record",
+	"internal/examine/probe":  "",
 
 	"watm":                "internal/ptargs internal/records",
 	"watm/hostcrypto":     "internal/elligator2",
 	"watm/singleinstance": "",
 	"modules":             "",
-	"modules/...":         "watm watm/hostcrypto watm/singleinstance",
+	"modules/...":         "modules/internal/... watm watm/hostcrypto watm/singleinstance",
 
 	// These are for tests, figures and development.
 	"internal/pttest":              "internal/program internal/ptproc",
 	"internal/repotest":            "internal/mirror internal/program internal/publish internal/release internal/repository",
-	"bench":                        "bench/internal/... internal/ptargs internal/ptproc transport",
-	"bench/...":                    "bench/internal/... transport",
+	"bench":                        "bench/internal/... internal/measure internal/ptargs internal/ptproc transport",
+	"bench/...":                    "bench/internal/... internal/measure transport",
 	"scripts/...":                  "",
 	"transport/testmodules":        "",
 	"transport/testmodules/go/...": "watm internal/ptargs",

@@ -77,6 +77,13 @@ func (c *Catalog) Read(name string) (*Source, error) {
 	}
 	s.settings.State = s.settings.State || c.stateful[name]
 	s.settings.Allow = append(s.settings.Allow, c.allowed[name]...)
+	if s.file == "" {
+		own, err := builtInRules(name)
+		if err != nil {
+			return nil, err
+		}
+		s.settings.Allow = append(s.settings.Allow, own...)
+	}
 	s.look(s.settings.Config)
 	if s.config, err = s.settings.ReadConfig(); err != nil {
 		return nil, err
@@ -89,6 +96,18 @@ func (c *Catalog) Read(name string) (*Source, error) {
 	}
 	s.digest = [sha256.Size]byte(digest.Sum(nil))
 	return s, nil
+}
+
+// builtInRules returns what a built-in module may dial without a grant of the operator's.
+func builtInRules(name string) (rules []transport.AddressRule, err error) {
+	for _, text := range modules.Allow(name) {
+		rule, err := transport.ParseAddressRule(text)
+		if err != nil {
+			return nil, err
+		}
+		rules = append(rules, rule)
+	}
+	return rules, nil
 }
 
 // look notes a file of the transport and its stamp, before it is read. "" is none.
@@ -137,7 +156,8 @@ func (s *Source) Digest() ([sha256.Size]byte, error) {
 // Files returns the files that make up the transport, whether or not they exist.
 func (s *Source) Files() []string { return s.files }
 
-// Allow returns the addresses that the operator grants the module.
+// Allow returns the addresses that the module may choose to dial: those that the operator
+// grants, and those of a built-in one.
 func (s *Source) Allow() []transport.AddressRule { return s.settings.Allow }
 
 // Web returns what the operator has set for the web server before a server's module; nil if

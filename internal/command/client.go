@@ -80,7 +80,7 @@ func startClient(ctx context.Context, on *service.Service, line bridgeline.Line,
 	if err != nil {
 		return nil, err
 	}
-	on.RaiseWalls(service.Needs{Transports: []string{line.Transport}, Connect: portOf(line.Address)})
+	on.RaiseWalls(service.Needs{Transports: []string{line.Transport}, Connect: portOf(line.Address), Args: line.Args})
 	d, err := on.Transports.NewDialer(ctx, transports.Options{
 		Name:  line.Transport,
 		Check: func(ctx context.Context, cfg transport.Config) error { return transport.CheckArgs(ctx, cfg, line.Args) },

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -13,31 +14,56 @@ import (
 
 	"github.com/peterbourgon/ff/v3/ffcli"
 
+	"waterproxy/internal/bridgeline"
 	"waterproxy/internal/program"
 	"waterproxy/internal/userfile"
+	"waterproxy/modules"
 	"waterproxy/transport"
 )
 
 func inspectCommand() *ffcli.Command {
 	return &ffcli.Command{
 		Name:       "inspect",
-		ShortUsage: "waterproxy inspect FILE.wasm",
+		ShortUsage: "waterproxy inspect FILE.wasm|TRANSPORT ['BRIDGE LINE']",
 		ShortHelp:  "print what a transport module offers and wants, or why it can't run",
-		FlagSet:    newFlagSet("waterproxy inspect"),
+		LongHelp: `With a bridge line, it also prints which addresses the line lets the module dial by the
+rules that have @ARGUMENT. Those of a module file are what the operator grants it; the rules
+that a built-in transport has are printed.`,
+		FlagSet: newFlagSet("waterproxy inspect"),
 		Exec: interruptible(func(_ context.Context, args []string) error {
-			if len(args) != 1 {
-				fmt.Fprintln(os.Stderr, "waterproxy inspect takes the name of one module file")
+			if len(args) == 0 {
+				fmt.Fprintln(os.Stderr, "waterproxy inspect takes the name of one module file or built-in transport")
 				return errUsage
 			}
-			return inspect(os.Stdout, args[0])
+			var line *bridgeline.Line
+			if len(args) > 1 {
+				l, err := bridgeline.Parse(strings.Join(args[1:], " "))
+				if err != nil {
+					fmt.Fprintln(os.Stderr, "waterproxy inspect takes one module file or built-in transport, and then at most a bridge line for it:", err)
+					return errUsage
+				}
+				line = &l
+			}
+			return inspect(os.Stdout, args[0], line)
 		}),
 	}
 }
 
-// inspect prints what is known of a module. A module that can't run is an error,
-// after what can be said of it.
-func inspect(w io.Writer, file string) error {
-	wasm, err := userfile.Read(file, userfile.MaxModule)
+// readModule reads a module's file, or what is built in under that name if there is no such
+// file; it then returns the rules that the built-in one has.
+func readModule(name string) (wasm []byte, rules []string, err error) {
+	if !strings.ContainsAny(name, "./") && slices.Contains(modules.Names(), name) {
+		wasm, err = modules.Load(name)
+		return wasm, modules.Allow(name), err
+	}
+	wasm, err = userfile.Read(name, userfile.MaxModule)
+	return wasm, nil, err
+}
+
+// inspect prints what is known of a module, and, if line is not nil, what that grants it. A
+// module that can't run is an error, after what can be said of it.
+func inspect(w io.Writer, file string, line *bridgeline.Line) error {
+	wasm, rules, err := readModule(file)
 	if err != nil {
 		return err
 	}
@@ -91,8 +117,14 @@ func inspect(w io.Writer, file string) error {
 	}
 	row("", "at most %s of memory (%s for many connections), %d open descriptors for a connection and %d instances",
 		mebibytes(transport.DefaultMaxMemory), mebibytes(transport.DefaultManyMemory), transport.DefaultMaxDescriptors, transport.DefaultMaxInstances)
+	for _, rule := range rules {
+		row("", "to dial %s", describeRule(rule))
+	}
+	if line != nil {
+		printGranted(row, line)
+	}
 	row("not granted", "other files, the environment, standard input and output (what it prints is logged)")
-	row("", "addresses of its own choice and a directory for state, unless the operator grants them")
+	row("", "addresses of its own choice%s and a directory for state, unless the operator grants them", map[bool]string{true: " besides these"}[len(rules) > 0])
 	return t.Flush()
 }
 
@@ -118,3 +150,27 @@ func list[T fmt.Stringer](items []T) string {
 }
 
 func mebibytes(n uint64) string { return fmt.Sprintf("%.4g MiB", float64(n)/(1<<20)) }
+
+// describeRule returns a rule of a built-in transport in words.
+func describeRule(rule string) string {
+	return fmt.Sprintf("by itself what its bridge line has in the argument %s (rule %s)", strings.TrimPrefix(rule, "@"), rule)
+}
+
+// printGranted prints the addresses that each argument of a bridge line would let a module
+// dial, by a rule that names the argument.
+func printGranted(row func(key, format string, args ...any), line *bridgeline.Line) {
+	none := true
+	for _, name := range slices.Sorted(maps.Keys(line.Args)) {
+		rule, err := transport.ParseAddressRule("@" + name)
+		if err != nil {
+			continue // no rule can name this argument
+		}
+		for _, r := range rule.For(line.Args) {
+			none = false
+			row("by this line", "%s, if it has the rule %s", r, rule)
+		}
+	}
+	if none {
+		row("by this line", "no address: no argument of it has one")
+	}
+}

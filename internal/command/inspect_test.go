@@ -11,7 +11,7 @@ import (
 // One instance of this module carries many connections, and there must be only one.
 func TestInspectMany(t *testing.T) {
 	var out strings.Builder
-	if err := inspect(&out, filepath.Join("..", "..", "modules", "built", "mux.wasm")); err != nil {
+	if err := inspect(&out, filepath.Join("..", "..", "modules", "built", "mux.wasm"), nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"many connections  client, fixed client, server\n", " single instance: "} {
@@ -25,7 +25,7 @@ func TestInspectMany(t *testing.T) {
 func TestInspectUnusable(t *testing.T) {
 	for _, name := range testmodules.Names(t, "bad_") {
 		var out strings.Builder
-		if err := inspect(&out, testmodules.Path(name)); err == nil {
+		if err := inspect(&out, testmodules.Path(name), nil); err == nil {
 			t.Errorf("%s: no error; the report is\n%s", name, &out)
 		} else if !strings.Contains(out.String(), "SHA-256") {
 			t.Errorf("%s: the report lacks the checksum: %q", name, &out)

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"time"
 
+	"waterproxy/internal/display"
 	"waterproxy/internal/tornet"
 )
 
@@ -120,8 +121,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, web.Close()) }()
 
-	show := newDisplay(o.Out)
-	defer show.close()
+	show := display.New(o.Out, titles)
+	defer show.Close()
 	fetch := fetch
 	if o.Update {
 		repo, err := newRepository(ctx, o, place, show)
@@ -150,7 +151,7 @@ func Run(ctx context.Context, o Options) (err error) {
 }
 
 // start starts the two transport processes, with tor around them or without.
-func start(ctx context.Context, o Options, place *folder, web *tornet.Web, show *display) (stack, error) {
+func start(ctx context.Context, o Options, place *folder, web *tornet.Web, show *display.Display) (stack, error) {
 	// Only the client's end is asked for figures: one end sees it all.
 	clientArgs := slices.Concat(o.Args, []string{"-metrics", "unix:" + place.metricsSocket()})
 	if o.NoTor {
@@ -177,11 +178,11 @@ func start(ctx context.Context, o Options, place *folder, web *tornet.Web, show 
 }
 
 // fetch fetches the file and shows the table.
-func fetch(ctx context.Context, o Options, place *folder, web *tornet.Web, show *display, through stack) error {
+func fetch(ctx context.Context, o Options, place *folder, web *tornet.Web, show *display.Display, through stack) error {
 	if err := web.Probe(ctx, through.http()); err != nil {
 		return err
 	}
-	report := show.stage(stageDownload)
+	report := show.Stage(stageDownload)
 	report(0)
 	begin := time.Now()
 	err := web.Download(ctx, through.http(), func(sofar int64) {

@@ -10,8 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/net/proxy"
-
+	"waterproxy/internal/display"
 	"waterproxy/internal/ptargs"
 	"waterproxy/internal/ptproc"
 )
@@ -21,7 +20,7 @@ type directOptions struct {
 	client, server []string // command lines
 	folder         *folder
 	orPort         string // where the server's end delivers connections
-	show           *display
+	show           *display.Display
 }
 
 // direct is the stack without tor: this process asks the client's end for
@@ -43,7 +42,7 @@ func startDirect(ctx context.Context, o directOptions) (stack, error) {
 
 func (d *direct) start(ctx context.Context, o directOptions) error {
 	var err error
-	report := o.show.stage(stageServer)
+	report := o.show.Stage(stageServer)
 	report(0)
 	dir := filepath.Join(o.folder.path, "server")
 	variables := ptproc.Server(stateIn(dir), o.orPort, o.transport)
@@ -51,7 +50,7 @@ func (d *direct) start(ctx context.Context, o directOptions) error {
 		return err
 	}
 	report(100)
-	report = o.show.stage(stageClient)
+	report = o.show.Stage(stageClient)
 	report(0)
 	dir = filepath.Join(o.folder.path, "client")
 	variables = ptproc.Client(stateIn(dir), o.transport)
@@ -59,8 +58,8 @@ func (d *direct) start(ctx context.Context, o directOptions) error {
 		return err
 	}
 	report(100)
-	d.fetcher, err = bridgeClient(d.socks.Address, d.bridge)
-	return err
+	d.fetcher = bridgeClient(d.socks.Address, d.bridge)
+	return nil
 }
 
 // negotiationLimit is how long a transport may take to say where it listens; most of
@@ -99,28 +98,12 @@ func stateIn(dir string) string { return filepath.Join(dir, "pt_state") + string
 // bridgeClient returns an HTTP client that asks the client's end, at socks, for
 // a connection to the bridge, whatever the URL: behind the bridge there is only
 // one server.
-func bridgeClient(socks string, bridge ptproc.Method) (*http.Client, error) {
-	user, password, err := ptargs.Credentials(bridge.Args)
-	if err != nil {
-		return nil, err
-	}
-	var auth *proxy.Auth
-	if user != "" {
-		auth = &proxy.Auth{User: user, Password: password}
-	}
-	dialer, err := proxy.SOCKS5("tcp", socks, auth, proxy.Direct)
-	if err != nil {
-		return nil, err
-	}
-	contextDialer, ok := dialer.(proxy.ContextDialer)
-	if !ok {
-		return nil, errors.New("the SOCKS5 dialer takes no context")
-	}
+func bridgeClient(socks string, bridge ptproc.Method) *http.Client {
 	return &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return contextDialer.DialContext(ctx, network, bridge.Address)
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return ptproc.Dial(ctx, socks, bridge.Address, bridge.Args)
 		},
-	}}, nil
+	}}
 }
 
 func (d *direct) http() *http.Client { return d.fetcher }
@@ -134,10 +117,10 @@ func (d *direct) replaced(ctx context.Context, sum string) error {
 	return nil
 }
 
-func (d *direct) anew(_ context.Context, progress func(int)) (c *http.Client, err error) {
+func (d *direct) anew(_ context.Context, progress func(int)) (*http.Client, error) {
 	progress(0)
-	d.second, err = bridgeClient(d.socks.Address, d.bridge)
-	return d.second, err
+	d.second = bridgeClient(d.socks.Address, d.bridge)
+	return d.second, nil
 }
 
 func (d *direct) usage() string {

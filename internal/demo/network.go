@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"regexp"
 
+	"waterproxy/internal/display"
 	"waterproxy/internal/tornet"
 )
 
@@ -14,7 +15,7 @@ type networkOptions struct {
 	transport      string
 	client, server []string // the plugins' command lines
 	dir            string
-	show           *display
+	show           *display.Display
 }
 
 // network is the stack with tor.
@@ -27,7 +28,7 @@ type network struct {
 }
 
 func startNetwork(ctx context.Context, o networkOptions) (stack, error) {
-	core, err := tornet.StartCore(ctx, o.dir, tornet.CoreOptions{Progress: o.show.progress})
+	core, err := tornet.StartCore(ctx, o.dir, tornet.CoreOptions{Progress: o.show.Progress})
 	var missing *tornet.MissingProgramError
 	if errors.As(err, &missing) {
 		return nil, fmt.Errorf("%w; without tor, --no-tor shows the same two processes", missing)
@@ -49,7 +50,7 @@ func (n *network) startEnds(ctx context.Context, o networkOptions) error {
 	n.bridge, err = n.core.StartBridge(ctx, tornet.BridgeOptions{
 		Plugins:   []tornet.Plugin{{Transports: transports, Exec: o.server}},
 		ExtORPort: true,
-		Progress:  o.show.progress,
+		Progress:  o.show.Progress,
 	})
 	if err != nil {
 		return err
@@ -57,7 +58,7 @@ func (n *network) startEnds(ctx context.Context, o networkOptions) error {
 	n.client, err = n.core.StartClient(ctx, tornet.ClientOptions{
 		Plugins:     []tornet.Plugin{{Transports: transports, Exec: o.client}},
 		BridgeLines: n.bridge.Lines(),
-		Progress:    o.show.progress,
+		Progress:    o.show.Progress,
 	})
 	return err
 }

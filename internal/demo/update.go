@@ -15,6 +15,7 @@ import (
 	"slices"
 	"time"
 
+	"waterproxy/internal/display"
 	"waterproxy/internal/ptproc"
 	"waterproxy/internal/tornet"
 )
@@ -40,8 +41,8 @@ type repository struct {
 }
 
 // newRepository makes a repository, publishes the first version in it, and serves it.
-func newRepository(ctx context.Context, o Options, place *folder, show *display) (*repository, error) {
-	report := show.stage(stageRepository)
+func newRepository(ctx context.Context, o Options, place *folder, show *display.Display) (*repository, error) {
+	report := show.Stage(stageRepository)
 	report(0)
 	r := &repository{executable: o.Executable, dir: filepath.Join(place.path, "road"), module: o.Module, served: make(chan error, 1)}
 	if err := os.Mkdir(r.dir, 0o700); err != nil {
@@ -184,15 +185,15 @@ func isClosed(c <-chan struct{}) bool {
 
 // fetch fetches the file, publishes a new version meanwhile, fetches the file again over
 // that, and shows the table.
-func (r *repository) fetch(ctx context.Context, o Options, place *folder, web *tornet.Web, show *display, through stack) error {
+func (r *repository) fetch(ctx context.Context, o Options, place *folder, web *tornet.Web, show *display.Display, through stack) error {
 	if err := web.Probe(ctx, through.http()); err != nil {
 		return err
 	}
 	during, cancel := context.WithCancel(ctx)
 	defer cancel()
-	report := show.stage(stageDownload)
+	report := show.Stage(stageDownload)
 	report(0)
-	slow := startSlowly(during, web, through.http(), report, show.stage(stageRest))
+	slow := startSlowly(during, web, through.http(), report, show.Stage(stageRest))
 	second, took, err := r.replace(ctx, show, through, slow)
 	if err != nil {
 		cancel()
@@ -202,7 +203,7 @@ func (r *repository) fetch(ctx context.Context, o Options, place *folder, web *t
 		return fmt.Errorf("fetching the file while the module was replaced: %w", err)
 	}
 	slow.rest(100)
-	report = show.stage(stageAnew)
+	report = show.Stage(stageAnew)
 	client, err := through.anew(ctx, func(percent int) { report(min(percent, 99)) })
 	if err != nil {
 		return err
@@ -211,7 +212,7 @@ func (r *repository) fetch(ctx context.Context, o Options, place *folder, web *t
 		return err
 	}
 	report(100)
-	report = show.stage(stageSecond)
+	report = show.Stage(stageSecond)
 	report(0)
 	err = web.Download(ctx, client, func(sofar int64) { report(int(min(sofar*100/web.Size(), 99))) })
 	if err != nil {
@@ -238,18 +239,18 @@ func (r *repository) fetch(ctx context.Context, o Options, place *folder, web *t
 
 // replace publishes a new version once a fetch is under way, and waits until both ends use
 // it. took is how long they needed for that.
-func (r *repository) replace(ctx context.Context, show *display, through stack, slow *slowFetch) (sum string, took time.Duration, err error) {
+func (r *repository) replace(ctx context.Context, show *display.Display, through stack, slow *slowFetch) (sum string, took time.Duration, err error) {
 	select {
 	case <-slow.reached:
 	case err := <-slow.ended:
 		slow.ended <- nil // whoever waits for it
 		return "", 0, fmt.Errorf("fetching the file: %w", err)
 	}
-	if sum, err = r.release(ctx, secondVersion, show.stage(stagePublish)); err != nil {
+	if sum, err = r.release(ctx, secondVersion, show.Stage(stagePublish)); err != nil {
 		return "", 0, err
 	}
 	signed := time.Now()
-	report := show.stage(stageReplace)
+	report := show.Stage(stageReplace)
 	report(0)
 	if err := through.replaced(ctx, sum); err != nil {
 		return "", 0, fmt.Errorf("waiting until both ends use the new version: %w", err)

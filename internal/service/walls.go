@@ -24,6 +24,9 @@ type Needs struct {
 	Dirs []string
 	// Connect are the ports that connections go to.
 	Connect []walls.PortRange
+	// Args are those of the only bridge line, nil if there may be others, for which Connect
+	// has every port.
+	Args transport.Args
 	// Source is whether connections have a source address of the operator's.
 	Source bool
 	// ByProxy is whether what modules dial goes through a proxy, whose port is in Connect.
@@ -81,7 +84,7 @@ func (s *Service) plan(n Needs) walls.Plan {
 			s.addWeb(&p, w)
 		}
 		if !n.ByProxy {
-			p.Connect = append(p.Connect, grants(source.Allow())...)
+			p.Connect = append(p.Connect, grants(source.Allow(), n.Args)...)
 		}
 	}
 	if n.Source {
@@ -117,12 +120,14 @@ func (s *Service) addWeb(p *walls.Plan, w *settings.Web) {
 	}
 }
 
-// grants returns the TCP ports of what modules may dial.
-func grants(rules []transport.AddressRule) (ports []walls.PortRange) {
-	for _, r := range rules {
-		ports = append(ports, walls.DNS)
-		if network, low, high := r.Ports(); network == "tcp" {
-			ports = append(ports, walls.PortRange{Low: low, High: high})
+// grants returns the TCP ports of what modules may dial with these arguments.
+func grants(allow []transport.AddressRule, args transport.Args) (ports []walls.PortRange) {
+	for _, rule := range allow {
+		for _, r := range rule.For(args) {
+			ports = append(ports, walls.DNS)
+			if network, low, high := r.Ports(); network == "tcp" {
+				ports = append(ports, walls.PortRange{Low: low, High: high})
+			}
 		}
 	}
 	return ports

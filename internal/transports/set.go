@@ -318,7 +318,7 @@ func (e *entry) reload(ctx context.Context) (changed bool) {
 // not let it have.
 func checkGrants(source *catalog.Source) error {
 	for _, rule := range source.Allow() {
-		if network, low, high := rule.Ports(); network == "tcp" {
+		if network, low, high := rule.Ports(); network == "tcp" && rule.Argument() == "" {
 			if err := walls.CheckPorts(low, high); err != nil {
 				return fmt.Errorf("allow %s: %w", rule, err)
 			}

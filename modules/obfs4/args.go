@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"waterproxy/modules/internal/prefix"
 	"waterproxy/watm"
 )
 
@@ -28,7 +29,7 @@ func (*obfs4) CheckArgs(args watm.Args) error {
 
 // checkClientArgs checks the arguments of a bridge line.
 func checkClientArgs(args watm.Args) error {
-	if err := args.CheckOnce("cert", "node-id", "public-key", "iat-mode"); err != nil {
+	if err := args.CheckOnce("cert", "node-id", "public-key", "iat-mode", "prefix"); err != nil {
 		return err
 	}
 	if cert, ok := args.Get("cert"); ok {
@@ -53,15 +54,25 @@ func checkClientArgs(args watm.Args) error {
 	if _, ok := args.Get("iat-mode"); !ok {
 		return errors.New("the argument iat-mode is missing (it is 0, 1 or 2)")
 	}
+	if _, err := parsePrefixes(args["prefix"]); err != nil {
+		return err
+	}
 	return checkIATMode(args)
 }
 
+// bridgeArgs is what a bridge line says.
+type bridgeArgs struct {
+	identity
+	iatMode int
+	prefix  prefix.Prefix // nil if there is none
+}
+
 // parseClientArgs reads the arguments of a bridge line.
-func parseClientArgs(args watm.Args) (*identity, int, error) {
+func parseClientArgs(args watm.Args) (*bridgeArgs, error) {
 	if err := checkClientArgs(args); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	id := new(identity)
+	id := new(bridgeArgs)
 	if cert, ok := args.Get("cert"); ok {
 		raw := must(base64.RawStdEncoding.DecodeString(cert))
 		copy(id.public[:], raw[copy(id.nodeID[:], raw):])
@@ -72,7 +83,38 @@ func parseClientArgs(args watm.Args) (*identity, int, error) {
 		fromHex(id.public[:], public)
 	}
 	mode, _ := args.Get("iat-mode")
-	return id, int(mode[0] - '0'), nil
+	id.iatMode = int(mode[0] - '0')
+	if all := must(parsePrefixes(args["prefix"])); len(all) > 0 {
+		id.prefix = all[0]
+	}
+	return id, nil
+}
+
+const (
+	// maxPrefix bounds a prefix, in bytes: a server knows whether it is there when it has
+	// as many bytes as the shortest handshake, and what it costs stays small.
+	maxPrefix = 64
+	// minPrefixBits is how much of a client's first bytes a prefix decides at least: so
+	// often, one of 2^32, does a client without one begin like it, and has to try again.
+	minPrefixBits = 32
+)
+
+// parsePrefixes reads the values of the argument prefix, with which clients begin before
+// their handshake. A bridge line has one, a server's options any number.
+func parsePrefixes(values []string) (all []prefix.Prefix, err error) {
+	for _, value := range values {
+		p, err := prefix.Parse(value)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("the argument prefix is no prefix: %w", err)
+		case len(p) > maxPrefix:
+			return nil, fmt.Errorf("the argument prefix is %d bytes long, and %d are the most", len(p), maxPrefix)
+		case p.FixedBits() < minPrefixBits:
+			return nil, errors.New("the argument prefix is too short: a server tells clients that have it by 4 bytes at least, or 23 that are drawn")
+		}
+		all = append(all, p)
+	}
+	return all, nil
 }
 
 // checkServerArgs checks ServerTransportOptions. The keys are given together, or
@@ -91,6 +133,9 @@ func checkServerArgs(args watm.Args) error {
 				return err
 			}
 		}
+	}
+	if _, err := parsePrefixes(args["prefix"]); err != nil {
+		return err
 	}
 	return checkIATMode(args)
 }

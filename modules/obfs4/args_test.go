@@ -72,6 +72,11 @@ func TestClientArgs(t *testing.T) {
 		noMode    = "is none of 0, 1 and 2"
 	)
 	modes := []badArg{
+		{[]string{"prefix", ""}, "prefix", "is no prefix: it is empty"},
+		{[]string{"prefix", "GET%"}, "prefix", "is no prefix: it is not URL-encoded"},
+		{[]string{"prefix", "GET"}, "prefix", "is too short"},
+		{[]string{"prefix", strings.Repeat("%p", 22)}, "prefix", "is too short"},
+		{[]string{"prefix", strings.Repeat("GET%20", 17)}, "prefix", "is 68 bytes long, and 64 are the most"},
 		{[]string{"iat-mode", "-"}, "iat-mode", missing},
 		{[]string{"iat-mode", ""}, "iat-mode", noMode},
 		{[]string{"iat-mode", "30"}, "iat-mode", noMode},
@@ -113,6 +118,8 @@ func TestServerArgs(t *testing.T) {
 		)
 	}
 	bad = append(bad,
+		badArg{[]string{"prefix", "%16%03%01"}, "prefix", "is too short"},
+		badArg{[]string{"prefix", "%A8%A8%A8%A8"}, "prefix", "is no prefix: it has a character beyond"},
 		badArg{[]string{"iat-mode", "37"}, "iat-mode", "is none of 0, 1 and 2"},
 		badArg{[]string{"iat-mode", ""}, "iat-mode", "is none of 0, 1 and 2"},
 	)
@@ -137,6 +144,8 @@ func TestCheckArgs(t *testing.T) {
 	for _, args := range []watm.Args{
 		edit(good, "node-id", goodID, "public-key", goodKey), // cert comes first
 		edit(good, "unknown", "x"),
+		edit(good, "prefix", "GET%20"),
+		edit(good, "prefix", strings.Repeat("%p", 23)),
 		{"cert": {goodCert, goodCert}, "iat-mode": {"0", "0"}},
 	} {
 		if err := check(args); err != nil {

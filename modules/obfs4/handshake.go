@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"waterproxy/modules/internal/prefix"
 	"waterproxy/watm/hostcrypto"
 )
 
@@ -38,9 +39,10 @@ var (
 // epochHour is part of every MAC, so that a handshake is good for a while only.
 func epochHour(now time.Time) int64 { return now.Unix() / 3600 }
 
-// sealHandshake appends to a handshake, which has room for it, padding, mark and MAC.
-func sealHandshake(message []byte, bridge *identity, padding int, hour int64) []byte {
-	mark := handshakeMark(message, bridge)
+// sealHandshake appends to a handshake, which has room for it, padding, mark and MAC. Its
+// first bytes may be a prefix, of that length.
+func sealHandshake(message []byte, bridge *identity, prefix, padding int, hour int64) []byte {
+	mark := handshakeMark(message[prefix:], bridge)
 	message = message[:len(message)+padding]
 	random(message[len(message)-padding:])
 	message = append(message, mark...)
@@ -61,17 +63,20 @@ func handshakeMAC(message, macKey []byte, hour int64) []byte {
 // clientHandshake is the client's side, from its message to the server's.
 type clientHandshake struct {
 	bridge  *identity
+	prefix  prefix.Prefix // before the handshake; nil if there is none
 	session sessionKey
 	hour    int64
 	mark    []byte // of the server's message; nil before its first bytes
 }
 
-// message returns what the client sends.
+// message returns what the client sends. It is no longer with a prefix.
 func (h *clientHandshake) message(now time.Time) []byte {
 	h.hour = epochHour(now)
-	message := append(make([]byte, 0, maxHandshake), h.session.representative[:]...)
-	padding := minClientPadding + randv2.IntN(maxClientPadding-minClientPadding+1)
-	return sealHandshake(message, h.bridge, padding, h.hour)
+	message := make([]byte, len(h.prefix), maxHandshake)
+	h.prefix.Fill(message)
+	message = append(message, h.session.representative[:]...)
+	padding := minClientPadding + randv2.IntN(maxClientPadding-len(h.prefix)-minClientPadding+1)
+	return sealHandshake(message, h.bridge, len(h.prefix), padding, h.hour)
 }
 
 // answered looks at what the server has sent so far. It returns the length of the
@@ -105,23 +110,43 @@ func (h *clientHandshake) answered(got []byte) (n int, secret [32]byte, err erro
 
 // serverHandshake is the server's side.
 type serverHandshake struct {
-	bridge  *identity
-	private *key // of the bridge
-	replays *replayFilter
-	session sessionKey
-	hour    int64  // of the client
-	mark    []byte // of the client's message; nil before its first bytes
-	secrets ntorSecrets
+	bridge   *identity
+	private  *key // of the bridge
+	prefixes []prefix.Prefix
+	replays  *replayFilter
+	session  sessionKey
+	hour     int64  // of the client
+	prefix   int    // how long the client's is; 0 if it has none
+	mark     []byte // of the client's message; nil before its first bytes
+	secrets  ntorSecrets
+}
+
+// prefixed returns how many of a client's first bytes are a prefix.
+func (h *serverHandshake) prefixed(got []byte) int {
+	for _, p := range h.prefixes {
+		if p.Match(got) {
+			return len(p)
+		}
+	}
+	return 0
 }
 
 // asked looks at what the client has sent so far. It returns errMore as long as that may
 // become a handshake: the client has to wait for the answer, so it ends with its MAC.
+//
+// A prefix is not part of the handshake, but the MAC covers it: a handshake without the
+// prefix that it was sent with, or with another one, is as bad as one that was changed.
 func (h *serverHandshake) asked(got []byte, now time.Time) error {
-	if len(got) < minClientHandshake+minClientPadding {
+	const shortest = minClientHandshake + minClientPadding // and no prefix is longer
+	if len(got) < shortest {
 		return errMore
 	}
 	if h.mark == nil {
-		h.mark = handshakeMark(got, h.bridge)
+		h.prefix = h.prefixed(got)
+		if len(got) < h.prefix+shortest {
+			return errMore
+		}
+		h.mark = handshakeMark(got[h.prefix:], h.bridge)
 	}
 	end := min(len(got), maxHandshake)
 	if !equal(h.mark, got[end-2*markLength:end-markLength]) {
@@ -143,7 +168,7 @@ func (h *serverHandshake) asked(got []byte, now time.Time) error {
 	case h.replays.isReplay(got[end-markLength:end], now):
 		return errReplay
 	}
-	representative := key(got[:keyLength])
+	representative := key(got[h.prefix:][:keyLength])
 	client := hostcrypto.Elligator2Public(&representative)
 	secrets, err := serverNtor(&h.session, &client, h.bridge, h.private)
 	h.secrets = secrets
@@ -154,7 +179,7 @@ func (h *serverHandshake) asked(got []byte, now time.Time) error {
 func (h *serverHandshake) message() []byte {
 	message := append(make([]byte, 0, maxHandshake), h.session.representative[:]...)
 	message = append(message, h.secrets.auth[:]...)
-	return sealHandshake(message, h.bridge, randv2.IntN(maxServerPadding+1), h.hour)
+	return sealHandshake(message, h.bridge, 0, randv2.IntN(maxServerPadding+1), h.hour)
 }
 
 // sessionKeys derives the keys of both directions: the client's comes first.

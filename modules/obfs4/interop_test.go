@@ -63,15 +63,17 @@ func libraryClient(args watm.Args) side {
 }
 
 // ourServer returns our server, and the arguments for its clients.
-func ourServer(t *testing.T, iatMode string) (side, watm.Args) {
+func ourServer(t *testing.T, iatMode string, prefixes ...string) (side, watm.Args) {
 	t.Helper()
-	st, err := keepState(t.TempDir(), serverOptions(iatMode))
+	options := serverOptions(iatMode)
+	options["prefix"] = prefixes
+	st, err := keepState(t.TempDir(), options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &obfs4{&server{state: st, shape: newShape(&st.seed, st.iatMode), replays: newReplayFilter(), delay: time.Second}}
-	return func(t *testing.T, raw *net.TCPConn) (net.Conn, error) { return o.Server(context.Background(), raw) },
-		watm.Args{"cert": {st.bridge.cert()}, "iat-mode": {strconv.Itoa(st.iatMode)}}
+	o := &obfs4{newServer(st)}
+	o.server.delay = time.Second
+	return func(t *testing.T, raw *net.TCPConn) (net.Conn, error) { return o.Server(context.Background(), raw) }, st.clientArgs()
 }
 
 func ourClient(args watm.Args) side {
@@ -80,8 +82,8 @@ func ourClient(args watm.Args) side {
 	}
 }
 
-// pair connects two sides over TCP.
-func pair(t *testing.T, client, server side) (near, far net.Conn) {
+// rawPair returns the ends of a TCP connection.
+func rawPair(t *testing.T) (near, far *net.TCPConn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -97,10 +99,17 @@ func pair(t *testing.T, client, server side) (near, far net.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { raw.Close(); accepted.Close() })
+	return raw.(*net.TCPConn), accepted.(*net.TCPConn)
+}
+
+// pair connects two sides over TCP.
+func pair(t *testing.T, client, server side) (near, far net.Conn) {
+	t.Helper()
+	raw, accepted := rawPair(t)
 	var both sync.WaitGroup
 	var serverErr error
-	both.Go(func() { far, serverErr = server(t, accepted.(*net.TCPConn)) })
-	near, err = client(t, raw.(*net.TCPConn))
+	both.Go(func() { far, serverErr = server(t, accepted) })
+	near, err := client(t, raw)
 	both.Wait()
 	if err != nil || serverErr != nil {
 		t.Fatalf("the client: %v; the server: %v", err, serverErr)

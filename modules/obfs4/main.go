@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strconv"
 	"sync"
 	"time"
 
@@ -48,21 +47,25 @@ func (t *obfs4) Start(env *watm.Env) error {
 	if err != nil {
 		return fmt.Errorf("start the server: %w", err)
 	}
-	t.server = &server{state: st, shape: newShape(&st.seed, st.iatMode), replays: newReplayFilter(), delay: st.closeDelay()}
+	t.server = newServer(st)
 	env.KeepOpen(t.server.delay)
-	return env.Publish(watm.Args{"cert": {st.bridge.cert()}, "iat-mode": {strconv.Itoa(st.iatMode)}})
+	return env.Publish(st.clientArgs())
+}
+
+func newServer(st state) *server {
+	return &server{state: st, shape: newShape(&st.seed, st.iatMode), replays: newReplayFilter(), delay: st.closeDelay()}
 }
 
 // Client implements watm.Transport. CheckArgs has checked the arguments.
 func (t *obfs4) Client(ctx context.Context, wire watm.Conn, args watm.Args) (net.Conn, error) {
-	bridge, iatMode, err := parseClientArgs(args)
+	bridge, err := parseClientArgs(args)
 	if err != nil {
 		return nil, err
 	}
 	// The key comes first: how long it takes is not to show between two messages.
-	h := &clientHandshake{bridge: bridge, session: sessionKeysAhead.take()}
+	h := &clientHandshake{bridge: &bridge.identity, prefix: bridge.prefix, session: sessionKeysAhead.take()}
 	defer context.AfterFunc(ctx, func() { wire.Close() })()
-	c, err := h.run(wire, iatMode)
+	c, err := h.run(wire, bridge.iatMode)
 	if err != nil {
 		return nil, fmt.Errorf("obfs4 handshake: %w", err)
 	}
@@ -137,7 +140,7 @@ func (t *obfs4) Server(ctx context.Context, wire watm.Conn) (net.Conn, error) {
 
 // handshake shakes hands with a client.
 func (s *server) handshake(wire watm.Conn, began time.Time) (*conn, error) {
-	h := &serverHandshake{bridge: &s.bridge, private: &s.private, replays: s.replays, session: sessionKeysAhead.take()}
+	h := &serverHandshake{bridge: &s.bridge, private: &s.private, prefixes: s.prefixes, replays: s.replays, session: sessionKeysAhead.take()}
 	if err := wire.SetDeadline(began.Add(serverTimeout)); err != nil {
 		return nil, err
 	}

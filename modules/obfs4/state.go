@@ -9,8 +9,11 @@ import (
 	"math/rand"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
+	"waterproxy/modules/internal/prefix"
 	"waterproxy/watm"
 	"waterproxy/watm/hostcrypto"
 )
@@ -30,6 +33,19 @@ type state struct {
 	private key
 	seed    seed
 	iatMode int
+	// prefixes are what clients may begin with: those of the first in the bridge line, those
+	// of the others with an older line. They are in the arguments of each start, not in the
+	// file, which is also obfs4proxy's.
+	prefixes []prefix.Prefix
+}
+
+// clientArgs is what clients need to know.
+func (st *state) clientArgs() watm.Args {
+	args := watm.Args{"cert": {st.bridge.cert()}, "iat-mode": {strconv.Itoa(st.iatMode)}}
+	if len(st.prefixes) > 0 {
+		args["prefix"] = []string{st.prefixes[0].String()}
+	}
+	return args
 }
 
 // stateText is the content of the state file.
@@ -82,6 +98,9 @@ func keepState(dir string, args watm.Args) (st state, err error) {
 		text.IATMode = int(mode[0] - '0')
 	}
 	st = text.parse()
+	if st.prefixes, err = parsePrefixes(args["prefix"]); err != nil {
+		return st, err
+	}
 	text.PublicKey = hex.EncodeToString(st.bridge.public[:])
 	content, err := json.Marshal(text)
 	if err != nil {
@@ -118,7 +137,7 @@ func (st *state) bridgeLine() []byte {
 	return fmt.Appendf(nil, "# What clients of this bridge put into their torrc. The words in angle brackets stand for\n"+
 		"# the bridge's address and port and for its fingerprint, which tor writes into its log.\n"+
 		"# The transport writes this file anew at each start, and does not read it.\n\n"+
-		"Bridge obfs4 <IP ADDRESS>:<PORT> <FINGERPRINT> cert=%s iat-mode=%d\n", st.bridge.cert(), st.iatMode)
+		"Bridge obfs4 <IP ADDRESS>:<PORT> <FINGERPRINT> %s\n", strings.ReplaceAll(st.clientArgs().String(), ";", " "))
 }
 
 // scratchDir is where files are written: a crash meanwhile must not cost the keys. They

@@ -6,12 +6,14 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/shadowsocks/go-shadowsocks2/socks"
 
+	"waterproxy/modules/internal/prefix"
 	"waterproxy/watm"
 )
 
@@ -80,6 +82,28 @@ func clientAddress(args watm.Args) ([]byte, error) {
 	return header, nil
 }
 
+// minSaltBits is how many bits of a salt are random at least. Two connections with one salt
+// give away what they carry, and of 2^24 connections with one password two have it with a
+// probability of 2^-33 then.
+const minSaltBits = 80
+
+// saltPrefix returns what a client's salts begin with: nil if the arguments do not say. It
+// is what Outline calls a prefix: servers take any salt that is new, and need not know.
+func saltPrefix(args watm.Args, m *method) (prefix.Prefix, error) {
+	text, ok := args.Get("prefix")
+	if !ok {
+		return nil, nil
+	}
+	p, err := prefix.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("the argument prefix is no prefix: %w", err)
+	}
+	if left := float64(8*m.keySize) - p.FixedBits(); len(p) > m.keySize || left < minSaltBits {
+		return nil, fmt.Errorf("the argument prefix is too long: with this cipher it may decide %d bits of a salt, and decides %.0f", 8*m.keySize-minSaltBits, math.Ceil(p.FixedBits()))
+	}
+	return p, nil
+}
+
 // serverArgs returns a server's arguments, which are what clients need as well.
 func serverArgs(env *watm.Env) (watm.Args, error) {
 	m, err := methodOf(env.Args)
@@ -102,7 +126,13 @@ func serverArgs(env *watm.Env) (watm.Args, error) {
 			return nil, err
 		}
 	}
-	return watm.Args{"cipher": {m.name}, "password": {password}}, nil
+	published := watm.Args{"cipher": {m.name}, "password": {password}}
+	// A server does nothing with a prefix but tell its clients.
+	begin, err := saltPrefix(env.Args, m)
+	if begin != nil {
+		published["prefix"] = []string{begin.String()}
+	}
+	return published, err
 }
 
 // fitsBridgeLine tells whether a value survives tor's way from a server to the

@@ -44,6 +44,14 @@ func TestBadArguments(t *testing.T) {
 		{"client, bare IPv6", client, args("password", "hidden", "target", "2001:db8::7:443"), "target", "2001"},
 		{"client, long name", client, args("password", "hidden", "target", strings.Repeat("x", 256)+":1"), "target", "xxx"},
 		{"client, the cipher called method", client, args("password", "hidden", "method", "aes-128-gcm"), "cipher", "aes-128"},
+		{"client, a prefix that is not URL-encoded", client, args("password", "hidden", "prefix", "PO%ST"), "prefix", "PO%ST"},
+		{"client, an empty prefix", client, args("password", "hidden", "prefix", ""), "prefix", ""},
+		{"client, a prefix that is no bytes", client, args("password", "hidden", "prefix", "%A8xyz"), "prefix", "xyz"},
+		{"client, a prefix of 23 bytes", client, args("password", "hidden", "prefix", strings.Repeat("q", 23)), "prefix", "qqq"},
+		{"client, a prefix longer than a salt", client, args("password", "hidden", "prefix", strings.Repeat("%p", 33)), "prefix", "%p"},
+		{"client, a prefix of 7 bytes of 16", client, args("password", "hidden", "cipher", "aes-128-gcm", "prefix", "qqqqqqq"), "prefix", "qqq"},
+		{"server, a bad prefix", server, args("password", "hidden", "prefix", "PO%ST"), "prefix", "PO%ST"},
+		{"server, a long prefix", server, args("password", "hidden", "prefix", strings.Repeat("q", 23)), "prefix", "qqq"},
 		{"server, no password", server, args(), "password", ""},
 		{"server, empty password", server, args("password", ""), "password", ""},
 		{"server, unknown cipher", server, args("password", "hidden", "cipher", "rot13"), "cipher", "rot13"},
@@ -98,6 +106,12 @@ func TestServerArgs(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("with a password given, the state directory has %v, %v", left, err)
+	}
+
+	given.Args["prefix"] = []string{"GET /%p"}
+	got, err = serverArgs(given)
+	if want := "cipher=aes-128-gcm;password=s3cret/+:\\;;prefix=GET%20%2F%p"; err != nil || got.String() != want {
+		t.Errorf("%v, %v; want %s", got, err, want)
 	}
 
 	env := &watm.Env{Server: true, Args: args(), StateDir: dir}

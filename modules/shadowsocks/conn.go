@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"waterproxy/modules/internal/prefix"
 	"waterproxy/watm"
 )
 
@@ -195,8 +196,8 @@ type writer struct {
 	timer *time.Timer // of a client's header, which the server has to know before it can send
 }
 
-func newWriter(wire watm.Conn, key *masterKey) (*writer, error) {
-	salt := newSalt(key)
+func newWriter(wire watm.Conn, key *masterKey, begin prefix.Prefix) (*writer, error) {
+	salt := newSalt(key, begin)
 	cipher, err := key.session(salt)
 	return &writer{wire: wire, key: key, cipher: cipher, salt: salt}, err
 }

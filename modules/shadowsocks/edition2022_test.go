@@ -79,7 +79,7 @@ func TestSilence2022(t *testing.T) {
 // sealed is a stream of messages.
 func sealed(t *testing.T, key *masterKey, messages ...[]byte) []byte {
 	t.Helper()
-	out := newSalt(key)
+	out := newSalt(key, nil)
 	cipher, err := key.session(out)
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 
 	"gitlab.com/yawning/obfs4.git/common/replayfilter"
 
+	"waterproxy/modules/internal/prefix"
 	"waterproxy/watm"
 	_ "waterproxy/watm/singleinstance" // a second instance would not know of the first one's salts
 )
@@ -85,13 +86,17 @@ func (t *shadowsocks) configure(args watm.Args) (err error) {
 
 // CheckArgs implements watm.ArgsChecker.
 func (*shadowsocks) CheckArgs(args watm.Args) error {
-	if err := args.CheckOnce("cipher", "password", "target"); err != nil {
+	if err := args.CheckOnce("cipher", "password", "target", "prefix"); err != nil {
 		return err
 	}
-	if _, err := newKey(args); err != nil {
+	key, err := newKey(args)
+	if err != nil {
 		return err
 	}
-	_, err := clientAddress(args)
+	if _, err := saltPrefix(args, key.method); err != nil {
+		return err
+	}
+	_, err = clientAddress(args)
 	return err
 }
 
@@ -106,7 +111,11 @@ func (*shadowsocks) Client(_ context.Context, wire watm.Conn, args watm.Args) (n
 	if err != nil {
 		return nil, err
 	}
-	out, err := newWriter(wire, key)
+	begin, err := saltPrefix(args, key.method)
+	if err != nil {
+		return nil, err
+	}
+	out, err := newWriter(wire, key, begin)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +172,7 @@ func (t *shadowsocks) handshake(wire watm.Conn) (net.Conn, error) {
 	if t.salts.TestAndSet(time.Now(), c.in.salt) {
 		return nil, errReplay
 	}
-	if c.out, err = newWriter(wire, t.key); err != nil {
+	if c.out, err = newWriter(wire, t.key, nil); err != nil {
 		return nil, err
 	}
 	t.salts.TestAndSet(time.Now(), c.out.salt) // it is new: it was drawn just now
@@ -186,10 +195,11 @@ func handshakeError(err error) error {
 	return errHandshake
 }
 
-// newSalt draws a salt.
-func newSalt(key *masterKey) []byte {
+// newSalt draws a salt that begins with a prefix, if there is one, for which there is room.
+func newSalt(key *masterKey, begin prefix.Prefix) []byte {
 	salt := make([]byte, key.keySize)
 	rand.Read(salt) // it never fails
+	begin.Fill(salt)
 	return salt
 }
 

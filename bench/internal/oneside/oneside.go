@@ -21,7 +21,7 @@ import (
 	"os"
 	"time"
 
-	"waterproxy/bench/internal/measure"
+	"waterproxy/internal/measure"
 )
 
 // Dialer opens connections through a module.

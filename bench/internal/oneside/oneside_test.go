@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"waterproxy/bench/internal/measure"
+	"waterproxy/internal/measure"
 )
 
 func options() measure.Options {

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"waterproxy/bench/internal/measure"
+	"waterproxy/internal/measure"
 )
 
 // absent stands in a cell for which there is nothing to measure.

@@ -8,7 +8,7 @@ import (
 	"math"
 	"sync"
 
-	"waterproxy/bench/internal/measure"
+	"waterproxy/internal/measure"
 )
 
 // Contestant is what is compared: a column of the tables.

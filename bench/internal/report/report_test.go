@@ -10,7 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"waterproxy/bench/internal/measure"
+	"waterproxy/internal/measure"
 )
 
 // sample is a report with every kind of cell in it.

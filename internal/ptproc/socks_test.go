@@ -1,4 +1,4 @@
-package main
+package ptproc
 
 import (
 	"bytes"
@@ -69,8 +69,8 @@ func TestReadSOCKSReply(t *testing.T) {
 	}
 }
 
-// TestDialSOCKS has a conversation with a proxy that checks what it is sent.
-func TestDialSOCKS(t *testing.T) {
+// TestDial has a conversation with a proxy that checks what it is sent.
+func TestDial(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +105,7 @@ func TestDialSOCKS(t *testing.T) {
 	}()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	c, err := dialSOCKS(ctx, l.Addr().String(), "127.0.0.1:7", map[string][]string{"k": {"v"}})
+	c, err := Dial(ctx, l.Addr().String(), "127.0.0.1:7", map[string][]string{"k": {"v"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,8 +118,8 @@ func TestDialSOCKS(t *testing.T) {
 	}
 }
 
-// TestDialSOCKSEndsWithItsContext: a proxy that never answers must not hold it up.
-func TestDialSOCKSEndsWithItsContext(t *testing.T) {
+// TestDialEndsWithItsContext: a proxy that never answers must not hold it up.
+func TestDialEndsWithItsContext(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +133,7 @@ func TestDialSOCKSEndsWithItsContext(t *testing.T) {
 			<-t.Context().Done()
 		}
 	}()
-	if _, err := dialSOCKS(ctx, l.Addr().String(), "127.0.0.1:7", nil); !errors.Is(err, context.Canceled) {
+	if _, err := Dial(ctx, l.Addr().String(), "127.0.0.1:7", nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want context.Canceled", err)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package ptproc
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"strings"
 
 	"waterproxy/internal/ptargs"
 )
@@ -41,9 +40,10 @@ func (r socksReply) Error() string {
 	return fmt.Sprintf("SOCKS reply %d: %s", byte(r), text)
 }
 
-// dialSOCKS connects to target through a SOCKS5 proxy, handing over transport
-// arguments as tor does.
-func dialSOCKS(ctx context.Context, proxy, target string, args map[string][]string) (net.Conn, error) {
+// Dial asks a client, at proxy, for a connection to target, an address with a port, as tor
+// does: with a bridge line's arguments as user name and password. The end of ctx ends what
+// goes on until the client's answer.
+func Dial(ctx context.Context, proxy, target string, args map[string][]string) (*net.TCPConn, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", proxy)
 	if err != nil {
@@ -61,7 +61,7 @@ func dialSOCKS(ctx context.Context, proxy, target string, args map[string][]stri
 		}
 		return nil, err
 	}
-	return c, nil
+	return c.(*net.TCPConn), nil
 }
 
 func socksHandshake(c io.ReadWriter, target string, args map[string][]string) error {
@@ -163,7 +163,3 @@ func readSOCKSReply(r io.Reader) error {
 	}
 	return nil
 }
-
-// splitCommand splits a command line at white space. There is no quoting: a
-// program in need of more can be given a script.
-func splitCommand(line string) []string { return strings.Fields(line) }

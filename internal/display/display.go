@@ -1,4 +1,5 @@
-package demo
+// Package display shows how far long work is: as a bar on a terminal, else in lines.
+package display
 
 import (
 	"fmt"
@@ -9,40 +10,7 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
-
-	"waterproxy/internal/tornet"
 )
-
-// The stages that tornet does not know, and the client's, which is in both.
-const (
-	stageServer   = "server"
-	stageClient   = tornet.StageClient
-	stageDownload = "download"
-
-	// These are of a demonstration with a repository.
-	stageRepository = "repository"
-	stagePublish    = "publish"
-	stageReplace    = "replace"
-	stageRest       = "rest"
-	stageAnew       = "anew"
-	stageSecond     = "second"
-)
-
-// titles say what happens in each stage.
-var titles = map[string]string{
-	tornet.StageAuthority: "directory authority",
-	tornet.StageConsensus: "exit relay, consensus",
-	tornet.StageBridge:    "bridge, module inside",
-	stageClient:           "client, module inside",
-	stageServer:           "server, module inside",
-	stageDownload:         "fetching the file",
-	stageRepository:       "repository, 2 of 3 keys",
-	stagePublish:          "publishing version " + secondVersion,
-	stageReplace:          "both ends take it",
-	stageRest:             "fetching the rest",
-	stageAnew:             "connecting anew",
-	stageSecond:           "fetching it again",
-}
 
 const (
 	// redrawInterval is how often a bar is drawn anew even if it stands
@@ -54,9 +22,10 @@ const (
 	barWidth = 30
 )
 
-// display shows how far each stage is: as a bar on a terminal, else in lines.
-type display struct {
+// Display shows how far each stage is, one after the other. It is safe for concurrent use.
+type Display struct {
 	out      io.Writer
+	titles   map[string]string
 	terminal bool
 
 	mu    sync.Mutex
@@ -68,18 +37,20 @@ type display struct {
 	done  sync.WaitGroup
 }
 
-func newDisplay(out io.Writer) *display {
+// New returns a display that writes to out. titles say what happens in each stage, by its name.
+func New(out io.Writer, titles map[string]string) *Display {
 	file, ok := out.(*os.File)
-	return &display{out: out, terminal: ok && term.IsTerminal(int(file.Fd()))}
+	return &Display{out: out, titles: titles, terminal: ok && term.IsTerminal(int(file.Fd()))}
 }
 
-// stage returns a function that shows the progress of one stage.
-func (d *display) stage(name string) func(percent int) {
-	return func(percent int) { d.progress(name, percent) }
+// Stage returns a function that shows the progress of one stage.
+func (d *Display) Stage(name string) func(percent int) {
+	return func(percent int) { d.Progress(name, percent) }
 }
 
-// progress shows how far a stage is; it is a tornet.Progress.
-func (d *display) progress(stage string, percent int) {
+// Progress shows how far a stage is, in percent. With 100 it has ended, as it has when another
+// one begins.
+func (d *Display) Progress(stage string, percent int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.now != stage {
@@ -91,11 +62,11 @@ func (d *display) progress(stage string, percent int) {
 		_ = d.bar.Set(percent)
 	} else if percent < 100 && percent >= d.shown+lineStep {
 		d.shown = percent
-		d.line("%s: %d%%", titles[stage], percent)
+		d.line("%s: %d%%", d.titles[stage], percent)
 	}
 	if percent >= 100 {
 		if !d.terminal {
-			d.line("%s: done after %.1f s", titles[stage], time.Since(d.begin).Seconds())
+			d.line("%s: done after %.1f s", d.titles[stage], time.Since(d.begin).Seconds())
 		}
 		d.end()
 	}
@@ -103,17 +74,17 @@ func (d *display) progress(stage string, percent int) {
 
 // line writes one line. What cannot be written to is found out by the table,
 // whose errors count.
-func (d *display) line(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }
+func (d *Display) line(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }
 
-func (d *display) start(stage string) {
+func (d *Display) start(stage string) {
 	d.now, d.begin, d.shown = stage, time.Now(), 0
 	if !d.terminal {
-		d.line("%s ...", titles[stage])
+		d.line("%s ...", d.titles[stage])
 		return
 	}
 	d.bar = progressbar.NewOptions(100,
 		progressbar.OptionSetWriter(d.out),
-		progressbar.OptionSetDescription(fmt.Sprintf("%-23s", titles[stage])),
+		progressbar.OptionSetDescription(fmt.Sprintf("%-23s", d.titles[stage])),
 		progressbar.OptionSetWidth(barWidth),
 		progressbar.OptionSetPredictTime(false),
 		progressbar.OptionSetElapsedTime(true),
@@ -140,7 +111,7 @@ func redraw(bar *progressbar.ProgressBar, still <-chan struct{}) {
 }
 
 // end ends the stage that is shown, if any, and its line on the terminal.
-func (d *display) end() {
+func (d *Display) end() {
 	if d.now == "" {
 		return
 	}
@@ -152,8 +123,8 @@ func (d *display) end() {
 	}
 }
 
-// close ends a stage that was not finished.
-func (d *display) close() {
+// Close ends a stage that was not finished.
+func (d *Display) Close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.end()
