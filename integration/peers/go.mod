@@ -84,4 +84,6 @@ require (
 tool (
 	github.com/letsencrypt/pebble/v2/cmd/pebble
 	gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/lyrebird/cmd/lyrebird
+	gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/webtunnel/main/client
+	gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/webtunnel/main/server
 )

@@ -106,12 +106,15 @@ func startServer(ctx context.Context, on *service.Service, o serverOptions) (*se
 		return nil, fmt.Errorf("%s: %w", o.transport, err)
 	}
 	l := server.Serve(ln, server.Forward(o.forward), server.Options{Transport: o.transport, Log: on.Log, Meter: on.Meter})
-	if published != nil {
+	if published.Args != nil {
 		if err := on.Catalog.StateError(o.transport); err != nil {
 			on.Log.Warn("the bridge line may be another at the next start: the module cannot keep anything", "transport", o.transport, "error", err)
 		}
 	}
-	fmt.Fprintln(ptlog.Stdout(), bridgeline.Line{Transport: o.transport, Address: o.public, Args: published})
+	if published.Address.IsValid() {
+		o.public = published.Address.String()
+	}
+	fmt.Fprintln(ptlog.Stdout(), bridgeline.Line{Transport: o.transport, Address: o.public, Args: published.Args})
 	return l, nil
 }
 
