@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/peterbourgon/ff/v3/ffcli"
@@ -199,6 +199,10 @@ func (x *examineFlags) find(args []string) error {
 		return err
 	}
 	o.Pair.Transport = name
+	// Some keep keys, and do not start without a place for them; here it is one that goes.
+	if state := "-module-state=" + name; !slices.Contains(x.passed, state) {
+		x.passed = append(x.passed, state)
+	}
 	command := append([]string{program}, x.passed...)
 	o.Pair.Client, o.Pair.Server = command, command
 	o.Limited = x.limited
@@ -270,7 +274,6 @@ func (x *examineFlags) run(ctx context.Context, words []examine.Word) (err error
 	o.Cost = !x.noCost
 	show := display.New(os.Stderr, examine.Stages)
 	o.Progress = show.Progress
-	began := time.Now()
 	report, err := examine.Run(ctx, *o)
 	show.Close()
 	if err != nil {
@@ -279,13 +282,17 @@ func (x *examineFlags) run(ctx context.Context, words []examine.Word) (err error
 		}
 		return fmt.Errorf("%s: %w", o.Pair.Transport, err)
 	}
-	report.Took = time.Since(began).Seconds()
 	write := report.WriteText
 	if x.json {
 		write = report.WriteJSON
 	}
 	if err := write(os.Stdout); err != nil {
 		return err
+	}
+	if x.html != "" {
+		if err := writePage(report, x.html); err != nil {
+			return err
+		}
 	}
 	failures := report.Failures(words)
 	for _, f := range failures {
@@ -295,4 +302,13 @@ func (x *examineFlags) run(ctx context.Context, words []examine.Word) (err error
 		return errReported
 	}
 	return nil
+}
+
+func writePage(report *examine.Report, file string) (err error) {
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return report.WriteHTML(f)
 }

@@ -34,7 +34,7 @@ type step struct {
 
 const cell = 514 // a cell of link protocols from 4 on (tor-spec 3)
 
-// script is a kind's conversation after the TLS handshake.
+// scripts are the kinds' conversations after the TLS handshake.
 var scripts = map[Kind][]step{
 	Tor: {
 		{true, 11}, {false, 11 + 980 + 41 + cell}, // VERSIONS; VERSIONS, CERTS, AUTH_CHALLENGE, NETINFO
@@ -47,12 +47,14 @@ var scripts = map[Kind][]step{
 		{true, cell}, {false, cell * 30}, // SENDME, and the rest
 	},
 	Web: {
-		{true, 640}, {false, 90}, {false, 1200}, {false, 31_000}, // the page
+		// The request, with the settings of HTTP/2; the server's, which the client
+		// acknowledges before the page comes.
+		{true, 640}, {false, 90}, {true, 31}, {false, 1200}, {false, 31_000},
 		{true, 210}, {false, 18_000}, {false, 44_000}, // what belongs to it
 		{true, 75}, {false, 7_300},
 		{true, 90}, {false, 120_000},
 	},
-	Bulk: {{true, 310}, {false, 350}, {false, 512 << 10}},
+	Bulk: {{true, 310}, {false, 90}, {true, 31}, {false, 350}, {false, 512 << 10}},
 }
 
 // hellos say which client's ClientHello begins a conversation. tor's is padded to 517 bytes,

@@ -253,7 +253,7 @@ func lengthsOf(flows []flow, d record.Direction) (all []Position) {
 		p := Position{Fixed: map[Kind]int{}}
 		for kind, list := range kinds {
 			lengths = append(lengths, list...)
-			if length, n := commonest(list); len(list) >= fewest && float64(n) >= nearlyAll*float64(len(list)) {
+			if length, n := commonest(list); length != record.MSS && len(list) >= fewest && float64(n) >= nearlyAll*float64(len(list)) {
 				p.Fixed[kind] = length
 			}
 		}

@@ -94,7 +94,7 @@ type Position struct {
 	Median         int          `json:"median"`
 	Most           int          `json:"most"`
 	Distinct       int          `json:"distinct"`
-	Fixed          map[Kind]int `json:"fixed,omitempty"` // the one length of nearly all flows of a kind
+	Fixed          map[Kind]int `json:"fixed,omitempty"` // the one length of nearly all flows of a kind, unless it is that of full packets
 	CommonestShare float64      `json:"commonest_share"`
 }
 

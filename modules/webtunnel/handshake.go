@@ -6,8 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"runtime"
-	"sync"
 
 	tls "github.com/refraction-networking/utls"
 
@@ -32,80 +30,6 @@ func (t *webtunnel) shake(wire watm.Conn, b *bridge, name string) (watm.Conn, er
 		return nil, err
 	}
 	return h.connection(wire, records)
-}
-
-// hello is a client's side of TLS before its first message, with its keys.
-type hello struct {
-	conn    *tls.UConn
-	config  *tls.Config
-	secrets secrets
-}
-
-// newHello makes a hello, most of whose time goes into keys.
-func newHello(f *fingerprint) (*hello, error) {
-	h := new(hello)
-	h.config = &tls.Config{
-		InsecureSkipVerify: true, // VerifyPeerCertificate does that
-		MinVersion:         tls.VersionTLS12,
-		KeyLogWriter:       &h.secrets,
-		NextProtos:         f.protocols(),
-	}
-	h.conn = tls.UClient(nil, h.config, f.id())
-	if f.spec == nil {
-		return h, nil
-	}
-	spec, err := f.spec()
-	if err != nil {
-		return nil, err
-	}
-	if err := h.conn.ApplyPreset(spec); err != nil {
-		return nil, err
-	}
-	// This makes what remains of the keys, those of an extension that hides nothing (ECH).
-	return h, h.conn.BuildHandshakeStateWithoutSession()
-}
-
-// hellosAhead makes one hello before it is needed, of the fingerprint that was used last: the
-// keys are a third of a handshake's work, and do not depend on the server.
-type hellosAhead struct {
-	mu     sync.Mutex
-	ready  *hello
-	of     *fingerprint
-	making bool
-}
-
-// take returns a hello of a fingerprint.
-func (a *hellosAhead) take(f *fingerprint) (*hello, error) {
-	a.mu.Lock()
-	h, of := a.ready, a.of
-	a.ready, a.of = nil, f
-	a.mu.Unlock()
-	if h != nil && of == f {
-		return h, nil
-	}
-	return newHello(f)
-}
-
-// fill makes the next one, in the background. It is called when a connection is set up: what
-// is under way comes first.
-func (a *hellosAhead) fill() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.making || a.ready != nil || a.of == nil {
-		return
-	}
-	a.making = true
-	go a.make(a.of)
-}
-
-func (a *hellosAhead) make(f *fingerprint) {
-	runtime.Gosched()
-	h, err := newHello(f)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.making = false; err == nil && a.of == f { // an error shows again where a hello is needed
-		a.ready = h
-	}
 }
 
 // connection returns the connection after the handshake.
