@@ -126,7 +126,7 @@ need-tor:
 	scripts/install tor
 
 need-test-tools:
-	scripts/install tor obfs4proxy shadowsocks-libev tinyproxy microsocks nginx-light iproute2 python3 curl clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32
+	scripts/install tor obfs4proxy shadowsocks-libev tinyproxy microsocks nginx-light chromium iproute2 python3 curl clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32
 
 clean:
 	rm -rf waterproxy modules/built/*.wasm transport/testmodules/built integration/peers/built

@@ -71,6 +71,8 @@ const (
 	// MaxProbeTime is how long probers may wait: as long as a connection is held open that
 	// takes the only place of an instance.
 	MaxProbeTime = 10 * time.Minute
+	// unreadLimit is how long what a prober sends is still read after its end.
+	unreadLimit = 100 * time.Millisecond
 )
 
 // writeSize is how much is encrypted and written at once: a record.
@@ -196,7 +198,12 @@ func (o *origin) answer(c net.Conn) {
 	}})
 	err := t.Handshake()
 	if talk == nil {
-		return // a prober came through, and is shown nothing; its own end reports it
+		// A prober came through, to whom TLS has said that it does not understand. What is
+		// left unread would make a reset of the end.
+		if c.SetReadDeadline(time.Now().Add(unreadLimit)) == nil {
+			_, _ = io.Copy(io.Discard, c)
+		}
+		return
 	}
 	talk.arrived = timed.first
 	if err == nil {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -185,17 +184,11 @@ func (e *examination) passTime(stage string, takes time.Duration) (stop func()) 
 // limited starts another server with what the first one keeps, and with a limit.
 func (e *examination) limited(ctx context.Context, name string, limits map[string]any) (*server, error) {
 	dir := filepath.Join(e.dir, name)
-	if err := os.MkdirAll(stateIn(dir), 0o700); err != nil {
-		return nil, err
-	}
-	if err := os.CopyFS(stateIn(dir), os.DirFS(e.server.state)); err != nil {
-		return nil, fmt.Errorf("cannot copy the server's state: %w", err)
-	}
 	words, err := e.Limited(filepath.Join(dir, "settings"), limits)
 	if err != nil {
 		return nil, err
 	}
-	return e.Pair.startServer(ctx, dir, e.origin.address(), words...)
+	return e.Pair.startServer(ctx, dir, e.server.state, e.origin.address(), words...)
 }
 
 // probeFull probes a server that has as many connections as it may have.
