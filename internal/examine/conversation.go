@@ -192,14 +192,13 @@ func (o *origin) answer(c net.Conn) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		if talk = o.expected[info.ServerName]; talk == nil {
-			return nil, errors.New("no conversation of that name is expected")
+			return o.configs[Tor], nil // tor shakes hands with anyone
 		}
 		return o.configs[talk.kind], nil
 	}})
 	err := t.Handshake()
 	if talk == nil {
-		// A prober came through, to whom TLS has said that it does not understand. What is
-		// left unread would make a reset of the end.
+		// A prober has come through. What is left unread would make a reset of the end.
 		if c.SetReadDeadline(time.Now().Add(unreadLimit)) == nil {
 			_, _ = io.Copy(io.Discard, c)
 		}
