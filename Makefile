@@ -2,7 +2,7 @@
 
 GO      ?= go
 SHELL   := /bin/bash
-MODULES := plain reverse mux obfs4 shadowsocks
+MODULES := plain reverse mux obfs4 shadowsocks webtunnel
 WASM    := $(MODULES:%=modules/built/%.wasm)
 
 # The same source and toolchain give the same bytes, whoever builds them where.
@@ -21,7 +21,7 @@ RACE    := -race $(NO_RACE:%=-gcflags=%=-race=false)
 # What lint is made of.
 CHECKS := gofmt vet vet-wasm vet-peer
 
-.PHONY: all modules testmodules peers demo test unit counts timed fuzz faults soak soak-short integration lint $(CHECKS) bench chutney clean need-tor need-test-tools
+.PHONY: all modules testmodules peers demo test built unit counts timed fuzz faults soak soak-short integration lint $(CHECKS) bench chutney clean need-tor need-test-tools
 
 all: waterproxy
 
@@ -42,16 +42,31 @@ testmodules: need-test-tools
 demo: need-tor waterproxy
 	./waterproxy demo $(DEMO)
 
-# Each part runs whatever becomes of the others; what has failed is listed at the end.
+# Each part runs whatever becomes of the others; what has failed is listed at the end. The
+# tests of integration wait for tor more than for a processor: counts and timed have what they
+# leave over.
 test:
-	@MAKE="$(MAKE)" $(GO) run ./scripts/testall $(CHECKS) unit counts timed integration
+	@MAKE="$(MAKE)" BUILT=1 $(GO) run ./scripts/testall built $(CHECKS) unit counts,timed+integration
+
+# What all parts need. With BUILT they do not build it again, which would also get in the way
+# of those that run beside each other.
+built: need-tor need-test-tools waterproxy testmodules peers
+ifndef BUILT
+vet: modules
+unit counts: modules testmodules
+timed soak-short integration: built
+fuzz: testmodules
+endif
+
+# For what may run beside integration: private Tor networks need a processor in time.
+LEFTOVER := nice -n 19
 
 lint: $(CHECKS)
 
 gofmt:
 	@out=$$(gofmt -l .); test -z "$$out" || { echo "gofmt would change: $$out"; exit 1; }
 
-vet: modules
+vet:
 	$(GO) vet ./...
 
 vet-wasm:
@@ -64,29 +79,32 @@ vet-peer:
 # A test that would do without a program because it is missing fails instead.
 unit counts soak-short integration: export REQUIRE_RUST = 1
 
-# What takes longest begins first, with the others beside it.
-unit: modules testmodules
+# What takes longest begins first, with the others beside it: one more than there are
+# processors, since tests wait for each other's processes. A process that the race detector
+# watches would live on for a second after its end.
+unit: export GORACE = atexit_sleep_ms=0
+unit:
 	@set -o pipefail; packages=$$($(GO) list ./... | grep -v '^waterproxy/integration$$') && \
-		$(GO) test $(RACE) -timeout 25m $(TESTFLAGS) ./integration/self ./transport $$packages
+		$(GO) test -p $$(($$(nproc) + 1)) $(RACE) -timeout 25m $(TESTFLAGS) ./integration/self ./transport $$packages
 
 # What is repeated less often under the race detector, as often as it should be.
-counts: modules testmodules
-	$(GO) test -count=1 -timeout 25m $(TESTFLAGS) -run '^(TestHotReload|TestIntegrity|TestChurn|TestChurnMany|TestHostile)$$' ./integration/self ./transport
+counts:
+	$(LEFTOVER) $(GO) test -count=1 -timeout 25m $(TESTFLAGS) -run '^(TestHotReload|TestIntegrity|TestChurn|TestChurnMany|TestHostile)$$' ./integration/self ./transport
 
 # Most of these tests wait for tor: more of them run at once than there are processors.
-integration: need-tor need-test-tools waterproxy testmodules peers
+integration:
 	$(GO) test -count=1 -timeout 25m -parallel 6 $(TESTFLAGS) -skip '^TestSoak$$' ./integration
 
 # These take a time of their own, however much they get done in it, and so take it together.
-timed: need-tor need-test-tools waterproxy testmodules peers
-	@$(MAKE) --no-print-directory -j2 fuzz soak-short
+timed:
+	@$(LEFTOVER) $(MAKE) --no-print-directory -j2 fuzz soak-short
 
-soak-short: need-tor need-test-tools waterproxy testmodules peers
+soak-short:
 	$(GO) test -count=1 -timeout 25m $(TESTFLAGS) -run '^TestSoak$$' ./integration
 
 # Each fuzz target for so long; CI has 10 seconds for each.
 FUZZTIME ?= 10s
-fuzz: testmodules
+fuzz:
 	scripts/fuzz $(FUZZTIME)
 
 # Each built-in transport over connections that fail, by so many schedules; CI has 100.
@@ -120,13 +138,15 @@ chutney: need-tor waterproxy
 
 # Programs of others that no Debian package has.
 peers:
-	cd integration/peers && $(GO) build -o built/ ./ss2022 $$($(GO) list -f '{{.ImportPath}}' tool)
+	cd integration/peers && $(GO) build -o built/ ./ss2022 $$($(GO) list -f '{{.ImportPath}}' tool | grep -v /webtunnel/)
+	cd integration/peers && for side in client server; do \
+		$(GO) build -o built/webtunnel-$$side $$($(GO) list -f '{{.ImportPath}}' tool | grep /webtunnel/main/$$side) || exit; done
 
 need-tor:
 	scripts/install tor
 
 need-test-tools:
-	scripts/install tor obfs4proxy shadowsocks-libev tinyproxy microsocks nginx-light chromium iproute2 python3 curl clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32
+	scripts/install tor obfs4proxy shadowsocks-libev tinyproxy microsocks nginx-light caddy chromium iproute2 python3 curl clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32
 
 clean:
 	rm -rf waterproxy modules/built/*.wasm transport/testmodules/built integration/peers/built

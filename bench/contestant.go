@@ -41,6 +41,8 @@ type launch struct {
 	state   string // directory
 	timeout time.Duration
 	echo    io.Writer // gets what the processes write, if not nil
+	// front returns the front that all contestants of a run have, which it starts first.
+	front func(ctx context.Context) (*front, error)
 }
 
 // session is a contestant that is up.
@@ -105,6 +107,11 @@ func preset(name, exe string) (*contestant, error) {
 	case "lyrebird": // make peers
 		const path = "integration/peers/built/lyrebird"
 		return managedPair(pairSpec{name: name, client: path, server: path, transport: orElse(variant, "obfs4"), keepsOpen: true})
+	case "webtunnel": // make peers
+		return managedPair(pairSpec{
+			name: name, client: "integration/peers/built/lyrebird", server: "integration/peers/built/webtunnel-server",
+			transport: kind, fronted: true, clientArgs: webtunnelArgs(variant), keepsOpen: true,
+		})
 	case "waterproxy":
 		return waterproxyPair(name, variant, exe)
 	case "shadowsocks":
@@ -113,7 +120,7 @@ func preset(name, exe string) (*contestant, error) {
 			"ss-local -s 127.0.0.1 -p {serverport} -b 127.0.0.1 -l {clientport} -k benchmark -m "+method,
 			"ss-server -s 127.0.0.1 -p {serverport} -k benchmark -m "+method)
 	}
-	return nil, fmt.Errorf("no contestant is called %q; there are tcp, relay, relay1, obfs4proxy, lyrebird, shadowsocks[:method], waterproxy:TRANSPORT[:INSTANCES] and those of -pt and -socks", name)
+	return nil, fmt.Errorf("no contestant is called %q; there are tcp, relay, relay1, obfs4proxy, lyrebird, shadowsocks[:method], webtunnel[:FINGERPRINT], waterproxy:TRANSPORT[:INSTANCES] and those of -pt and -socks", name)
 }
 
 // waterproxyPair is this project's executable, as client and server. The variant
@@ -129,7 +136,16 @@ func waterproxyPair(name, variant, exe string) (*contestant, error) {
 	}
 	return managedPair(pairSpec{
 		name: name, client: command, server: command, transport: transport, serverArgs: requiredArgs[transport],
+		fronted: transport == "webtunnel",
 	})
+}
+
+// webtunnelArgs are the arguments of a client that imitates a browser, by a name of uTLS.
+func webtunnelArgs(fingerprint string) transport.Args {
+	if fingerprint == "" {
+		return nil
+	}
+	return transport.Args{"utls": {fingerprint}}
 }
 
 // requiredArgs are the server options without which a transport does not start.
@@ -194,6 +210,8 @@ type pairSpec struct {
 	name, client, server, transport string
 	clientArgs, serverArgs          transport.Args
 	keepsOpen                       bool // see measure.Path
+	// fronted is true where the client is given an https url: the server is behind the front.
+	fronted bool
 }
 
 // parsePair reads "name=client|server|transport|client-args|server-args"; the
@@ -236,9 +254,13 @@ func managedPair(spec pairSpec) (*contestant, error) {
 		exitsOnStdin: true,
 		start: func(ctx context.Context, l launch) (*session, error) {
 			config := ptConfig{transport: spec.transport, timeout: l.timeout, echo: l.echo}
+			behind, err := spec.behind(ctx, l)
+			if err != nil {
+				return nil, err
+			}
 			config.command = server
 			config.variables = ptproc.Server(filepath.Join(l.state, "server"), l.origin, spec.transport).
-				WithOptions(spec.transport, spec.serverArgs)
+				With(behind.variables).WithOptions(spec.transport, merged(spec.serverArgs, behind.serverArgs))
 			sv, err := launchPT(ctx, config)
 			if err != nil {
 				return nil, fmt.Errorf("server: %w", err)
@@ -250,11 +272,7 @@ func managedPair(spec pairSpec) (*contestant, error) {
 				_, stopErr := sv.stop()
 				return nil, errors.Join(fmt.Errorf("client: %w", err), stopErr)
 			}
-			args := maps.Clone(sv.method.Args)
-			if args == nil {
-				args = map[string][]string{}
-			}
-			maps.Copy(args, spec.clientArgs)
+			args := merged(sv.method.Args, behind.clientArgs, spec.clientArgs)
 			return &session{
 				dial: func(ctx context.Context) (net.Conn, error) {
 					return ptproc.Dial(ctx, cl.method.Address, sv.method.Address, args)
@@ -264,6 +282,41 @@ func managedPair(spec pairSpec) (*contestant, error) {
 			}, nil
 		},
 	}, nil
+}
+
+// behind is what a pair needs to know of the front that it is behind.
+type behind struct {
+	variables              ptproc.Variables // of the server
+	serverArgs, clientArgs transport.Args
+}
+
+// behind returns what lets a pair use the front: nothing, if it does not.
+func (p *pairSpec) behind(ctx context.Context, l launch) (behind, error) {
+	if !p.fronted {
+		return behind{}, nil
+	}
+	f, err := l.front(ctx)
+	if err != nil {
+		return behind{}, err
+	}
+	ports, err := freePorts(1) // the front has to know it
+	if err != nil {
+		return behind{}, err
+	}
+	return behind{
+		variables:  ptproc.Variables{"TOR_PT_SERVER_BINDADDR": p.transport + "-127.0.0.1:" + ports[0]},
+		serverArgs: transport.Args{"url": {"https://" + frontName + "/" + ports[0]}},
+		clientArgs: transport.Args{"addr": {f.address}, "cert": {f.pin}},
+	}, nil
+}
+
+// merged returns arguments of which the later ones replace the earlier ones.
+func merged(all ...map[string][]string) map[string][]string {
+	out := map[string][]string{}
+	for _, args := range all {
+		maps.Copy(out, args)
+	}
+	return out
 }
 
 // fingerprint identifies the executable that was measured: a version number tells

@@ -31,6 +31,23 @@ type runner struct {
 	echo        io.Writer // gets what the processes write, if not nil
 	progress    *progress
 	report      *report.Report
+	front       *front // nil until a contestant is behind it
+}
+
+// startedFront returns the front of this run, which it starts the first time.
+func (r *runner) startedFront(ctx context.Context) (f *front, err error) {
+	if r.front == nil {
+		r.front, err = startFront(ctx, filepath.Join(r.state, "front"), launch{timeout: r.timeout, echo: r.echo})
+	}
+	return r.front, err
+}
+
+// close stops the front.
+func (r *runner) close() error {
+	if r.front == nil {
+		return nil
+	}
+	return r.front.stop()
 }
 
 // run runs everything that was asked for. Failures go to the report; only the
@@ -72,6 +89,7 @@ func (r *runner) start(ctx context.Context, c *contestant, dir string) (*session
 		state:   filepath.Join(r.state, dir),
 		timeout: r.timeout,
 		echo:    r.echo,
+		front:   r.startedFront,
 	})
 }
 

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"waterproxy/internal/pttest"
+	"waterproxy/internal/examine/rules"
 )
 
 // TestShadowsocksPrefix has a client with a prefix= in its bridge line at servers that know
@@ -36,7 +36,7 @@ func TestShadowsocksPrefix(t *testing.T) {
 				if _, err := io.ReadFull(far, make([]byte, 514)); err != nil {
 					t.Fatal(err)
 				}
-				if sent := relay.sent(); !strings.HasPrefix(string(sent), want) || pttest.Exempt(sent) == "" {
+				if sent := relay.sent(); !strings.HasPrefix(string(sent), want) || len(rules.Exemptions(sent)) == 0 {
 					t.Errorf("%s: the client's first bytes are %q", prefix, sent[:min(len(sent), 8)])
 				}
 				if _, err := io.WriteString(far, "answer"); err != nil {
@@ -91,7 +91,7 @@ func TestObfs4Prefix(t *testing.T) {
 			conn.Close()
 			server.accept(t).Close()
 			sent := relay.sent()
-			if !strings.HasPrefix(string(sent), test.begin) || test.begin != "" && pttest.Exempt(sent[:min(len(sent), 1448)]) == "" {
+			if !strings.HasPrefix(string(sent), test.begin) || test.begin != "" && len(rules.Exemptions(sent[:min(len(sent), 1448)])) == 0 {
 				t.Errorf("the client's first bytes are %q", sent[:8])
 			}
 			obfs4Link{client: client, server: server, args: test.args}.exchange(t, 100_000)

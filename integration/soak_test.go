@@ -109,7 +109,7 @@ func passes(conn net.Conn, rng *rand.Rand) error {
 
 // TestSoak makes connections for a long time, and holds many of them open. No byte is lost,
 // and once as many are open as there are to be, the processes do not grow.
-func TestSoak(t *testing.T) { // not beside others: private Tor networks need a processor to be in time
+func TestSoak(t *testing.T) { // not beside the others of this package: private Tor networks need a processor to be in time
 	if runtime.GOOS != "linux" {
 		t.Fatal("memory is read from /proc")
 	}

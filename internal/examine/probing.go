@@ -376,8 +376,13 @@ var roundTimes = []float64{1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 90, 120}
 
 // thresholds looks for a number of bytes, and a time, at which the server closes.
 func (e *examination) thresholds(ctx context.Context, seen map[string]probe.Series) error {
+	e.timeThreshold(seen[probeNothing])
+	return e.byteThreshold(ctx, seen)
+}
+
+// timeThreshold looks at when connections end over which nothing comes.
+func (e *examination) timeThreshold(nothing probe.Series) {
 	r := e.report
-	nothing := seen[probeNothing]
 	least, median, most := nothing.Times()
 	switch {
 	case !nothing.Closed():
@@ -393,7 +398,6 @@ func (e *examination) thresholds(ctx context.Context, seen map[string]probe.Seri
 		}
 		r.add(SectionProbes, "closes after a time", v, Threshold, fmt.Sprintf("%.1f s", median.Seconds()), meaning)
 	}
-	return e.byteThreshold(ctx, seen)
 }
 
 // byteThreshold looks for the least number of random bytes after which the server closes

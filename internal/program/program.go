@@ -4,6 +4,7 @@ package program
 import (
 	"os"
 	"runtime"
+	"slices"
 )
 
 // Version is that of the next or present release; see CHANGELOG.md.
@@ -36,6 +37,10 @@ func Own(first string) []string {
 	}
 	return []string{exe, first}
 }
+
+// PartEnvironment returns the environment of such a process, which is not nil: nothing of
+// this process's is in it.
+func PartEnvironment() []string { return slices.Clone(partEnvironment) }
 
 // Exit statuses of the process, besides 0.
 const (

@@ -130,14 +130,12 @@ func Start(ctx context.Context, r Request, log *slog.Logger) (repository.News, e
 		return repository.News{}, err
 	}
 	child := exec.CommandContext(ctx, program.Updater[0], program.Updater[1:]...)
+	child.Env = program.PartEnvironment()
 	// By these it reaches mirrors as this process would: certificates, and look-ups of names.
 	for _, key := range []string{"SSL_CERT_FILE", "SSL_CERT_DIR", "GODEBUG"} {
 		if value, ok := os.LookupEnv(key); ok {
 			child.Env = append(child.Env, key+"="+value)
 		}
-	}
-	if child.Env == nil {
-		child.Env = []string{}
 	}
 	var out, complaints bounded
 	child.Stdout, child.Stderr = &out, &complaints

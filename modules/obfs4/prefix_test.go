@@ -11,17 +11,17 @@ import (
 	"testing"
 	"time"
 
-	"waterproxy/internal/pttest"
+	"waterproxy/internal/examine/rules"
 	"waterproxy/modules/internal/prefix"
 	"waterproxy/watm"
 )
 
 // goodPrefixes are fit for a bridge line, by the rule that lets them pass.
-var goodPrefixes = map[string]string{
-	"GET%20%2F%p%p%p":        "Ex2",
-	"POST%20":                "Ex5",
-	"%16%03%01%02%00":        "Ex5",
-	strings.Repeat("%p", 23): "Ex2",
+var goodPrefixes = map[string]rules.Rule{
+	"GET%20%2F%p%p%p":        rules.PrintableSix,
+	"POST%20":                rules.KnownProtocol,
+	"%16%03%01%02%00":        rules.KnownProtocol,
+	strings.Repeat("%p", 23): rules.PrintableRun,
 }
 
 // newPrefix reads a good one.
@@ -41,8 +41,8 @@ func TestPrefixExempts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	exempt := func(p prefix.Prefix) map[string]int {
-		rules := map[string]int{}
+	exempt := func(p prefix.Prefix) (all int, by map[rules.Rule]int) {
+		by = map[rules.Rule]int{}
 		for range 200 {
 			h := &clientHandshake{bridge: &st.bridge, prefix: p, session: sessionKeysAhead.take()}
 			message := h.message(time.Now())
@@ -50,18 +50,24 @@ func TestPrefixExempts(t *testing.T) {
 				t.Errorf("a handshake is %d bytes long", len(message))
 			}
 			const packet = 1448 // over Ethernet
-			rules[pttest.Exempt(message[:min(len(message), packet)])]++
+			passes := rules.Exemptions(message[:min(len(message), packet)])
+			if len(passes) > 0 {
+				all++
+			}
+			for _, rule := range passes {
+				by[rule]++
+			}
 		}
-		return rules
+		return all, by
 	}
 	// Of random payloads of these lengths 0.35 % at most are exempt: more than 12 of 200
 	// come once in 10^12 tests.
-	if rules := exempt(nil); 200-rules[""] > 12 {
-		t.Errorf("without a prefix: exempt by %v", rules)
+	if all, by := exempt(nil); all > 12 {
+		t.Errorf("without a prefix: %d of 200 exempt, by %v", all, by)
 	}
 	for text, rule := range goodPrefixes {
-		if rules := exempt(newPrefix(t, text)); rules[rule] < 80 || rules[""] > 0 {
-			t.Errorf("%s: exempt by %v, want %s", text, rules, rule)
+		if all, by := exempt(newPrefix(t, text)); all != 200 || by[rule] != 200 {
+			t.Errorf("%s: %d of 200 exempt, by %v, want all by %s", text, all, by, rule)
 		}
 	}
 }

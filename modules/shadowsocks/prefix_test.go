@@ -9,18 +9,18 @@ import (
 
 	library "github.com/Jigsaw-Code/outline-sdk/transport/shadowsocks"
 
-	"waterproxy/internal/pttest"
+	"waterproxy/internal/examine/rules"
 	"waterproxy/watm"
 )
 
 // firstPacket is what fits the first packet of a connection over Ethernet.
 const firstPacket = 1448
 
-// exempt returns how many of 200 connections' first packets the published rules let pass,
-// by rule.
-func exempt(t *testing.T, a watm.Args, payload int) map[string]int {
+// exempt returns how many of 200 connections' first packets pass the published rules, and
+// how many by which.
+func exempt(t *testing.T, a watm.Args, payload int) (all int, by map[rules.Rule]int) {
 	t.Helper()
-	rules := map[string]int{}
+	by = map[rules.Rule]int{}
 	near, far := wires(t)
 	go func() { _, _ = io.Copy(io.Discard, far) }() // it ends with the test
 	for range 200 {
@@ -31,26 +31,35 @@ func exempt(t *testing.T, a watm.Args, payload int) map[string]int {
 			t.Fatal(err)
 		}
 		first := recorded.all[0]
-		rules[pttest.Exempt(first[:min(len(first), firstPacket)])]++
+		passes := rules.Exemptions(first[:min(len(first), firstPacket)])
+		if len(passes) > 0 {
+			all++
+		}
+		for _, rule := range passes {
+			by[rule]++
+		}
 	}
-	return rules
+	return all, by
 }
 
 // Without a prefix hardly a first packet passes the rules for fully encrypted traffic, and
-// with one each does, most by the rule that it is made for: of 514 bytes as of tor's first cell,
+// with one each does, by the rule that it is made for: of 514 bytes as of tor's first cell,
 // and of all that one packet has.
 func TestPrefixExempts(t *testing.T) {
 	eachMethod(t, func(t *testing.T, m *method, a watm.Args) {
 		for _, payload := range []int{514, 4096} {
 			// Of random payloads of these lengths 0.35 % at most are exempt: more than 12 of 200
 			// come once in 10^12 tests.
-			if rules := exempt(t, a, payload); 200-rules[""] > 12 {
-				t.Errorf("without a prefix, %d bytes of payload: exempt by %v", payload, rules)
+			if all, by := exempt(t, a, payload); all > 12 {
+				t.Errorf("without a prefix, %d bytes of payload: %d of 200 exempt, by %v", payload, all, by)
 			}
-			for value, rule := range map[string]string{"POST%20": "Ex5", "%16%03%01%02": "Ex5", "%p%p%p%p%p%p": "Ex2", "GET%20/%p": "Ex2"} {
+			for value, rule := range map[string]rules.Rule{
+				"POST%20": rules.KnownProtocol, "%16%03%01%02": rules.KnownProtocol,
+				"%p%p%p%p%p%p": rules.PrintableSix, "GET%20/%p": rules.PrintableSix,
+			} {
 				a["prefix"] = []string{value}
-				if rules := exempt(t, a, payload); rules[rule] < 80 || rules[""] > 0 {
-					t.Errorf("%s, %d bytes of payload: exempt by %v, want %s", value, payload, rules, rule)
+				if all, by := exempt(t, a, payload); all != 200 || by[rule] != 200 {
+					t.Errorf("%s, %d bytes of payload: %d of 200 exempt, by %v, want all by %s", value, payload, all, by, rule)
 				}
 			}
 			delete(a, "prefix")

@@ -116,3 +116,33 @@ func TestCommandFails(t *testing.T) {
 		t.Error("nothing has failed")
 	}
 }
+
+// Chains of a stage run beside each other, and the targets of one in turn.
+func TestStage(t *testing.T) {
+	dir := t.TempDir()
+	scripts := map[string]string{
+		"first":  "echo 1 >>order",
+		"second": "echo 2 >>order; until [ -e beside ]; do sleep 0.01; done; exit 3",
+		"beside": "until [ -s order ]; do sleep 0.01; done; touch beside",
+	}
+	var out bytes.Buffer
+	parts := runStage("first,second+beside", &together{w: &out}, func(target string) *exec.Cmd {
+		c := exec.Command("sh", "-c", scripts[target])
+		c.Dir = dir
+		return c
+	})
+	for i, want := range []struct {
+		name   string
+		failed bool
+	}{{"first", false}, {"second", true}, {"beside", false}} {
+		if p := parts[i]; len(parts) != 3 || p.name != want.name || p.failed() != want.failed || p.took == 0 {
+			t.Errorf("part %d of %d is %s, failed: %v, %v; want %v", i, len(parts), p.name, p.failed(), p.err, want)
+		}
+	}
+	if order, err := os.ReadFile(filepath.Join(dir, "order")); err != nil || string(order) != "1\n2\n" {
+		t.Errorf("the order is %q, %v", order, err)
+	}
+	if !strings.Contains(out.String(), "== make beside\n") {
+		t.Errorf("shown: %q", out.String())
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"waterproxy/internal/program"
 	"waterproxy/internal/rlimit"
 )
 
@@ -47,7 +48,7 @@ func (c Command) Compile(ctx context.Context, wasm []byte, cacheDir string, scal
 	defer cancel()
 	args := append(append([]string(nil), c[1:]...), cacheDir, strconv.Itoa(scale), strconv.Itoa(len(wasm)))
 	child := exec.CommandContext(ctx, c[0], args...)
-	child.Env = []string{} // nothing in it is for a compiler
+	child.Env = program.PartEnvironment()
 	var said tail
 	child.Stdout, child.Stderr = &said, &said
 	stdin, err := child.StdinPipe()
