@@ -59,7 +59,7 @@ fuzz: testmodules
 endif
 
 # For what may run beside integration: private Tor networks need a processor in time.
-LEFTOVER := nice -n 19
+LEFTOVER := nice -n 10
 
 lint: $(CHECKS)
 
