@@ -2,7 +2,7 @@
 
 GO      ?= go
 SHELL   := /bin/bash
-MODULES := plain reverse mux obfs4 shadowsocks
+MODULES := plain reverse mux obfs4 shadowsocks webtunnel
 WASM    := $(MODULES:%=modules/built/%.wasm)
 
 # The same source and toolchain give the same bytes, whoever builds them where.
@@ -138,13 +138,15 @@ chutney: need-tor waterproxy
 
 # Programs of others that no Debian package has.
 peers:
-	cd integration/peers && $(GO) build -o built/ ./ss2022 $$($(GO) list -f '{{.ImportPath}}' tool)
+	cd integration/peers && $(GO) build -o built/ ./ss2022 $$($(GO) list -f '{{.ImportPath}}' tool | grep -v /webtunnel/)
+	cd integration/peers && for side in client server; do \
+		$(GO) build -o built/webtunnel-$$side $$($(GO) list -f '{{.ImportPath}}' tool | grep /webtunnel/main/$$side) || exit; done
 
 need-tor:
 	scripts/install tor
 
 need-test-tools:
-	scripts/install tor obfs4proxy shadowsocks-libev tinyproxy microsocks nginx-light iproute2 python3 curl clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32
+	scripts/install tor obfs4proxy shadowsocks-libev tinyproxy microsocks nginx-light caddy chromium iproute2 python3 curl clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32
 
 clean:
 	rm -rf waterproxy modules/built/*.wasm transport/testmodules/built integration/peers/built

@@ -203,10 +203,16 @@ func (l obfs4Link) connect(t *testing.T) (near, far *net.TCPConn) {
 	return near, far
 }
 
-// exchange carries bytes both ways at once, and compares their SHA-256.
+// exchange carries bytes both ways at once over a new connection.
 func (l obfs4Link) exchange(t *testing.T, size int) {
 	t.Helper()
 	near, far := l.connect(t)
+	exchangeBoth(t, near, far, size)
+}
+
+// exchangeBoth carries so many bytes both ways at once, and compares their SHA-256.
+func exchangeBoth(t *testing.T, near, far *net.TCPConn, size int) {
+	t.Helper()
 	up, down := noise(size), noise(size+1)
 	results := make(chan error, 4)
 	for _, way := range []struct {

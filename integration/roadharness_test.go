@@ -226,6 +226,20 @@ func certificate(t *testing.T, names ...string) (authority, cert, key string) {
 func startNginx(t *testing.T, dir, address string, names ...string) (authority string) {
 	t.Helper()
 	authority, cert, key := certificate(t, names...)
+	runNginx(t, fmt.Sprintf(`	server {
+		listen %s ssl http2;
+		ssl_certificate %s;
+		ssl_certificate_key %s;
+		root %s;
+	}
+`, address, cert, key, dir), address)
+	return authority
+}
+
+// runNginx runs nginx with the part of its configuration that is about servers, until the
+// test is over.
+func runNginx(t *testing.T, servers, address string) {
+	t.Helper()
 	base := t.TempDir()
 	config := filepath.Join(base, "nginx.conf")
 	var temporary strings.Builder
@@ -241,14 +255,7 @@ events {}
 http {
 	access_log off;
 	log_not_found off;
-%s	server {
-		listen %s ssl http2;
-		ssl_certificate %s;
-		ssl_certificate_key %s;
-		root %s;
-	}
-}
-`, filepath.Join(base, "pid"), temporary.String(), address, cert, key, dir))
+%s%s}
+`, filepath.Join(base, "pid"), temporary.String(), servers))
 	startDaemon(t, address, "nginx", "-e", "stderr", "-p", base, "-c", config)
-	return authority
 }

@@ -71,7 +71,7 @@ func (l *Listener) maxPending() int {
 // Reload carries new connections with another configuration, or with the first one, if
 // its module starts with it; ctx bounds that. Otherwise nothing changes. Connections
 // that are up, or being set up, go on with the old one. Its module may be closed when
-// Reload has returned. Args may have changed. After Close it returns an [ErrConfig] with
+// Reload has returned. What Published returns may have changed. After Close it returns an [ErrConfig] with
 // net.ErrClosed.
 func (l *Listener) Reload(ctx context.Context, cfg Config) error {
 	g, err := l.generation(ctx, cfg)
@@ -81,14 +81,17 @@ func (l *Listener) Reload(ctx context.Context, cfg Config) error {
 	return l.generations.replace(g, cfg.Module)
 }
 
-// Args returns the arguments that the module publishes for its clients (SMETHOD ARGS,
-// pt-spec 3.3.3), nil if none, or if there has been no Reload yet.
-func (l *Listener) Args() Args {
+// Published returns what the module publishes for its clients, nothing if there has been no
+// Reload yet.
+func (l *Listener) Published() Published {
 	if g := l.generations.now(); g != nil {
-		return g.args
+		return g.published
 	}
-	return nil
+	return Published{}
 }
+
+// Args returns the arguments among that, nil if none.
+func (l *Listener) Args() Args { return l.Published().Args }
 
 // Stats returns the listener's figures. They go on after Close.
 func (l *Listener) Stats() Stats { return l.ledger.stats() }
@@ -185,8 +188,8 @@ type serveGeneration struct {
 	l   *Listener
 	cfg Config
 	// pool is nil if each connection has an instance of its own.
-	pool *pool
-	args Args
+	pool      *pool
+	published Published
 }
 
 // generation starts the module of a configuration.
@@ -209,7 +212,7 @@ func (g *serveGeneration) startPool(ctx context.Context, cfg Config) (err error)
 	g.pool = newPool(&g.cfg, RoleServer, g.l.ledger)
 	m, err := g.pool.first(ctx)
 	if err == nil {
-		g.args, err = parsePublished(m.in.Published())
+		g.published, err = parsePublished(m.in.Published())
 	}
 	if err != nil {
 		g.pool.close()
@@ -221,7 +224,7 @@ func (g *serveGeneration) probe(ctx context.Context, cfg Config) (err error) {
 	if g.cfg, err = cfg.prepare(cfg.Module.CheckRole, RoleServer); err != nil {
 		return err
 	}
-	g.args, err = Probe(ctx, cfg, RoleServer)
+	g.published, err = Probe(ctx, cfg, RoleServer)
 	return err
 }
 

@@ -50,7 +50,7 @@ type pool struct {
 	ending   chan struct{} // closed with closed
 	kept     time.Duration // what an instance that has ended asked for; see keepOpen
 	// published is what the first instance has for clients, nil before.
-	published *string
+	published *guest.Published
 }
 
 // member is an instance of a pool.
@@ -159,12 +159,12 @@ func (p *pool) begin() {
 	}()
 }
 
-// checkPublished warns of an instance that publishes other arguments for its clients than
+// checkPublished warns of an instance that publishes something else for its clients than
 // the first. The lock is held.
-func (p *pool) checkPublished(text string) {
+func (p *pool) checkPublished(now guest.Published) {
 	if p.published == nil {
-		p.published = &text
-	} else if *p.published != text {
+		p.published = &now
+	} else if *p.published != now {
 		p.cfg.Logger.Warn("another instance of the module publishes other arguments for its clients than the first; it needs a state directory to keep them in")
 	}
 }

@@ -20,6 +20,7 @@ const (
 	argsFile      = "/watm/args"
 	targetFile    = "/watm/target"
 	publishedFile = "/watm/smethod"
+	addressFile   = "/watm/address"
 	reasonFile    = "/watm/error"
 	stateDir      = "/state"
 )
@@ -79,6 +80,8 @@ func environment(server bool) (*Env, error) {
 	}
 	env := &Env{Server: server, publish: func(text string) error {
 		return os.WriteFile(publishedFile, []byte(text), 0o600)
+	}, publishAddress: func(address string) error {
+		return os.WriteFile(addressFile, []byte(address), 0o600)
 	}}
 	if server {
 		env.Args = args

@@ -182,7 +182,8 @@ type Env struct {
 	// instance; empty if the operator has granted none.
 	StateDir string
 
-	publish func(text string) error
+	publish        func(text string) error
+	publishAddress func(address string) error
 }
 
 // keepOpen is what KeepOpen was given.
@@ -213,6 +214,18 @@ func (e *Env) Publish(args Args) error {
 		return fmt.Errorf("the arguments to publish are %d bytes long; %d are possible", len(text), maxPublished)
 	}
 	return e.publish(text)
+}
+
+// PublishAddress tells the host which address clients' bridge lines have in the place of the
+// one that the server listens on, for a transport whose clients find the server by their
+// arguments. It is of use in Start only, and on a server, and every instance has to publish
+// the same. The host takes only addresses of documentation, which nobody can dial:
+// [2001:db8::...]:PORT. A host that has no way to tell anybody returns an error.
+func (e *Env) PublishAddress(address string) error {
+	if e.publishAddress == nil {
+		return errors.New("there is no host to publish an address")
+	}
+	return e.publishAddress(address)
 }
 
 // transport is the one given to Run.

@@ -79,3 +79,7 @@ require (
 )
 
 tool gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/lyrebird/cmd/lyrebird
+
+tool gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/webtunnel/main/client
+
+tool gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/webtunnel/main/server

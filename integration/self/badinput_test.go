@@ -34,6 +34,11 @@ func TestBadBridgeLine(t *testing.T) {
 		"shadowsocks 127.0.0.1:9 password=x cipher=rot13":           "shadowsocks: the argument cipher is none of",
 		"shadowsocks 127.0.0.1:9 password=x cipher=":                "shadowsocks: the argument cipher is none of",
 		"shadowsocks 127.0.0.1:9 password=x target=192.0.2.1":       "shadowsocks: the argument target is not of the form HOST:PORT",
+		"webtunnel [2001:db8::1]:443":                               "webtunnel: the argument url is missing",
+		"webtunnel [2001:db8::1]:443 url=ftp://a.example/b":         "webtunnel: the argument url does not begin with https:// or http://; copy the whole bridge line",
+		"webtunnel [2001:db8::1]:443 url=https:///b":                "webtunnel: the argument url has no host",
+		"webtunnel [2001:db8::1]:443 url=https://a.example/b ver=9": "webtunnel: the argument ver is not a version",
+		"webtunnel [2001:db8::1]:443 url=https://a.example utls=x":  "webtunnel: the argument utls names no known fingerprint",
 		"192.0.2.1:443 0123456789ABCDEF0123456789ABCDEF01234567":    "names no transport",
 		"obfs4 127.0.0.1:9 " + good + "\nobfs4 127.0.0.1:9 " + good: "more than one line",
 	} {
@@ -55,6 +60,7 @@ func TestGoodBridgeLine(t *testing.T) {
 		"“Bridge obfs4 127.0.0.1:9 cert=" + goodCert + " iat-mode=0 unknown=1”",
 		"'obfs4 127.0.0.1:9 \"cert=" + goodCert + "\"\u00a0iat-mode='2''\n",
 		"shadowsocks 127.0.0.1:9 password=x",
+		"webtunnel [2001:db8::1]:443 url=https://a.example/b ver=0.0.3 utls=HelloChrome_Auto unknown=1",
 		"plain 127.0.0.1:9 unknown=1", "reverse 127.0.0.1:9", "mux 127.0.0.1:9 unknown=",
 	} {
 		p := startPlain(t, "client", "-state", plainState(), "-socks", "127.0.0.1:0", line)
@@ -68,6 +74,7 @@ func TestGoodBridgeLine(t *testing.T) {
 func TestBadOptions(t *testing.T) {
 	for option, want := range map[string]string{
 		"obfs4 iat-mode=9":         "obfs4: start module: the module says: the argument iat-mode is none of 0, 1 and 2",
+		"webtunnel url=a.example":  "webtunnel: start module: the module says: the argument url does not begin with https:// or http://",
 		"shadowsocks cipher=rot13": "shadowsocks: start module: the module says: the argument cipher is none of",
 	} {
 		name, option, _ := strings.Cut(option, " ")
@@ -130,7 +137,7 @@ func TestCheckLine(t *testing.T) {
 		want string
 	}{
 		{[]string{"obfs4 127.0.0.1:9"}, "obfs4: the argument cert is missing"},
-		{[]string{"unknown", "127.0.0.1:9"}, "no such transport: unknown; there are mux, obfs4, plain, reverse, shadowsocks"},
+		{[]string{"unknown", "127.0.0.1:9"}, "no such transport: unknown; there are mux, obfs4, plain, reverse, shadowsocks, webtunnel"},
 		{[]string{"ob-fs 127.0.0.1:9"}, "no transport's name"},
 		{[]string{"Bridge", "plain", pttest.DeadAddress(t)}, "refuses the connection"},
 		{[]string{"plain no..host:9"}, "cannot resolve no..host"},

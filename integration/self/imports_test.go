@@ -14,17 +14,18 @@ import (
 var rooms = map[string]string{
 	"": "internal/command",
 
-	"internal/command": "client internal/bridgeline internal/catalog internal/demo internal/managed internal/meter internal/mirror internal/program " +
+	"internal/command": "client internal/bridgeline internal/catalog internal/demo internal/display internal/examine internal/managed internal/meter internal/mirror internal/program " +
 		"internal/ptlog internal/publish internal/release internal/repository internal/service internal/settings internal/transports " +
-		"internal/updater internal/userfile internal/walls modules server transport",
+		"internal/updater internal/userfile internal/walls internal/web modules server transport",
 	"internal/managed": "client internal/outbound internal/program internal/ptlog internal/service internal/transports internal/walls server transport",
 	"internal/service": "internal/catalog internal/meter internal/mirror internal/outbound internal/program internal/ptlog internal/repository internal/statedir " +
-		"internal/transports internal/updater internal/userfile internal/walls transport",
+		"internal/settings internal/transports internal/updater internal/userfile internal/walls transport",
 
 	"client": "internal/acceptloop internal/crowd internal/meter internal/ptlog transport",
 	"server": "internal/meter internal/ptlog internal/userfile transport",
 
-	"internal/transports": "internal/catalog internal/meter internal/statedir internal/walls transport",
+	"internal/transports": "internal/catalog internal/meter internal/settings internal/statedir internal/walls internal/web transport",
+	"internal/web":        "internal/crowd internal/program internal/settings internal/statedir internal/userfile internal/walls transport",
 	"internal/catalog":    "internal/program internal/ptargs internal/repository internal/settings internal/statedir internal/userfile modules transport",
 	"internal/settings":   "internal/userfile transport",
 	"internal/bridgeline": "internal/ptargs transport",

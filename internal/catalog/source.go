@@ -160,6 +160,19 @@ func (s *Source) Files() []string { return s.files }
 // grants, and those of a built-in one.
 func (s *Source) Allow() []transport.AddressRule { return s.settings.Allow }
 
+// Web returns what the operator has set for the web server before a server's module; nil if
+// there is none.
+func (s *Source) Web() *settings.Web {
+	if s.settings.Web == nil {
+		return nil
+	}
+	w := *s.settings.Web
+	if n := descriptors(); w.Connections == 0 && n > 0 {
+		w.Connections = int(min(max(n/8, 1), settings.DefaultWebConnections)) // probers leave descriptors to the rest
+	}
+	return &w
+}
+
 // Stamp returns the [Stamp] of Files, as it was before they were read.
 func (s *Source) Stamp() string { return s.stamp }
 

@@ -18,6 +18,7 @@ import (
 	"waterproxy/internal/settings"
 	"waterproxy/internal/userfile"
 	"waterproxy/internal/walls"
+	"waterproxy/internal/web"
 	"waterproxy/transport"
 )
 
@@ -98,7 +99,7 @@ func check(ctx context.Context, w io.Writer, name string) error {
 		s, err := settings.Read(name)
 		if err == nil {
 			_, err = s.ReadConfig()
-			err = named(name, err)
+			err = named(name, errors.Join(err, web.Check(s.Web)))
 		}
 		if err != nil {
 			return err
@@ -154,7 +155,14 @@ func named(name string, err error) error {
 // checkTransport returns what a transport can be. It starts the module as a client;
 // as a server it may need options that only its operator knows.
 func checkTransport(ctx context.Context, c *catalog.Catalog, name string) (roles []string, err error) {
-	cfg, err := c.Load(name)
+	source, err := c.Read(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := web.Check(source.Web()); err != nil {
+		return nil, err
+	}
+	cfg, err := source.Config()
 	if err != nil {
 		return nil, err
 	}

@@ -45,7 +45,7 @@ func run(args []string) int {
 		FlagSet:    newFlagSet("waterproxy"),
 		Subcommands: []*ffcli.Command{
 			clientCommand(), serverCommand(), statusCommand(), checkCommand(), inspectCommand(),
-			modulesCommand(), publishCommand(), demoCommand(), versionCommand(),
+			examineCommand(), modulesCommand(), publishCommand(), demoCommand(), versionCommand(),
 		},
 		LongHelp: "Started by tor it is a managed proxy and takes other flags: see docs/torrc.md.",
 		Exec: func(_ context.Context, args []string) error {

@@ -89,6 +89,10 @@ func startServer(ctx context.Context, on *service.Service, o serverOptions) (*se
 	// Without a place for its keys, a module would ask for other ones in the bridge
 	// line at each start.
 	on.Catalog.KeepState(o.transport)
+	options := transports.Options{Name: o.transport, Args: o.args}
+	if err := on.Transports.CheckServer(options); err != nil {
+		return nil, fmt.Errorf("%s: %w", o.transport, err)
+	}
 	inner, err := server.Listen(addr)
 	if err != nil {
 		return nil, err
@@ -96,18 +100,21 @@ func startServer(ctx context.Context, on *service.Service, o serverOptions) (*se
 	if o.public == "" {
 		o.public = reachable(inner.Addr().(*net.TCPAddr)).String()
 	}
-	on.RaiseWalls(service.Needs{Transports: []string{o.transport}, Connect: portOf(o.forward)})
-	ln, published, err := on.Transports.NewListener(ctx, transports.Options{Name: o.transport, Args: o.args}, inner)
+	on.RaiseWalls(service.Needs{Transports: []string{o.transport}, Servers: true, Connect: portOf(o.forward)})
+	ln, published, err := on.Transports.NewListener(ctx, options, inner)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.transport, err)
 	}
 	l := server.Serve(ln, server.Forward(o.forward), server.Options{Transport: o.transport, Log: on.Log, Meter: on.Meter})
-	if published != nil {
+	if published.Args != nil {
 		if err := on.Catalog.StateError(o.transport); err != nil {
 			on.Log.Warn("the bridge line may be another at the next start: the module cannot keep anything", "transport", o.transport, "error", err)
 		}
 	}
-	fmt.Fprintln(ptlog.Stdout(), bridgeline.Line{Transport: o.transport, Address: o.public, Args: published})
+	if published.Address.IsValid() {
+		o.public = published.Address.String()
+	}
+	fmt.Fprintln(ptlog.Stdout(), bridgeline.Line{Transport: o.transport, Address: o.public, Args: published.Args})
 	return l, nil
 }
 

@@ -34,7 +34,7 @@ type step struct {
 
 const cell = 514 // a cell of link protocols from 4 on (tor-spec 3)
 
-// script is a kind's conversation after the TLS handshake.
+// scripts are the kinds' conversations after the TLS handshake.
 var scripts = map[Kind][]step{
 	Tor: {
 		{true, 11}, {false, 11 + 980 + 41 + cell}, // VERSIONS; VERSIONS, CERTS, AUTH_CHALLENGE, NETINFO
@@ -47,12 +47,14 @@ var scripts = map[Kind][]step{
 		{true, cell}, {false, cell * 30}, // SENDME, and the rest
 	},
 	Web: {
-		{true, 640}, {false, 90}, {false, 1200}, {false, 31_000}, // the page
+		// The request, with the settings of HTTP/2; the server's, which the client
+		// acknowledges before the page comes.
+		{true, 640}, {false, 90}, {true, 31}, {false, 1200}, {false, 31_000},
 		{true, 210}, {false, 18_000}, {false, 44_000}, // what belongs to it
 		{true, 75}, {false, 7_300},
 		{true, 90}, {false, 120_000},
 	},
-	Bulk: {{true, 310}, {false, 350}, {false, 512 << 10}},
+	Bulk: {{true, 310}, {false, 90}, {true, 31}, {false, 350}, {false, 512 << 10}},
 }
 
 // hellos say which client's ClientHello begins a conversation. tor's is padded to 517 bytes,
@@ -63,8 +65,13 @@ var hellos = map[Kind]utls.ClientHelloID{
 	Bulk: utls.HelloFirefox_120,
 }
 
-// conversationLimit bounds one connection from beginning to end.
-const conversationLimit = 2 * time.Minute
+const (
+	// conversationLimit bounds one connection from beginning to end.
+	conversationLimit = 2 * time.Minute
+	// MaxProbeTime is how long probers may wait: as long as a connection is held open that
+	// takes the only place of an instance.
+	MaxProbeTime = 10 * time.Minute
+)
 
 // writeSize is how much is encrypted and written at once: a record.
 const writeSize = 16 << 10
@@ -174,7 +181,7 @@ func (o *origin) answer(c net.Conn) {
 		delete(o.open, c)
 		o.mu.Unlock()
 	}()
-	if err := c.SetDeadline(time.Now().Add(conversationLimit)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(MaxProbeTime + conversationLimit)); err != nil {
 		return
 	}
 	timed := &timedConn{Conn: c}
@@ -225,10 +232,9 @@ func (o *origin) talk(ctx context.Context, conn net.Conn, c *conversation) error
 	if err := conn.SetDeadline(time.Now().Add(conversationLimit)); err != nil {
 		return err
 	}
-	// Whether its peer is who it claims is not what is looked at here: it is this process.
-	t := utls.UClient(conn, &utls.Config{ServerName: c.name, InsecureSkipVerify: true}, hellos[c.kind])
-	if err := t.Handshake(); err != nil {
-		return fmt.Errorf("the payload's TLS handshake: %w", err)
+	t, err := handshake(conn, c)
+	if err != nil {
+		return err
 	}
 	if err := follow(t, scripts[c.kind], true); err != nil {
 		return err
@@ -242,6 +248,26 @@ func (o *origin) talk(ctx context.Context, conn net.Conn, c *conversation) error
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// begin holds the beginning of a conversation, the TLS handshake, and leaves it open.
+func (o *origin) begin(ctx context.Context, conn net.Conn, c *conversation) error {
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	if err := conn.SetDeadline(time.Now().Add(conversationLimit)); err != nil {
+		return err
+	}
+	_, err := handshake(conn, c)
+	return err
+}
+
+func handshake(conn net.Conn, c *conversation) (*utls.UConn, error) {
+	// Whether its peer is who it claims is not what is looked at here: it is this process.
+	t := utls.UClient(conn, &utls.Config{ServerName: c.name, InsecureSkipVerify: true}, hellos[c.kind])
+	if err := t.Handshake(); err != nil {
+		return nil, fmt.Errorf("the payload's TLS handshake: %w", err)
+	}
+	return t, nil
 }
 
 // follow plays one side of a script.

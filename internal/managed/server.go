@@ -2,6 +2,7 @@ package managed
 
 import (
 	"context"
+	"net"
 	"os"
 	"slices"
 
@@ -38,11 +39,15 @@ func (p *plugin) startServer(ctx context.Context) ([]service.Runner, error) {
 	names := make([]string, len(binds))
 	options := map[string]transport.Args{}
 	for i, b := range binds {
-		ln, err := server.Listen(b.Addr)
-		ports[i], names[i], options[b.MethodName] = bound{b.MethodName, ln, err}, b.MethodName, transport.Args(b.Options)
+		names[i], options[b.MethodName] = b.MethodName, transport.Args(b.Options)
+		ports[i] = bound{name: b.MethodName, err: p.Transports.CheckServer(p.options(b.MethodName, transport.Args(b.Options)))}
+		if ports[i].err == nil {
+			ports[i].ln, ports[i].err = server.Listen(b.Addr)
+		}
 	}
 	or := p.orPort(&info)
 	needs := p.needs(names, walls.Port(or.Dialed().AddrPort().Port()))
+	needs.Servers = true
 	if or.Extended != nil {
 		needs.Files = []string{or.CookieFile}
 	}
@@ -65,7 +70,7 @@ func (p *plugin) startServer(ctx context.Context) ([]service.Runner, error) {
 // listener is a server's transport with what tor has to know of it.
 type listener struct {
 	*server.Listener
-	published transport.Args
+	published transport.Published
 }
 
 // startListener starts a server's transport with what tor has set for it.
@@ -81,13 +86,18 @@ func (p *plugin) startListener(ctx context.Context, b bound, options transport.A
 	return &listener{l, published}, nil
 }
 
-// announce prints a listener's line, with ARGS if the module has published any.
+// announce prints a listener's line, with the address and ARGS that the module has published,
+// if any.
 func (l *listener) announce(name string) {
-	if l.published != nil {
-		pt.SmethodArgs(name, l.Addr(), pt.Args(l.published))
+	addr := l.Addr()
+	if p := l.published.Address; p.IsValid() {
+		addr = net.TCPAddrFromAddrPort(p)
+	}
+	if l.published.Args != nil {
+		pt.SmethodArgs(name, addr, pt.Args(l.published.Args))
 		return
 	}
-	pt.Smethod(name, l.Addr())
+	pt.Smethod(name, addr)
 }
 
 // orPort returns where tor takes connections, and the way there.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"waterproxy/internal/meter"
+	"waterproxy/internal/settings"
 	"waterproxy/internal/walls"
 	"waterproxy/transport"
 )
@@ -15,6 +16,8 @@ import (
 // modules are granted. Its listeners have been bound.
 type Needs struct {
 	Transports []string
+	// Servers is whether they are servers.
+	Servers bool
 	// Files are read late, besides those of the transports.
 	Files []string
 	// Dirs are read late, with all that is in them.
@@ -77,6 +80,9 @@ func (s *Service) plan(n Needs) walls.Plan {
 		for _, file := range source.Files() {
 			p.Read = append(p.Read, s.readable(file)...)
 		}
+		if w := source.Web(); n.Servers && w != nil {
+			s.addWeb(&p, w)
+		}
 		if !n.ByProxy {
 			p.Connect = append(p.Connect, grants(source.Allow(), n.Args)...)
 		}
@@ -99,6 +105,19 @@ func (s *Service) plan(n Needs) walls.Plan {
 		}
 	}
 	return p
+}
+
+// addWeb adds what a web server before a module needs.
+func (s *Service) addWeb(p *walls.Plan, w *settings.Web) {
+	for _, file := range w.Files() {
+		p.Read = append(p.Read, s.readable(file)...)
+	}
+	if w.Site != "" {
+		p.Read = append(p.Read, w.Site)
+	}
+	if w.ACME != nil {
+		p.Connect = append(p.Connect, walls.DNS, walls.Port(w.ACME.Port()))
+	}
 }
 
 // grants returns the TCP ports of what modules may dial with these arguments.

@@ -30,6 +30,8 @@ type Settings struct {
 	// State grants the module a state directory.
 	State  bool
 	Limits Limits
+	// Web is the web server that stands before a server's module; nil for none.
+	Web *Web
 }
 
 // Limits are those of transport.Config; 0 stands for the default.
@@ -54,6 +56,7 @@ type document struct {
 	Each      bool     `toml:"instance-per-connection"`
 	State     bool     `toml:"state"`
 	Limits    limits   `toml:"limits"`
+	Web       *web     `toml:"web"`
 }
 
 type limits struct {
@@ -107,10 +110,17 @@ func Parse(file string, text []byte) (Settings, error) {
 		return Settings{}, err
 	}
 	s, err := parse(file, text)
-	if s.Config != "" && !filepath.IsAbs(s.Config) {
-		s.Config = filepath.Join(filepath.Dir(file), s.Config)
-	}
+	s.Config = beside(file, s.Config)
 	return s, err
+}
+
+// beside returns the path of what a settings file names: a relative name is one in the
+// directory of that file.
+func beside(file, name string) string {
+	if name == "" || filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(filepath.Dir(file), name)
 }
 
 // utf8Text removes the byte order mark that some editors begin a file with. What they
@@ -162,6 +172,7 @@ func parse(file string, text []byte) (Settings, error) {
 		}
 		s.Allow = append(s.Allow, rule)
 	}
+	s.Web = c.web(d.Web)
 	return s, c.join()
 }
 
@@ -169,7 +180,7 @@ func parse(file string, text []byte) (Settings, error) {
 var goType = regexp.MustCompile(`^cannot decode TOML (\w+) into .* of type (\S+)$`)
 
 // nouns are the types of a document for those who do not write Go.
-var nouns = map[string]string{"string": "a string", "int": "a number", "bool": "true or false", "[]string": "a list of strings", "settings.limits": "a table"}
+var nouns = map[string]string{"string": "a string", "int": "a number", "bool": "true or false", "[]string": "a list of strings", "settings.limits": "a table", "settings.web": "a table"}
 
 // explain turns the decoder's errors into ours.
 func explain(file string, err error) error {

@@ -35,6 +35,13 @@ connections = 20
 instances = 30
 setup-timeout = "1500ms"
 drain-timeout = "2m"
+
+[web]
+certificate = "chain.pem"
+key = "/etc/keys/key.pem"
+site = "site"
+trusted-proxies = ["127.0.0.1", "2001:db8::1:2/64"]
+connections = 40
 `
 
 func TestRead(t *testing.T) {
@@ -63,6 +70,14 @@ func TestRead(t *testing.T) {
 	}
 	if want := []string{"*.example.com:443", "udp/10.0.0.0/8:1-9"}; !slices.Equal(allowed, want) {
 		t.Errorf("allowed: %q", allowed)
+	}
+	if w := s.Web; w.Certificate != filepath.Join(dir, "chain.pem") || w.Key != "/etc/keys/key.pem" || w.Site != filepath.Join(dir, "site") ||
+		len(w.TrustedProxies) != 2 || w.TrustedProxies[0].String() != "127.0.0.1/32" || w.TrustedProxies[1].String() != "2001:db8::/64" ||
+		w.Connections != 40 || !w.Secure() || w.ACME != nil {
+		t.Errorf("web: %+v", w)
+	}
+	if got, want := s.Web.At("key", errors.New("bad")).Error(), file+":17: web.key: bad"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 	cfg.Allow = nil
 	want := transport.Config{
@@ -111,6 +126,28 @@ var documents = []struct {
 	{"[limits]\nmemory = '5GiB'", ":2: limits.memory: 5GiB is more than", true},
 	{"\nallow = ['a:1', '[:1']", ":2: allow: ", true},
 	{"allow = ['a:0']", ":1: allow: ", true},
+
+	{"[web]", "", true},
+	{"[web]\nacme-domains = ['bridge.example.com', 'b\u00fccher.example']\nacme-terms-agreed = true\nacme-email = 'me@example.com'\nacme-directory = 'https://ca.example:14000/dir'\nacme-roots = 'ca.pem'", "", true},
+	{"web = {site = 'pages'}", "", true},
+	{"web = 1", ":1: web: it must be a table", false},
+	{"[web]\n\ncertificat = 'x'", ":3: web.certificat: there is no such key", false},
+	{"[web]\ncertificate = 1", ":2: web.certificate: it must be a string", false},
+	{"[web]\nsite = 'x'\ncertificate = 'x'", ":3: web.certificate: the file of its private key is missing", false},
+	{"[web]\nkey = 'x'", ":2: web.key: the file of its certificates is missing", false},
+	{"[web]\ncertificate = 'x'\nkey = 'y'\nacme-terms-agreed = true\nacme-domains = ['a.example']", ":5: web.acme-domains: it contradicts certificate", false},
+	{"[web]\nacme-domains = ['a.example']", ":2: web.acme-domains: the authority wants its terms", false},
+	{"[web]\nacme-domains = ['a.example']\nacme-terms-agreed = false", ":2: web.acme-domains: the authority wants its terms", false},
+	{"[web]\nacme-email = 'x'", ":2: web.acme-email: it has no effect without", false},
+	{"[web]\nacme-terms-agreed = true", ":2: web.acme-terms-agreed: it has no effect without", false},
+	{"[web]\nacme-terms-agreed = true\nacme-domains = ['a.example']\nacme-directory = 'http://a.example'", ":4: web.acme-directory: it is not of the form", false},
+	{"[web]\nacme-terms-agreed = true\nacme-domains = ['a.example']\nacme-email = 'nobody'", ":4: web.acme-email: it is no e-mail", true},
+	{"[web]\nacme-terms-agreed = true\nacme-domains = ['localhost']", ":3: web.acme-domains: \"localhost\" is no domain", true},
+	{"[web]\nacme-terms-agreed = true\nacme-domains = ['*.example.com']", ":3: web.acme-domains: \"*.example.com\" is no domain", true},
+	{"[web]\nacme-terms-agreed = true\nacme-domains = ['192.0.2.1']", ":3: web.acme-domains: \"192.0.2.1\" is no domain", true},
+	{"[web]\ntrusted-proxies = ['10.0.0.0/8', 'nginx']", ":2: web.trusted-proxies: \"nginx\" is neither", false},
+	{"[web]\ntrusted-proxies = ['10.0.0.0/33']", ":2: web.trusted-proxies: \"10.0.0.0/33\" is neither", true},
+	{"[web]\nconnections = 0", ":2: web.connections: 0 is not between", false},
 }
 
 func TestDocuments(t *testing.T) {

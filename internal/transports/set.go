@@ -15,6 +15,7 @@ import (
 	"waterproxy/internal/catalog"
 	"waterproxy/internal/meter"
 	"waterproxy/internal/walls"
+	"waterproxy/internal/web"
 	"waterproxy/transport"
 )
 
@@ -57,13 +58,14 @@ type entry struct {
 	role   transport.Role
 	log    *slog.Logger
 	target target
+	front  *web.Front // before a server's module; nil for none. It is set by start
 
 	mu        sync.Mutex
-	module    *transport.Module // nil as long as it has not been used
-	source    *catalog.Source   // that it comes from
-	tried     *catalog.Source   // that was used last, or could not be; its files are watched
-	failed    bool              // it could not be
-	announced *transport.Args   // what clients know of a server; nil as long as they know nothing
+	module    *transport.Module    // nil as long as it has not been used
+	source    *catalog.Source      // that it comes from
+	tried     *catalog.Source      // that was used last, or could not be; its files are watched
+	failed    bool                 // it could not be
+	announced *transport.Published // what clients know of a server; nil as long as they know nothing
 }
 
 // target is a dialer or listener.
@@ -81,47 +83,54 @@ func (s *Set) newEntry(o Options, role transport.Role) *entry {
 func (s *Set) NewDialer(ctx context.Context, o Options) (*transport.ReloadableDialer, error) {
 	e := s.newEntry(o, transport.RoleClient)
 	d := transport.NewLazyDialer(e.first)
-	if _, err := e.start(ctx, func() target { return d }); err != nil {
+	if _, err := e.start(ctx, func(*catalog.Source) (target, error) { return d, nil }); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
 }
 
 // NewListener starts a transport's server, which accepts connections from inner and owns
-// it, also after an error. published are the arguments that clients need, nil for none.
+// it, also after an error. If the settings have a web server, that stands before the module,
+// and serves its pages from now on. published is what the module publishes for clients.
 // ctx bounds the start. The user closes the listener.
-func (s *Set) NewListener(ctx context.Context, o Options, inner net.Listener) (l *transport.Listener, published transport.Args, err error) {
+func (s *Set) NewListener(ctx context.Context, o Options, inner net.Listener) (l *transport.Listener, published transport.Published, err error) {
 	e := s.newEntry(o, transport.RoleServer)
-	published, err = e.start(ctx, func() target {
-		l = transport.ListenLazy(inner, e.log, e.first)
-		return l
+	published, err = e.start(ctx, func(source *catalog.Source) (target, error) {
+		outer, err := e.openFront(source, inner)
+		if err != nil {
+			return nil, err
+		}
+		l = transport.ListenLazy(outer, e.log, e.first)
+		return l, nil
 	})
 	if err != nil && l == nil {
-		return nil, nil, errors.Join(err, inner.Close())
+		return nil, published, errors.Join(err, inner.Close())
 	}
 	if err != nil {
-		return nil, nil, errors.Join(err, l.Close())
+		return nil, published, errors.Join(err, l.Close())
 	}
 	return l, published, nil
 }
 
 // start loads a transport, unless it may be loaded late, and adds it to the set. A
 // connection that comes before the end of start waits for it.
-func (e *entry) start(ctx context.Context, open func() target) (published transport.Args, err error) {
+func (e *entry) start(ctx context.Context, open func(*catalog.Source) (target, error)) (published transport.Published, err error) {
 	source, err := e.set.catalog.Read(e.o.Name)
 	if err != nil {
-		return nil, err
+		return published, err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.target = open()
+	if e.target, err = open(source); err != nil {
+		return published, err
+	}
 	known := false
 	if e.o.Lazy {
 		published, known = e.set.starts.get(e.o, e.role, source)
 	}
 	if !known {
 		if err := e.useBest(ctx, source); err != nil {
-			return nil, err
+			return published, err
 		}
 		published = e.published()
 	}
@@ -231,7 +240,7 @@ func (e *entry) use(ctx context.Context, source *catalog.Source) error {
 	if e.o.Lazy {
 		e.set.starts.put(e.o, e.role, source, e.published())
 	}
-	if e.announced != nil && e.announced.String() != e.published().String() {
+	if e.announced != nil && !e.announced.Equal(e.published()) {
 		e.log.Warn("the module publishes other arguments for its clients than those that were announced; start the process again")
 	}
 	// Decoding a module leaves several times its size behind.
@@ -239,12 +248,12 @@ func (e *entry) use(ctx context.Context, source *catalog.Source) error {
 	return nil
 }
 
-// published returns the arguments that a server's module publishes, nil for none.
-func (e *entry) published() transport.Args {
+// published returns what a server's module publishes.
+func (e *entry) published() transport.Published {
 	if l, ok := e.target.(*transport.Listener); ok {
-		return l.Args()
+		return l.Published()
 	}
-	return nil
+	return transport.Published{}
 }
 
 func (s *Set) entries() []*entry {
@@ -280,6 +289,7 @@ func (s *Set) reload(ctx context.Context, nothing func(*entry)) {
 func (e *entry) reload(ctx context.Context) (changed bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.reloadFront()
 	if e.module == nil {
 		return false
 	}
@@ -288,7 +298,7 @@ func (e *entry) reload(ctx context.Context) (changed bool) {
 		return false
 	}
 	if err == nil {
-		err = checkGrants(source)
+		err = errors.Join(checkGrants(source), e.checkFront(source))
 	}
 	if err == nil {
 		err = e.useBest(ctx, source)

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"reflect"
 	"sync"
 
 	"waterproxy/internal/catalog"
@@ -36,9 +35,9 @@ type startCache struct {
 
 // started is what a transport's start has shown.
 type started struct {
-	Key  string         // what it depends on, see key
-	Args transport.Args // what a server published
-	Same bool           // the start before it published the same
+	Key       string              // what it depends on, see key
+	Published transport.Published // by a server
+	Same      bool                // the start before it published the same
 }
 
 // newStartCache returns the cache in a private directory, "" for none.
@@ -55,29 +54,29 @@ func (c *startCache) file(name string, role transport.Role) string {
 
 // get reports whether the transport has started in that role as it is now, with the
 // arguments that its operator gives it, and returns what it published.
-func (c *startCache) get(o Options, role transport.Role, s *catalog.Source) (published transport.Args, ok bool) {
+func (c *startCache) get(o Options, role transport.Role, s *catalog.Source) (published transport.Published, ok bool) {
 	if c.dir == "" {
-		return nil, false
+		return published, false
 	}
 	last := c.read(o.Name, role)
 	key, err := key(o, role, s)
 	if err != nil || key != last.Key {
-		return nil, false
+		return published, false
 	}
 	// Without state a module may publish something else each time.
-	return last.Args, last.Same || len(last.Args) == 0 || len(s.State()) > 0
+	return last.Published, last.Same || last.Published.Equal(transport.Published{}) || len(s.State()) > 0
 }
 
 // put notes that a transport has started and what it published. If it cannot, that is
 // logged once: modules are loaded at the next start then, needed or not.
-func (c *startCache) put(o Options, role transport.Role, s *catalog.Source, published transport.Args) {
+func (c *startCache) put(o Options, role transport.Role, s *catalog.Source, published transport.Published) {
 	if c.dir == "" {
 		return
 	}
 	key, err := key(o, role, s)
 	if err == nil {
 		last := c.read(o.Name, role)
-		same := last.Key == key && reflect.DeepEqual(last.Args, published)
+		same := last.Key == key && last.Published.Equal(published)
 		err = c.write(c.file(o.Name, role), started{key, published, same})
 	}
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -66,7 +67,7 @@ func (p place) open(role transport.Role, c *catalog.Catalog) (*starts, *bytes.Bu
 	return &starts{newStartCache(c.CacheDir(), c.Log), c, Options{Name: "m"}, role}, log
 }
 
-func (s *starts) put(t *testing.T, published transport.Args) {
+func (s *starts) put(t *testing.T, published transport.Published) {
 	t.Helper()
 	source, err := s.c.Read("m")
 	if err != nil {
@@ -76,10 +77,10 @@ func (s *starts) put(t *testing.T, published transport.Args) {
 }
 
 // get is that of the cache; a transport that cannot be read has not started.
-func (s *starts) get() (transport.Args, bool) {
+func (s *starts) get() (transport.Published, bool) {
 	source, err := s.c.Read("m")
 	if err != nil {
-		return nil, false
+		return transport.Published{}, false
 	}
 	return s.startCache.get(s.o, s.role, source)
 }
@@ -88,7 +89,7 @@ func (s *starts) get() (transport.Args, bool) {
 func TestStartCache(t *testing.T) {
 	p := newPlace(t)
 	file, config := filepath.Join(p.dir, "m.wasm"), filepath.Join(p.dir, "m.cfg")
-	published := transport.Args{"key": {"abc"}}
+	published := transport.Published{Args: transport.Args{"key": {"abc"}}, Address: netip.MustParseAddrPort("[2001:db8::1]:443")}
 	var s *starts
 	for name, change := range map[string]func(){
 		"module":        func() { p.write("m.wasm", "22") },
@@ -143,7 +144,7 @@ func TestStartCacheInDir(t *testing.T) {
 		p.write("m.cfg", "1")
 		p.write("m.toml", "config = \"m.cfg\"\nstate = true")
 		s, _ := p.open(transport.RoleClient, &catalog.Catalog{Dir: p.dir})
-		s.put(t, nil)
+		s.put(t, transport.Published{})
 		if _, ok := s.get(); !ok {
 			t.Fatal("it is not remembered")
 		}
@@ -163,7 +164,7 @@ func TestStartCacheChangedMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.write("m.wasm", "22")
-	s.startCache.put(s.o, s.role, source, nil)
+	s.startCache.put(s.o, s.role, source, transport.Published{})
 	if _, ok := s.get(); ok {
 		t.Error("a module that has not been loaded has started")
 	}
@@ -177,13 +178,13 @@ func TestStartCacheWithoutState(t *testing.T) {
 		key  string
 		want bool
 	}{{"a", false}, {"b", false}, {"b", true}, {"c", false}} {
-		s.put(t, transport.Args{"key": {step.key}})
+		s.put(t, transport.Published{Args: transport.Args{"key": {step.key}}})
 		if _, ok := s.get(); ok != step.want {
 			t.Errorf("step %d: %v, want %v", i, ok, step.want)
 		}
 	}
 	s.role = transport.RoleClient
-	s.put(t, nil)
+	s.put(t, transport.Published{})
 	if _, ok := s.get(); !ok {
 		t.Error("a client that started is not remembered")
 	}
@@ -194,7 +195,7 @@ func TestNoStartCache(t *testing.T) {
 	p := newPlace(t)
 	p.state = ""
 	s, _ := p.open(transport.RoleClient, &catalog.Catalog{Dir: p.dir})
-	s.put(t, nil)
+	s.put(t, transport.Published{})
 	if _, ok := s.get(); ok {
 		t.Error("something is remembered")
 	}
@@ -206,8 +207,8 @@ func TestDamagedStartCache(t *testing.T) {
 	p := newPlace(t)
 	s, _ := p.open(transport.RoleServer, &catalog.Catalog{Dir: p.dir})
 	put := func() { // twice, since the module has no state
-		s.put(t, transport.Args{"key": {"abcdef"}})
-		s.put(t, transport.Args{"key": {"abcdef"}})
+		s.put(t, transport.Published{Args: transport.Args{"key": {"abcdef"}}})
+		s.put(t, transport.Published{Args: transport.Args{"key": {"abcdef"}}})
 	}
 	put()
 	file := filepath.Join(p.state, "started", "m-server.json")
@@ -260,7 +261,7 @@ func TestDamagedStartCache(t *testing.T) {
 func TestStartCacheNotPrivate(t *testing.T) {
 	p := newPlace(t)
 	s, _ := p.open(transport.RoleClient, &catalog.Catalog{Dir: p.dir})
-	s.put(t, nil)
+	s.put(t, transport.Published{})
 	if _, ok := s.get(); !ok {
 		t.Fatal("it has not started")
 	}

@@ -75,6 +75,7 @@ type Recorder struct {
 	server  string
 	flows   []*Flow
 	open    map[net.Conn]struct{}
+	forget  bool
 	closed  bool
 	failure error // the first connection to the server that failed
 }
@@ -98,6 +99,13 @@ func (r *Recorder) ForwardTo(server string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.server = server
+}
+
+// Forget has it keep nothing of connections that come from now on, and only forward.
+func (r *Recorder) Forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forget = true
 }
 
 // Close ends all connections, and returns when nothing runs any more. The error is the first
@@ -145,7 +153,11 @@ func (r *Recorder) carry(client *net.TCPConn) {
 	f := &Flow{Began: time.Now()}
 	r.mu.Lock()
 	address := r.server
-	r.flows = append(r.flows, f)
+	if r.forget {
+		f = nil
+	} else {
+		r.flows = append(r.flows, f)
+	}
 	r.mu.Unlock()
 	if !r.own(client) {
 		return
@@ -190,21 +202,16 @@ func (r *Recorder) disown(c net.Conn) {
 	c.Close()
 }
 
-// forward takes one direction of a flow to its end.
+// forward takes one direction of a flow to its end. f is nil if nothing is kept.
 func (r *Recorder) forward(f *Flow, d Direction, from, to *net.TCPConn) {
 	buffer := make([]byte, 64<<10)
 	kept := 0
 	for {
 		n, err := from.Read(buffer)
 		if n > 0 {
-			s := Segment{Direction: d, At: time.Since(f.Began), Length: n}
-			if kept < KeptBytes {
-				s.Data = slices.Clone(buffer[:n])
-				kept += n
+			if f != nil {
+				kept += r.keep(f, d, buffer[:n], kept < KeptBytes)
 			}
-			r.mu.Lock()
-			f.Segments = append(f.Segments, s)
-			r.mu.Unlock()
 			if _, wrote := to.Write(buffer[:n]); wrote != nil {
 				// The receiver is gone. The sender learns it as it would without us, and
 				// the other direction records how.
@@ -216,9 +223,11 @@ func (r *Recorder) forward(f *Flow, d Direction, from, to *net.TCPConn) {
 			continue
 		}
 		end := endOf(err)
-		r.mu.Lock()
-		f.Ends[d], f.EndedAt[d] = end, time.Since(f.Began)
-		r.mu.Unlock()
+		if f != nil {
+			r.mu.Lock()
+			f.Ends[d], f.EndedAt[d] = end, time.Since(f.Began)
+			r.mu.Unlock()
+		}
 		if end == FIN {
 			_ = to.CloseWrite() // it may be gone, which its own direction records
 		} else {
@@ -226,6 +235,19 @@ func (r *Recorder) forward(f *Flow, d Direction, from, to *net.TCPConn) {
 		}
 		return
 	}
+}
+
+// keep adds a segment to a flow, with its bytes or without, and returns how many of them.
+func (r *Recorder) keep(f *Flow, d Direction, data []byte, withBytes bool) (kept int) {
+	s := Segment{Direction: d, Length: len(data)}
+	if withBytes {
+		s.Data = slices.Clone(data)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.At = time.Since(f.Began) // with the lock, so that segments are in the order of their times
+	f.Segments = append(f.Segments, s)
+	return len(s.Data)
 }
 
 // reset closes a connection with a RST.

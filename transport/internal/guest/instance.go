@@ -127,7 +127,7 @@ func Start(ctx context.Context, m *Module, o Options) (*Instance, error) {
 
 // Probe starts an instance as Start does, and stops it before it connects to
 // anything. It returns what the module has published.
-func Probe(ctx context.Context, m *Module, o Options) (published string, err error) {
+func Probe(ctx context.Context, m *Module, o Options) (published Published, err error) {
 	in := newInstance(ctx, m, o)
 	err = in.bounded(ctx, in.initialise)
 	published = in.Published()
@@ -135,9 +135,15 @@ func Probe(ctx context.Context, m *Module, o Options) (published string, err err
 	return published, err
 }
 
-// Published returns the arguments that the module publishes for its clients, as
-// it left them by the end of its set-up (docs/abi.md, "Arguments and state").
-func (in *Instance) Published() string { return in.mailboxes.published.text() }
+// Published is what the module publishes for its clients, as it wrote it: arguments, and an
+// address for the bridge line. Either may be empty.
+type Published struct{ Args, Address string }
+
+// Published returns what the module publishes, as it left it by the end of its set-up
+// (docs/abi.md, "Arguments and state").
+func (in *Instance) Published() Published {
+	return Published{in.mailboxes.published.text(), in.mailboxes.address.text()}
+}
 
 func newInstance(ctx context.Context, m *Module, o Options) *Instance {
 	in := &Instance{o: o, module: m, shape: m.shape, dead: make(chan struct{})}

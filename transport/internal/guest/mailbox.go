@@ -18,6 +18,7 @@ const (
 	argsPath      = "watm/args"   // arguments of the server, or of the one connection
 	targetPath    = "watm/target" // what water_dial_fixed dials
 	publishedPath = "watm/smethod"
+	addressPath   = "watm/address" // the bridge line's, in the place of the listener's
 	reasonPath    = "watm/error"
 
 	maxNote   = 4096
@@ -31,7 +32,7 @@ func (in *Instance) readsNotes() bool {
 func (in *Instance) addNotes(files fileMap) {
 	for path, text := range map[string]string{
 		rolePath: in.o.Role.String(), argsPath: in.o.Args, targetPath: in.o.Target,
-		publishedPath: "", reasonPath: "",
+		publishedPath: "", addressPath: "", reasonPath: "",
 	} {
 		files[path] = memoryFile{[]byte(text), 0o600}
 	}
@@ -40,6 +41,7 @@ func (in *Instance) addNotes(files fileMap) {
 // mailboxes are the files that a module writes.
 type mailboxes struct {
 	published mailbox // SMETHOD arguments
+	address   mailbox // and the address beside them
 	reason    mailbox // why the next result will be negative
 }
 
@@ -49,6 +51,8 @@ func (m *mailboxes) find(path string) *mailbox {
 	case m == nil:
 	case path == publishedPath:
 		return &m.published
+	case path == addressPath:
+		return &m.address
 	case path == reasonPath:
 		return &m.reason
 	}
