@@ -16,6 +16,8 @@ type fingerprint struct {
 	spec func() (*tls.ClientHelloSpec, error)
 	// chrome is the version of Chrome whose request goes with it; empty if there is none.
 	chrome string
+	// resumes: a later connection begins with a ticket of an earlier one.
+	resumes bool
 }
 
 // id returns what the library is to be asked for.
@@ -59,7 +61,7 @@ func findFingerprint(name string) *fingerprint {
 // them, and newer ones.
 var fingerprints = func() map[string]*fingerprint {
 	golang := &fingerprint{library: tls.HelloGolang}
-	newest := &fingerprint{spec: chrome156, chrome: "156"}
+	newest := &fingerprint{spec: chrome156, chrome: "156", resumes: true}
 	all := map[string]*fingerprint{
 		none: golang, "hellogolang": golang,
 		"hellochrome_auto": newest, "hellochrome_156": newest,
@@ -150,6 +152,7 @@ func chrome156() (*tls.ClientHelloSpec, error) {
 	}
 	spec.Extensions = tls.ShuffleChromeTLSExtensions(slices.Insert(spec.Extensions, 1,
 		tls.TLSExtension(&tls.GenericExtension{Id: extensionTrustAnchors, Data: chromeTrustAnchors})))
+	spec.Extensions = append(spec.Extensions, &tls.UtlsPreSharedKeyExtension{}) // left out without a ticket
 	return spec, nil
 }
 
