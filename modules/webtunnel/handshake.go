@@ -23,7 +23,7 @@ func (t *webtunnel) shake(wire watm.Conn, b *bridge, name string) (*opening, err
 		return b.verifyCertificates(certificates, name)
 	}
 	if b.fingerprint.resumes {
-		h.config.ClientSessionCache = t.tickets.of(b, name)
+		h.config.ClientSessionCache = t.tickets.of(b, name, &h.secrets.resumed)
 	}
 	records := &recordCounter{Conn: wire}
 	h.conn.SetUnderlyingConn(records)
@@ -39,7 +39,7 @@ func (t *webtunnel) shake(wire watm.Conn, b *bridge, name string) (*opening, err
 		return nil, errProtocol
 	}
 	records.reads, records.writes = 0, 0
-	return &opening{UConn: h.conn, hello: h, records: records, suite: suites[state.CipherSuite], version: state.Version}, nil
+	return &opening{UConn: h.conn, hello: h, records: records, suite: suites[state.CipherSuite], version: state.Version, resumed: state.DidResume}, nil
 }
 
 // opening is a TLS connection after the handshake, while the library carries it.
@@ -49,6 +49,7 @@ type opening struct {
 	records *recordCounter
 	suite   *suite // nil if the host does not have it
 	version uint16
+	resumed bool
 	content [maxContent]byte
 	read    []byte // in content, what Read has not given away yet
 }
@@ -93,11 +94,14 @@ func (o *opening) directions() (out, in *direction, err error) {
 		return nil, nil, nil
 	}
 	if o.version == tls.VersionTLS12 {
-		random := o.records.serverRandom()
-		if random == nil || secrets.master == nil {
+		master, random := secrets.master, o.records.serverRandom()
+		if o.resumed {
+			master = secrets.resumed
+		}
+		if random == nil || master == nil {
 			return nil, nil, nil
 		}
-		return newDirections12(o.suite, secrets.master, secrets.random, random)
+		return newDirections12(o.suite, master, o.HandshakeState.Hello.Random, random)
 	}
 	if secrets.client == nil || secrets.server == nil {
 		return nil, nil, errors.New("the TLS library gives no keys away")
@@ -175,10 +179,10 @@ func (r *recordCounter) serverRandom() []byte {
 
 // secrets takes the keys of a connection from the library's log of them.
 type secrets struct {
-	random []byte // the client's
-	master []byte // of TLS 1.2
-	client []byte // of TLS 1.3, for data, like the next one
-	server []byte
+	master  []byte // of TLS 1.2
+	resumed []byte // the same of an earlier session, if this one resumes it
+	client  []byte // of TLS 1.3, for data, like the next one
+	server  []byte
 }
 
 // Write takes one line: a label, the client's random number and a secret.
@@ -200,9 +204,6 @@ func (s *secrets) Write(line []byte) (int, error) {
 	}
 	var err error
 	if *to, err = hex.AppendDecode(nil, fields[2]); err != nil {
-		return 0, fmt.Errorf("the TLS library's log of keys: %w", err)
-	}
-	if s.random, err = hex.AppendDecode(nil, fields[1]); err != nil {
 		return 0, fmt.Errorf("the TLS library's log of keys: %w", err)
 	}
 	return len(line), nil

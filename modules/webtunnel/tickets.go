@@ -20,15 +20,17 @@ type tickets struct {
 const mostTickets = 64
 
 // of returns those of a bridge that is asked for a name, which depend on all that makes a
-// server the right one.
-func (t *tickets) of(b *bridge, name string) tls.ClientSessionCache {
-	return ticketsOf{t, fmt.Sprintf("%s %s %q %x", b.dial, name, b.verify, b.pin)}
+// server the right one. The library does not log the secret of a TLS 1.2 session that is resumed:
+// resumed gets it.
+func (t *tickets) of(b *bridge, name string, resumed *[]byte) tls.ClientSessionCache {
+	return ticketsOf{t, fmt.Sprintf("%s %s %q %x", b.dial, name, b.verify, b.pin), resumed}
 }
 
 // ticketsOf implements the library's cache. It ignores the library's own key.
 type ticketsOf struct {
 	*tickets
-	key string
+	key     string
+	resumed *[]byte
 }
 
 // Get implements [tls.ClientSessionCache].
@@ -37,13 +39,15 @@ func (t ticketsOf) Get(string) (*tls.ClientSessionState, bool) {
 	defer t.mu.Unlock()
 	state := t.kept[t.key]
 	delete(t.kept, t.key)
+	if state != nil && state.Vers() == tls.VersionTLS12 {
+		*t.resumed = state.MasterSecret()
+	}
 	return state, state != nil
 }
 
-// Put implements [tls.ClientSessionCache]. It keeps those of TLS 1.3 alone: of a session of 1.2
-// that is resumed the library gives no keys away.
+// Put implements [tls.ClientSessionCache].
 func (t ticketsOf) Put(_ string, state *tls.ClientSessionState) {
-	if state == nil || state.Vers() != tls.VersionTLS13 {
+	if state == nil {
 		return
 	}
 	t.mu.Lock()
