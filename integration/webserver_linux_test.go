@@ -43,7 +43,7 @@ func TestWebtunnelItself(t *testing.T) {
 
 	const address = webHost + ":8443"
 	orPort := listenLoopback(t).(*net.TCPListener)
-	server := startWebServer(t, state, address, "https://"+address+"/secret", fmt.Sprintf("certificate = '%s'\nkey = '%s'\nsite = '%s'\n", cert, key, site),
+	server := startWebServer(t, state, address, "https://"+address+"/secret", fmt.Sprintf("certificate = '%s'\nkey = '%s'\nsite = '%s'\nhttp2 = false\n", cert, key, site),
 		ptproc.Variables{"TOR_PT_ORPORT": orPort.Addr().String()})
 	line := server.Line(`^SMETHOD webtunnel (\S+) ARGS:(\S+)`)
 
@@ -64,7 +64,11 @@ func TestWebtunnelItself(t *testing.T) {
 	for _, name := range []string{ours, newer, standalone} {
 		client := startProgram(t, clientPrograms[name], ptproc.Client(state, "webtunnel")).Address("webtunnel")
 		t.Run(name, func(t *testing.T) {
-			args := ptargs.Format(transport.Args{"url": {"https://" + address + "/secret"}, "cert": {pinOf(t, cert)}})
+			bridge := transport.Args{"url": {"https://" + address + "/secret"}, "cert": {pinOf(t, cert)}}
+			if name != standalone {
+				bridge["utls"] = []string{"hellochrome_auto"} // which offers HTTP/2
+			}
+			args := ptargs.Format(bridge)
 			near := socksTCP(t, client, args, line[1])
 			exchangeBoth(t, near, acceptTCP(t, orPort), 4<<20)
 		})
