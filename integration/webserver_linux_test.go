@@ -32,6 +32,7 @@ func startWebServer(t *testing.T, state, address, url, settings string, more ptp
 // and ours come through it to the ORPort, and everybody else gets the pages. Behind nginx it
 // tells tor the addresses that nginx has seen.
 func TestWebtunnelItself(t *testing.T) {
+	t.Parallel()
 	if !inOwnNetwork(t) {
 		return
 	}
