@@ -188,7 +188,7 @@ func (e *examination) limited(ctx context.Context, name string, limits map[strin
 	if err != nil {
 		return nil, err
 	}
-	return e.Pair.startServer(ctx, dir, e.server.state, e.origin.address(), words...)
+	return e.pair.startServer(ctx, dir, e.server.state, e.origin.address(), words...)
 }
 
 // probeFull probes a server that has as many connections as it may have.
