@@ -59,7 +59,7 @@ fuzz: testmodules
 endif
 
 # For what may run beside integration: private Tor networks need a processor in time.
-LEFTOVER := nice -n 19
+LEFTOVER := nice -n 10
 
 lint: $(CHECKS)
 
@@ -126,6 +126,7 @@ bench: need-test-tools waterproxy testmodules peers
 	$(GO) run ./bench $(BENCH)
 	$(GO) run ./bench -contestants obfs4proxy,lyrebird,waterproxy:obfs4 $(BENCH)
 	$(GO) run ./bench -contestants shadowsocks,waterproxy:shadowsocks $(BENCH)
+	$(GO) run ./bench -contestants webtunnel,waterproxy:webtunnel -skip close $(BENCH)
 	$(GO) run ./bench runtime $(BENCH)
 	$(GO) run ./bench runtime -contestants tcp,water,RuntimeConn $(BENCH)
 	$(GO) run ./bench threads $(BENCH)
