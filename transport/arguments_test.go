@@ -105,8 +105,14 @@ func TestNamelessArgument(t *testing.T) {
 // published starts a server and returns what it has published.
 func published(t *testing.T, cfg Config, config Args) Args {
 	t.Helper()
+	return listenWith(t, cfg, config).Args()
+}
+
+// listenWith starts a server with a configuration.
+func listenWith(t *testing.T, cfg Config, config Args) *Listener {
+	t.Helper()
 	cfg.ModuleConfig = []byte(config.String())
-	return listen(t, cfg).Args()
+	return listen(t, cfg)
 }
 
 // TestServerArguments: a server's arguments reach its start as they are.
@@ -174,6 +180,35 @@ func TestPublishWrong(t *testing.T) {
 			}
 		}
 		awaitInstances(t, cfg.Module, 0)
+	})
+}
+
+// TestPublishAddress: a server may publish an address that leads nowhere, and no other.
+func TestPublishAddress(t *testing.T) {
+	eachWay(t, func(t *testing.T, cfg Config) {
+		for address, good := range map[string]bool{
+			"[2001:db8:1:2:3:4:5:6]:443": true, "[2001:db8::]:1": true,
+			"[2001:db8::1]:0": false, "[2001:db8::1%eth0]:443": false, "2001:db8::1": false, "[2001:db9::1]:443": false,
+			"[::1]:443": false, "192.0.2.1:443": false, "[2001:db8::1]:443\nx": false, "bridge.example:443": false,
+		} {
+			cfg.ModuleConfig = []byte(fault("publish", "address", "address", address).String())
+			l, err := Listen(t.Context(), cfg, loopback(t))
+			if err != nil {
+				if good || !errors.Is(err, ErrModule) || !strings.Contains(err.Error(), "it published an address that is not of the documentation prefix") {
+					t.Errorf("%q: %v", address, err)
+				}
+				continue
+			}
+			if got := l.Published(); !good || got.Address.String() != address || got.Args != nil {
+				t.Errorf("%q: it published %v", address, got)
+			}
+			if err := l.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if got := listenWith(t, cfg, nil).Published(); got.Address.IsValid() || got.Args != nil {
+			t.Errorf("without any: %v", got)
+		}
 	})
 }
 

@@ -29,7 +29,9 @@ type Listener struct {
 // what arguments it publishes, and then accepts connections from inner, which belongs to
 // the Listener if there is no error. Set-ups run concurrently, so that a slow or hostile
 // peer delays no other; one that fails is logged and its connection closed. ctx
-// bounds Listen itself.
+// bounds Listen itself. Any net.Conn will do. Kernel sockets of package net are used without
+// copying; also one from which bytes have been read, if the connection over it has a method
+// Unread() (net.Conn, []byte) that returns the socket and those bytes.
 func Listen(ctx context.Context, cfg Config, inner net.Listener) (*Listener, error) {
 	l := newListener(cfg.Logger, nil)
 	if err := l.Reload(ctx, cfg); err != nil {

@@ -28,11 +28,14 @@ require (
 	github.com/aws/smithy-go v1.22.2 // indirect
 	github.com/cloudflare/circl v1.5.0 // indirect
 	github.com/dchest/siphash v1.2.3 // indirect
+	github.com/go-jose/go-jose/v4 v4.1.0 // indirect
 	github.com/golang/mock v1.6.0 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/klauspost/compress v1.17.11 // indirect
 	github.com/klauspost/cpuid/v2 v2.2.9 // indirect
 	github.com/klauspost/reedsolomon v1.12.4 // indirect
+	github.com/letsencrypt/challtestsrv v1.3.2 // indirect
+	github.com/letsencrypt/pebble/v2 v2.8.0 // indirect
 	github.com/miekg/dns v1.1.63 // indirect
 	github.com/patrickmn/go-cache v2.1.0+incompatible // indirect
 	github.com/pion/datachannel v1.5.10 // indirect
@@ -68,18 +71,19 @@ require (
 	gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/ptutil v0.0.0-20250130151315-efaf4e0ec0d3 // indirect
 	gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/snowflake/v2 v2.11.0 // indirect
 	gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/webtunnel v0.0.3 // indirect
-	golang.org/x/crypto v0.33.0 // indirect
-	golang.org/x/mod v0.22.0 // indirect
-	golang.org/x/net v0.35.0 // indirect
-	golang.org/x/sync v0.11.0 // indirect
-	golang.org/x/sys v0.30.0 // indirect
-	golang.org/x/text v0.22.0 // indirect
-	golang.org/x/tools v0.29.0 // indirect
+	golang.org/x/crypto v0.38.0 // indirect
+	golang.org/x/mod v0.24.0 // indirect
+	golang.org/x/net v0.40.0 // indirect
+	golang.org/x/sync v0.14.0 // indirect
+	golang.org/x/sys v0.33.0 // indirect
+	golang.org/x/text v0.25.0 // indirect
+	golang.org/x/tools v0.33.0 // indirect
 	lukechampine.com/blake3 v1.3.0 // indirect
 )
 
-tool gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/lyrebird/cmd/lyrebird
-
-tool gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/webtunnel/main/client
-
-tool gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/webtunnel/main/server
+tool (
+	github.com/letsencrypt/pebble/v2/cmd/pebble
+	gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/lyrebird/cmd/lyrebird
+	gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/webtunnel/main/client
+	gitlab.torproject.org/tpo/anti-censorship/pluggable-transports/webtunnel/main/server
+)

@@ -177,7 +177,7 @@ func (x *examineFlags) find(args []string) error {
 	if err != nil {
 		return fmt.Errorf("cannot tell which program this is: %w", err)
 	}
-	o.Plain = &examine.Pair{Transport: "plain", Client: []string{program}, Server: []string{program}}
+	o.Plain = &examine.Pair{Transport: "plain", Client: []string{program}, Server: []string{program}, CopiesState: true}
 	if len(args) == 0 {
 		o.Commands = true
 		o.Pair.Client, o.Pair.Server = strings.Fields(x.client), strings.Fields(x.server)
@@ -205,6 +205,7 @@ func (x *examineFlags) find(args []string) error {
 	}
 	command := append([]string{program}, x.passed...)
 	o.Pair.Client, o.Pair.Server = command, command
+	o.Pair.CopiesState = true
 	o.Limited = x.limited
 	return nil
 }

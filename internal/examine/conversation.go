@@ -71,6 +71,8 @@ const (
 	// MaxProbeTime is how long probers may wait: as long as a connection is held open that
 	// takes the only place of an instance.
 	MaxProbeTime = 10 * time.Minute
+	// unreadLimit is how long what a prober sends is still read after its end.
+	unreadLimit = 100 * time.Millisecond
 )
 
 // writeSize is how much is encrypted and written at once: a record.
@@ -190,13 +192,17 @@ func (o *origin) answer(c net.Conn) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		if talk = o.expected[info.ServerName]; talk == nil {
-			return nil, errors.New("no conversation of that name is expected")
+			return o.configs[Tor], nil // tor shakes hands with anyone
 		}
 		return o.configs[talk.kind], nil
 	}})
 	err := t.Handshake()
 	if talk == nil {
-		return // a prober came through, and is shown nothing; its own end reports it
+		// A prober has come through. What is left unread would make a reset of the end.
+		if c.SetReadDeadline(time.Now().Add(unreadLimit)) == nil {
+			_, _ = io.Copy(io.Discard, c)
+		}
+		return
 	}
 	talk.arrived = timed.first
 	if err == nil {

@@ -84,8 +84,12 @@ func (e *examination) cost(ctx context.Context) (err error) {
 	relayed := e.Options.Pair.mentionsRecorder()
 	for i, c := range all {
 		c.figures = map[string][]float64{}
+		state := "" // of what has compiled the same module before
+		if i == 0 || c.pair.Transport == e.Options.Pair.Transport {
+			state = stateIn(filepath.Join(e.dir, "server"))
+		}
 		defer func() { err = errors.Join(err, c.close()) }()
-		if err := c.start(ctx, filepath.Join(e.dir, fmt.Sprint("cost", i)), e.Recorder, relayed); err != nil {
+		if err := c.start(ctx, filepath.Join(e.dir, fmt.Sprint("cost", i)), state, e.Recorder, relayed); err != nil {
 			return err
 		}
 	}
@@ -94,17 +98,18 @@ func (e *examination) cost(ctx context.Context) (err error) {
 		done++
 		e.Progress(StageCost, min(done*100/total, 99))
 	}
+	// First, while the processes have not held anything yet.
+	for _, c := range all {
+		if err := c.memory(ctx); err != nil {
+			return fmt.Errorf("measuring %s: %w", c.pair.Transport, err)
+		}
+	}
 	for range e.Rounds {
 		for _, c := range all {
 			if err := c.round(ctx); err != nil {
 				return fmt.Errorf("measuring %s: %w", c.pair.Transport, err)
 			}
 			step()
-		}
-	}
-	for _, c := range all {
-		if err := c.memory(ctx); err != nil {
-			return fmt.Errorf("measuring %s: %w", c.pair.Transport, err)
 		}
 	}
 	e.report.Cost = prices(all, e.Rounds)
@@ -117,7 +122,7 @@ func (e *examination) cost(ctx context.Context) (err error) {
 }
 
 // start starts both sides, towards an origin for measurements.
-func (c *contestant) start(ctx context.Context, dir, recorder string, relayed bool) (err error) {
+func (c *contestant) start(ctx context.Context, dir, state, recorder string, relayed bool) (err error) {
 	if c.origin, err = measure.NewOrigin(); err != nil {
 		return err
 	}
@@ -128,7 +133,7 @@ func (c *contestant) start(ctx context.Context, dir, recorder string, relayed bo
 		c.relay.Forget()
 		c.pair = c.pair.expand(c.relay.Address())
 	}
-	if c.server, err = c.pair.startServer(ctx, filepath.Join(dir, "server"), c.origin.Addr()); err != nil {
+	if c.server, err = c.pair.startServer(ctx, filepath.Join(dir, "server"), state, c.origin.Addr()); err != nil {
 		return err
 	}
 	target := c.server.public
@@ -136,7 +141,7 @@ func (c *contestant) start(ctx context.Context, dir, recorder string, relayed bo
 		c.relay.ForwardTo(target)
 		target = c.relay.Address()
 	}
-	if c.client, err = c.pair.startClient(ctx, filepath.Join(dir, "client")); err != nil {
+	if c.client, err = c.pair.startClient(ctx, filepath.Join(dir, "client"), c.server); err != nil {
 		return err
 	}
 	c.path = &measure.Path{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
 	"os"
@@ -27,6 +28,9 @@ type Pair struct {
 	Options        map[string][]string // ServerTransportOptions
 	// Bind is where the server listens; a free port of loopback if empty.
 	Bind string
+	// CopiesState says that a side may begin with a copy of what another keeps: this
+	// program's sides need not compile a module again.
+	CopiesState bool
 	// Front is where connections are to go instead of to the server, as to the web server
 	// before it.
 	Front string
@@ -76,9 +80,13 @@ type client struct {
 	method ptproc.Method
 }
 
-// startServer starts the server in a new folder. more are words added to its command.
-func (p Pair) startServer(ctx context.Context, dir, orPort string, more ...string) (*server, error) {
+// startServer starts the server in a new folder, with a copy of the state in a directory
+// unless that is "". more are words added to its command.
+func (p Pair) startServer(ctx context.Context, dir, state, orPort string, more ...string) (*server, error) {
 	s := &server{state: stateIn(dir)}
+	if err := p.copyState(state, s.state); err != nil {
+		return nil, err
+	}
 	variables := ptproc.Server(s.state, orPort, p.Transport).WithOptions(p.Transport, p.Options)
 	if p.Bind != "" {
 		variables = variables.With(ptproc.Variables{"TOR_PT_SERVER_BINDADDR": p.Transport + "-" + p.Bind})
@@ -96,12 +104,50 @@ func (p Pair) startServer(ctx context.Context, dir, orPort string, more ...strin
 	return s, nil
 }
 
-func (p Pair) startClient(ctx context.Context, dir string) (*client, error) {
+// startClient starts the client in a new folder, with a copy of what the server keeps.
+func (p Pair) startClient(ctx context.Context, dir string, s *server) (*client, error) {
+	if err := p.copyState(s.state, stateIn(dir)); err != nil {
+		return nil, err
+	}
 	process, method, err := launch(ctx, "the client", p.Client, ptproc.Client(stateIn(dir), p.Transport), dir, p.Transport)
 	if err != nil {
 		return nil, err
 	}
 	return &client{process, method}, nil
+}
+
+// copyState copies a state directory, if the sides of the pair allow that.
+func (p Pair) copyState(from, to string) error {
+	if from == "" || !p.CopiesState {
+		return nil
+	}
+	err := filepath.WalkDir(from, func(name string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // the side that runs has removed it
+		}
+		if err != nil {
+			return err
+		}
+		relative, err := filepath.Rel(from, name)
+		if err != nil {
+			return err
+		}
+		switch target := filepath.Join(to, relative); {
+		case entry.IsDir():
+			return os.MkdirAll(target, 0o700)
+		case entry.Type().IsRegular():
+			content, err := os.ReadFile(name)
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			return errors.Join(err, os.WriteFile(target, content, 0o600))
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("cannot copy the state of a side: %w", err)
+	}
+	return nil
 }
 
 // stateIn returns the state directory of a process. tor ends its name in a separator.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -185,17 +184,11 @@ func (e *examination) passTime(stage string, takes time.Duration) (stop func()) 
 // limited starts another server with what the first one keeps, and with a limit.
 func (e *examination) limited(ctx context.Context, name string, limits map[string]any) (*server, error) {
 	dir := filepath.Join(e.dir, name)
-	if err := os.MkdirAll(stateIn(dir), 0o700); err != nil {
-		return nil, err
-	}
-	if err := os.CopyFS(stateIn(dir), os.DirFS(e.server.state)); err != nil {
-		return nil, fmt.Errorf("cannot copy the server's state: %w", err)
-	}
 	words, err := e.Limited(filepath.Join(dir, "settings"), limits)
 	if err != nil {
 		return nil, err
 	}
-	return e.Pair.startServer(ctx, dir, e.origin.address(), words...)
+	return e.Pair.startServer(ctx, dir, e.server.state, e.origin.address(), words...)
 }
 
 // probeFull probes a server that has as many connections as it may have.
@@ -383,8 +376,13 @@ var roundTimes = []float64{1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 90, 120}
 
 // thresholds looks for a number of bytes, and a time, at which the server closes.
 func (e *examination) thresholds(ctx context.Context, seen map[string]probe.Series) error {
+	e.timeThreshold(seen[probeNothing])
+	return e.byteThreshold(ctx, seen)
+}
+
+// timeThreshold looks at when connections end over which nothing comes.
+func (e *examination) timeThreshold(nothing probe.Series) {
 	r := e.report
-	nothing := seen[probeNothing]
 	least, median, most := nothing.Times()
 	switch {
 	case !nothing.Closed():
@@ -400,7 +398,6 @@ func (e *examination) thresholds(ctx context.Context, seen map[string]probe.Seri
 		}
 		r.add(SectionProbes, "closes after a time", v, Threshold, fmt.Sprintf("%.1f s", median.Seconds()), meaning)
 	}
-	return e.byteThreshold(ctx, seen)
 }
 
 // byteThreshold looks for the least number of random bytes after which the server closes

@@ -32,10 +32,11 @@ func Count(all, race int) int {
 const ProgramVariable = "WATERPROXY_TEST_IS_PROGRAM"
 
 // BeProgram makes a test binary the program that it tests, if ProgramVariable is set, or if
-// the program has started it for a part of its own work: then it calls its main function and does
-// not return. TestMain calls it first.
+// the program has started it for a part of its own work, or as tor does: then it calls its main
+// function and does not return. TestMain calls it first.
 func BeProgram(run func(args []string) int) {
-	part := slices.ContainsFunc(os.Args[1:], func(arg string) bool { return arg == program.CompileModule || arg == program.LookAtRepository })
+	_, byTor := os.LookupEnv("TOR_PT_MANAGED_TRANSPORT_VER")
+	part := byTor || slices.ContainsFunc(os.Args[1:], func(arg string) bool { return arg == program.CompileModule || arg == program.LookAtRepository })
 	if os.Getenv(ProgramVariable) == "" && !part {
 		return
 	}

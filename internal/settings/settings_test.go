@@ -244,6 +244,14 @@ func TestManual(t *testing.T) {
 	}
 }
 
+// The recipe of a web server is a good one.
+func TestRecipe(t *testing.T) {
+	s, err := Read("../../docs/recipes/webtunnel.toml")
+	if err != nil || s.Web == nil || s.Web.ACME == nil {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
 // node is what this test reads of a schema.
 type node struct {
 	Type       string          `json:"type"`

@@ -60,16 +60,3 @@ func TestForwarded(t *testing.T) {
 		t.Errorf("the client's address is %s, want %s", got, want)
 	}
 }
-
-// FuzzClientAddr: whatever a header has, there is an address.
-func FuzzClientAddr(f *testing.F) {
-	f.Add("192.0.2.7, 10.0.0.1")
-	f.Add("[::1]:x,,fe80::1%é")
-	peer := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}
-	f.Fuzz(func(t *testing.T, header string) {
-		addr := clientAddr(peer, []string{header}, []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")})
-		if _, err := netip.ParseAddrPort(addr.String()); err != nil {
-			t.Errorf("%q: %v", header, err)
-		}
-	})
-}

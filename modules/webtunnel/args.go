@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -154,11 +153,15 @@ func portOf(u *url.URL) string {
 	return "80"
 }
 
-// Nothing depends on the version, but one that is unknown may be of another protocol.
-var knownVersion = regexp.MustCompile(`^0\.0\.[0-9]{1,4}$`)
-
+// checkVersion checks the version of the server. Nothing depends on it, but one that is
+// unknown may be of another protocol.
 func checkVersion(args watm.Args) error {
-	if ver, ok := args.Get("ver"); ok && !knownVersion.MatchString(ver) {
+	ver, ok := args.Get("ver")
+	if !ok {
+		return nil
+	}
+	patch, known := strings.CutPrefix(ver, "0.0.")
+	if _, err := strconv.ParseUint(patch, 10, 16); !known || err != nil {
 		return errors.New("the argument ver is not a version that this program knows (0.0.1, 0.0.2 and so on)")
 	}
 	return nil

@@ -19,6 +19,7 @@ type tlsConn struct {
 	out  writer
 	rest []byte // what has been read and not been opened: the beginning of a record
 	read []byte // payload that nobody has taken yet
+	over error  // why nothing more is opened: the peer's end, or what is wrong with a record
 }
 
 func newConn(wire watm.Conn, out, in *direction) *tlsConn {
@@ -77,12 +78,12 @@ func (c *tlsConn) Read(p []byte) (int, error) {
 // batch reads what has come and calls use with all the payload in it, if there is any. The
 // end of the wire without a close_notify is no end: somebody may have cut it off.
 func (c *tlsConn) batch(use func(payload []byte) error) error {
-	if c.in.ended {
-		return io.EOF
+	if c.over != nil {
+		return c.over
 	}
 	err := watm.ReadBatch(c.Conn, c.rest, func(data []byte) error {
-		payload, rest, failed := c.in.open(data)
-		c.rest = nil
+		payload, rest, over := c.in.open(data)
+		c.rest, c.over = nil, over
 		if len(rest) > 0 {
 			c.rest = append(make([]byte, 0, len(rest)), rest...)
 		}
@@ -91,7 +92,7 @@ func (c *tlsConn) batch(use func(payload []byte) error) error {
 				return err
 			}
 		}
-		return failed
+		return over
 	})
 	var wrong alert
 	switch {

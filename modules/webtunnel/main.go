@@ -22,14 +22,15 @@ const version = "0.0.3"
 type webtunnel struct {
 	names  serverNames
 	hellos hellosAhead
+	// limit is how long a set-up may take. A server that trickles its answer, and a client
+	// that sends no request, end by it.
+	limit time.Duration
 }
 
-// How long a set-up may take on each side. A server that trickles its answer, and a client
-// that sends no request, end by it.
-const (
-	clientTimeout = 25 * time.Second
-	serverTimeout = 30 * time.Second
-)
+func newWebtunnel() *webtunnel { return &webtunnel{limit: setUpLimit} }
+
+// setUpLimit is shorter than the host's own, so that the error is this module's.
+const setUpLimit = 25 * time.Second
 
 // Start implements watm.Starter.
 func (t *webtunnel) Start(env *watm.Env) error {
@@ -77,7 +78,7 @@ func (t *webtunnel) Dial(ctx context.Context, r *watm.Request) (net.Conn, error)
 // setUp makes a connection to the bridge usable. The caller closes wire after an error.
 func (t *webtunnel) setUp(ctx context.Context, wire watm.Conn, b *bridge, name string) (net.Conn, error) {
 	defer context.AfterFunc(ctx, func() { wire.Close() })()
-	if err := wire.SetDeadline(time.Now().Add(clientTimeout)); err != nil {
+	if err := wire.SetDeadline(time.Now().Add(t.limit)); err != nil {
 		return nil, err
 	}
 	conn := wire
@@ -100,7 +101,7 @@ func (t *webtunnel) setUp(ctx context.Context, wire watm.Conn, b *bridge, name s
 // nothing to keep open for.
 func (t *webtunnel) Server(ctx context.Context, wire watm.Conn) (net.Conn, error) {
 	defer context.AfterFunc(ctx, func() { wire.Close() })()
-	if err := wire.SetDeadline(time.Now().Add(serverTimeout)); err != nil {
+	if err := wire.SetDeadline(time.Now().Add(t.limit)); err != nil {
 		return nil, err
 	}
 	conn, err := answer(wire)
@@ -115,4 +116,4 @@ func (*webtunnel) Client(context.Context, watm.Conn, watm.Args) (net.Conn, error
 	return nil, errors.ErrUnsupported
 }
 
-func main() { watm.Run(new(webtunnel)) }
+func main() { watm.Run(newWebtunnel()) }

@@ -78,18 +78,19 @@ func TestSuites(t *testing.T) {
 			}
 			config := &tls.Config{Certificates: []tls.Certificate{cert}, MaxVersion: row.version, CipherSuites: []uint16{row.suite}}
 			served := make(chan *tls.Conn)
+			done := t.Context().Done()
 			dial := listen(t, func(conn net.Conn) {
 				far := tls.Server(conn, config)
 				if err := far.Handshake(); err != nil {
 					t.Error(err)
 				}
-				if _, err := answerTLS(far); err != nil {
+				if _, err := answer(far); err != nil {
 					t.Error(err)
 				}
 				served <- far
-				<-within(t).Done()
+				<-done
 			})
-			client := new(webtunnel)
+			client := newWebtunnel()
 			b, err := parseBridge(bridgeArgs(cert))
 			if err != nil {
 				t.Fatal(err)
@@ -120,5 +121,24 @@ func TestSuites(t *testing.T) {
 	}
 }
 
-// answerTLS answers an upgrade over Go's TLS.
-func answerTLS(conn *tls.Conn) (net.Conn, error) { return answer(conn) }
+// overTLS returns both ends of a connection to Go's TLS, behind the upgrade.
+func overTLS(t *testing.T, config *tls.Config) (near *tlsConn, far *tls.Conn) {
+	t.Helper()
+	cert := certificate(t, ecdsaKey(), nil)
+	config.Certificates = []tls.Certificate{cert}
+	served := make(chan *tls.Conn, 1)
+	done := t.Context().Done()
+	dial := listen(t, func(conn net.Conn) {
+		far := tls.Server(conn, config)
+		if _, err := answer(far); err != nil {
+			t.Error(err)
+		}
+		served <- far
+		<-done
+	})
+	conn, err := connect(t, newWebtunnel(), bridgeArgs(cert), dial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn.(*tlsConn), <-served
+}

@@ -257,7 +257,7 @@ func statusText(code string) string {
 func describeHTTP(err error) error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("%w: no answer after %v", errSlow, clientTimeout)
+		return errSlow
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errNoAnswer
 	}

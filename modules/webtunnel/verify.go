@@ -27,7 +27,7 @@ var (
 	errProtocol = errors.New("the server insists on another protocol than HTTP/1.1 within TLS")
 	errNoTLS    = errors.New("the server does not speak TLS: the port of the url is not the one of a web server, or the url should begin with http://")
 	errEnd      = errors.New("the server ended the connection during the handshake: it may not know the name that it was asked for, or a censor cut the connection")
-	errSlow     = errors.New("the server took too long")
+	errSlow     = errors.New("the server takes too long to answer")
 )
 
 // verifyCertificates checks a server's certificates, which came in this order, against the
@@ -43,6 +43,11 @@ func (b *bridge) verifyCertificates(raw [][]byte, name string) error {
 		}
 		return nil
 	}
+	return b.verifyBy(authorities(), raw, name)
+}
+
+// verifyBy checks the certificates against authorities.
+func (b *bridge) verifyBy(roots *x509.CertPool, raw [][]byte, name string) error {
 	if b.verify != "" {
 		name = b.verify
 	}
@@ -56,7 +61,7 @@ func (b *bridge) verifyCertificates(raw [][]byte, name string) error {
 			others.AddCert(c)
 		}
 	}
-	_, err = leaf.Verify(x509.VerifyOptions{DNSName: name, Intermediates: others, Roots: authorities()})
+	_, err = leaf.Verify(x509.VerifyOptions{DNSName: name, Intermediates: others, Roots: roots})
 	return describeCertificate(err)
 }
 
@@ -117,7 +122,7 @@ func describeTLS(err error) error {
 	case errors.As(err, &record):
 		return errNoTLS
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("%w: not done after %v", errSlow, clientTimeout)
+		return errSlow
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errEnd
 	}

@@ -10,10 +10,21 @@ import (
 
 // Open returns a Stream over conn and takes ownership of it. Kernel sockets are
 // used directly; any other connection (TLS, net.Pipe, user code) is relayed
-// through a bounded pipe by two goroutines.
+// through a bounded pipe by two goroutines. A kernel socket from which bytes have been read
+// is used directly as well, if the connection over it has a method
+//
+//	Unread() (net.Conn, []byte)
+//
+// that returns the socket and those bytes; neither is used by the connection any more.
 func Open(conn net.Conn) Stream {
 	if s := openSocket(conn); s != nil {
 		return s
+	}
+	if c, ok := conn.(interface{ Unread() (net.Conn, []byte) }); ok {
+		socket, unread := c.Unread()
+		if s := openUnread(socket, unread); s != nil {
+			return s
+		}
 	}
 	if isDatagram(conn) {
 		return openMessages(conn)

@@ -73,3 +73,69 @@ type brokenStream struct{ Stream }
 func (*brokenStream) Read([][]byte) (int, error)  { return 0, io.EOF }
 func (*brokenStream) Write([][]byte) (int, error) { return 0, syscall.EPIPE }
 func (*brokenStream) Datagram() bool              { return false }
+
+// begun is a connection over a socket from which bytes have been read.
+type begun struct {
+	*net.TCPConn
+	unread []byte
+}
+
+func (b *begun) Unread() (net.Conn, []byte) { return b.TCPConn, b.unread }
+
+// Read reads what Open has left to it.
+func (b *begun) Read(p []byte) (int, error) {
+	if n := copy(p, b.unread); n > 0 {
+		b.unread = b.unread[n:]
+		return n, nil
+	}
+	return b.TCPConn.Read(p)
+}
+
+// TestOpenUnread: what was read of a socket comes first, however much that is, and the
+// socket itself is used where sockets are, if a buffer has room for it.
+func TestOpenUnread(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, size := range []int{0, 1, 5000, bufferSize, bufferSize + 1} {
+		far, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		near, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := Open(&begun{near.(*net.TCPConn), numbers(0, size)})
+		_, isRelayed := s.(*relayed)
+		if direct := size <= bufferSize && openSocket(near) != nil; isRelayed == direct {
+			t.Errorf("with %d bytes it is a %T", size, s)
+		}
+		if _, err := far.Write(numbers(size, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		if err := far.Close(); err != nil {
+			t.Fatal(err)
+		}
+		p := NewEndpoint(s, Posix)
+		var got []byte
+		for buf := make([]byte, 999); ; {
+			n, err := readPort(p, buf)
+			got = append(got, buf[:n]...)
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if string(got) != string(numbers(0, size+1000)) {
+			t.Errorf("of %d bytes and 1000 more came %d", size, len(got))
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -86,6 +86,23 @@ func openSocket(conn net.Conn) Stream {
 	return s
 }
 
+// openUnread is openSocket for a connection from which bytes have been read; they must be no
+// more than a buffer has room for.
+func openUnread(conn net.Conn, unread []byte) Stream {
+	if len(unread) > bufferSize {
+		return nil
+	}
+	s, ok := openSocket(conn).(*socket)
+	if !ok || s.datagram {
+		return nil
+	}
+	if len(unread) > 0 {
+		buf := bufferPool.Get().(*[bufferSize]byte)
+		s.ahead = &readAhead{buf, buf[:copy(buf[:], unread)]}
+	}
+	return s
+}
+
 func (s *socket) Read(bufs [][]byte) (int, error) {
 	s.reading.Lock()
 	defer s.reading.Unlock()

@@ -38,6 +38,7 @@ func start(env *watm.Env) error {
 //	arguments  the server's arguments, as describe writes them
 //	again      the server's arguments as they are
 //	text       the argument text, whether or not it is well-formed
+//	address    the argument address as the bridge line's, and none else
 //	count      how often the module has been started with the same state directory
 //	leave      what it could do outside of that directory
 func publish(env *watm.Env, args watm.Args) error {
@@ -49,6 +50,9 @@ func publish(env *watm.Env, args watm.Args) error {
 	case "text":
 		text, _ := args.Get("text")
 		return os.WriteFile("/watm/smethod", []byte(text), 0o600)
+	case "address":
+		address, _ := args.Get("address")
+		return env.PublishAddress(address)
 	case "count":
 		n, err := count(env.StateDir)
 		if err != nil {
