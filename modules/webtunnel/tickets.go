@@ -9,8 +9,9 @@ import (
 
 // tickets are those that servers have sent, for the next connection to the same bridge, which
 // then needs no certificate: the library keeps what it knows of the first one's, and of what
-// it was checked against. A ticket is used once, as browsers do it, so that it does not tell
-// an observer which connections belong together.
+// it was checked against. As in browsers a ticket of TLS 1.3 is used once, so that it does not
+// tell an observer which connections belong together; one of 1.2 is used until the server
+// refuses it, since there is no new one.
 type tickets struct {
 	mu   sync.Mutex
 	kept map[string]*tls.ClientSessionState
@@ -38,20 +39,24 @@ func (t ticketsOf) Get(string) (*tls.ClientSessionState, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	state := t.kept[t.key]
-	delete(t.kept, t.key)
-	if state != nil && state.Vers() == tls.VersionTLS12 {
+	switch {
+	case state == nil:
+	case state.Vers() == tls.VersionTLS12:
 		*t.resumed = state.MasterSecret()
+	default:
+		delete(t.kept, t.key)
 	}
 	return state, state != nil
 }
 
 // Put implements [tls.ClientSessionCache].
 func (t ticketsOf) Put(_ string, state *tls.ClientSessionState) {
-	if state == nil {
-		return
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if state == nil {
+		delete(t.kept, t.key)
+		return
+	}
 	if t.kept == nil || len(t.kept) == mostTickets {
 		t.kept = map[string]*tls.ClientSessionState{}
 	}

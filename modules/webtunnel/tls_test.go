@@ -181,8 +181,9 @@ func TestResumption(t *testing.T) {
 			exchange(t, near, far, 100_000)
 		}
 		state, _ := client.tickets.of(must(parseBridge(bridgeArgs(cert))), host, new([]byte)).Get("")
-		if again, _ := client.tickets.of(must(parseBridge(bridgeArgs(cert))), host, new([]byte)).Get(""); state == nil || again != nil {
-			t.Errorf("version %#x: a ticket is used twice", version)
+		again, _ := client.tickets.of(must(parseBridge(bridgeArgs(cert))), host, new([]byte)).Get("")
+		if state == nil || (again != nil) != (version == tls.VersionTLS12) {
+			t.Errorf("version %#x: a ticket is used again: %v", version, again != nil)
 		}
 		client.tickets.of(must(parseBridge(bridgeArgs(cert))), host, new([]byte)).Put("", state)
 		if _, err := connect(t, client, edit(bridgeArgs(cert), "cert", goodPin), dial); !errors.Is(err, errPin) {
