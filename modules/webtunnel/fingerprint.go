@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"slices"
 	"strings"
 
 	tls "github.com/refraction-networking/utls"
@@ -10,30 +12,12 @@ import (
 
 // fingerprint is how a client's TLS looks, and its request within.
 type fingerprint struct {
-	library tls.ClientHelloID
-	// spec makes the client's hello; nil if the library does, which needs no change then.
+	// spec makes the client's hello; nil is Go's own.
 	spec func() (*tls.ClientHelloSpec, error)
 	// chrome is the version of Chrome whose request goes with it; empty if there is none.
 	chrome string
 	// resumes: a later connection begins with a ticket of an earlier one.
 	resumes bool
-}
-
-// id returns what the library is to be asked for.
-func (f *fingerprint) id() tls.ClientHelloID {
-	if f.spec != nil {
-		return tls.HelloCustom
-	}
-	return f.library
-}
-
-// protocols is what a fingerprint that the library makes offers within TLS, if anything:
-// only what HTTP/1.1 can be upgraded in.
-func (f *fingerprint) protocols() []string {
-	if f.library == tls.HelloGolang {
-		return nil
-	}
-	return []string{http11}
 }
 
 // agent is the User-Agent, empty if the request is not a browser's.
@@ -59,14 +43,14 @@ func findFingerprint(name string) *fingerprint {
 // fingerprints are those that the other clients of the protocol know, by their names for
 // them, and newer ones.
 var fingerprints = func() map[string]*fingerprint {
-	golang := &fingerprint{library: tls.HelloGolang}
+	golang := new(fingerprint)
 	newest := &fingerprint{spec: chrome156, chrome: "156", resumes: true}
 	all := map[string]*fingerprint{
 		none: golang, "hellogolang": golang,
 		"hellochrome_auto": newest, "hellochrome_156": newest,
-		"hellorandomized":       {library: tls.HelloRandomized},
-		"hellorandomizedalpn":   {library: tls.HelloRandomizedALPN},
-		"hellorandomizednoalpn": {library: tls.HelloRandomizedNoALPN},
+		"hellorandomized":       {spec: drawn(tls.HelloRandomized)},
+		"hellorandomizedalpn":   {spec: drawn(tls.HelloRandomizedALPN)},
+		"hellorandomizednoalpn": {spec: drawn(tls.HelloRandomizedNoALPN)},
 	}
 	for name, id := range map[string]tls.ClientHelloID{
 		"hellofirefox_auto": tls.HelloFirefox_Auto, "hellofirefox_55": tls.HelloFirefox_55, "hellofirefox_56": tls.HelloFirefox_56,
@@ -83,7 +67,7 @@ var fingerprints = func() map[string]*fingerprint {
 		"hello360_auto": tls.Hello360_Auto, "hello360_7_5": tls.Hello360_7_5, "hello360_11_0": tls.Hello360_11_0,
 		"helloqq_auto": tls.HelloQQ_Auto, "helloqq_11_1": tls.HelloQQ_11_1,
 	} {
-		f := &fingerprint{library: id, spec: func() (*tls.ClientHelloSpec, error) { return clienthello.WebSocket(id) }}
+		f := &fingerprint{spec: func() (*tls.ClientHelloSpec, error) { return clienthello.WebSocket(id) }}
 		if version, ok := strings.CutPrefix(name, "hellochrome_"); ok {
 			f.chrome = version
 		}
@@ -91,6 +75,42 @@ var fingerprints = func() map[string]*fingerprint {
 	}
 	return all
 }()
+
+// mostDraws bounds how often a random hello is drawn.
+const mostDraws = 100
+
+// drawn returns a function that draws hellos of the library's until there is one that it can
+// go on with: a server may ask for a key of any group in it, and of this one the library
+// makes none later.
+func drawn(id tls.ClientHelloID) func() (*tls.ClientHelloSpec, error) {
+	return func() (*tls.ClientHelloSpec, error) {
+		for range mostDraws {
+			spec, err := clienthello.WebSocket(id)
+			if err != nil || offers(spec, tls.X25519MLKEM768) == hasKey(spec, tls.X25519MLKEM768) {
+				return spec, err
+			}
+		}
+		return nil, errors.New("the TLS library draws no hello that works")
+	}
+}
+
+func offers(spec *tls.ClientHelloSpec, group tls.CurveID) bool {
+	for _, e := range spec.Extensions {
+		if curves, ok := e.(*tls.SupportedCurvesExtension); ok {
+			return slices.Contains(curves.Curves, group)
+		}
+	}
+	return false
+}
+
+func hasKey(spec *tls.ClientHelloSpec, group tls.CurveID) bool {
+	for _, e := range spec.Extensions {
+		if shares, ok := e.(*tls.KeyShareExtension); ok {
+			return slices.ContainsFunc(shares.KeyShares, func(s tls.KeyShare) bool { return s.Group == group })
+		}
+	}
+	return false
+}
 
 // chrome156 is what Chrome 156 sends for a WebSocket, with a ticket if there is one.
 func chrome156() (*tls.ClientHelloSpec, error) {

@@ -26,13 +26,13 @@ func newHello(f *fingerprint, pause func()) (*hello, error) {
 		InsecureSkipVerify: true, // VerifyPeerCertificate does that
 		MinVersion:         tls.VersionTLS12,
 		KeyLogWriter:       &h.secrets,
-		NextProtos:         f.protocols(),
 		OmitEmptyPsk:       true,
 	}
-	h.conn = tls.UClient(nil, h.config, f.id())
 	if f.spec == nil {
+		h.conn = tls.UClient(nil, h.config, tls.HelloGolang)
 		return h, nil
 	}
+	h.conn = tls.UClient(nil, h.config, tls.HelloCustom)
 	spec, err := f.spec()
 	if err != nil {
 		return nil, err
