@@ -50,9 +50,10 @@ var rooms = map[string]string{
 
 	"internal/acceptloop":  "",
 	"internal/crowd":       "",
+	"internal/clienthello": "",
 	"internal/display":     "",
 	"internal/elligator2":  "",
-	"internal/fingerprint": "",
+	"internal/fingerprint": "internal/clienthello",
 	"internal/program":     "",
 	"internal/ptargs":      "",
 	"internal/records":     "",
@@ -76,7 +77,7 @@ var rooms = map[string]string{
 	"watm/hostcrypto":     "internal/elligator2",
 	"watm/singleinstance": "",
 	"modules":             "",
-	"modules/...":         "modules/internal/... watm watm/hostcrypto watm/singleinstance",
+	"modules/...":         "internal/clienthello modules/internal/... watm watm/hostcrypto watm/singleinstance",
 
 	// These are for tests, figures and development.
 	"internal/pttest":              "internal/program internal/ptproc",

@@ -98,6 +98,7 @@ type examination struct {
 	report *Report
 	dir    string
 
+	pair     Pair // with the recorder's address
 	recorder *record.Recorder
 	origin   *origin
 	server   *server
@@ -115,14 +116,14 @@ func (e *examination) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.origin.close()) }()
-	e.Pair = e.Pair.expand(e.recorder.Address())
+	e.pair = e.Pair.expand(e.recorder.Address())
 	e.Progress(StageStart, 0)
-	if e.server, err = e.Pair.startServer(ctx, filepath.Join(e.dir, "server"), "", e.origin.address()); err != nil {
+	if e.server, err = e.pair.startServer(ctx, filepath.Join(e.dir, "server"), "", e.origin.address()); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.server.Stop()) }()
 	e.recorder.ForwardTo(e.server.public)
-	if e.client, err = e.Pair.startClient(ctx, filepath.Join(e.dir, "client"), e.server); err != nil {
+	if e.client, err = e.pair.startClient(ctx, filepath.Join(e.dir, "client"), e.server); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.client.Stop()) }()

@@ -152,6 +152,9 @@ func (r *Report) observeTLS(flows []flow) error {
 	return nil
 }
 
+// isTLS reports whether all flows are TLS to an observer.
+func (r *Report) isTLS() bool { return r.TLS != nil && r.TLS.Flows == r.Flows }
+
 func versionName(v uint16) string {
 	switch v {
 	case 0x0304:
@@ -196,7 +199,7 @@ func counted(counts map[string]int) string {
 func (r *Report) observeLengths(flows []flow) {
 	r.Lengths.ToServer = lengthsOf(flows, record.ToServer)
 	r.Lengths.ToClient = lengthsOf(flows, record.ToClient)
-	isTLS := r.TLS != nil && r.TLS.Flows == r.Flows
+	isTLS := r.isTLS()
 	fixed := 0
 	for _, d := range []struct {
 		name string
@@ -333,7 +336,7 @@ func kindsText(counts map[Kind]int) string {
 
 func (r *Report) observeEntropy(flows []flow) {
 	r.Entropy.Random = rules.RandomEntropy(len(flows))
-	isTLS := r.TLS != nil && r.TLS.Flows == r.Flows
+	isTLS := r.isTLS()
 	for _, d := range []struct {
 		direction record.Direction
 		name      string

@@ -126,7 +126,7 @@ func (e *examination) probe(ctx context.Context) error {
 			seen[p.Name] = s
 		})
 	}
-	if e.Limited != nil && e.Pair.Front == "" && e.Pair.Bind == "" {
+	if e.limitable() {
 		for state, run := range map[string]func(context.Context, []probe.Probe) (map[string]probe.Series, error){full: e.probeFull, failing: e.probeFailing} {
 			all.Go(func() {
 				series, err := run(ctx, kinds)
@@ -145,6 +145,11 @@ func (e *examination) probe(ctx context.Context) error {
 		return err
 	}
 	return e.judge(ctx, kinds, seen, others)
+}
+
+// limitable reports whether there can be other servers beside, with other limits.
+func (e *examination) limitable() bool {
+	return e.Limited != nil && e.Pair.Front == "" && e.Pair.Bind == ""
 }
 
 // handshake returns what one client sent before the server said anything.
@@ -188,7 +193,7 @@ func (e *examination) limited(ctx context.Context, name string, limits map[strin
 	if err != nil {
 		return nil, err
 	}
-	return e.Pair.startServer(ctx, dir, e.server.state, e.origin.address(), words...)
+	return e.pair.startServer(ctx, dir, e.server.state, e.origin.address(), words...)
 }
 
 // probeFull probes a server that has as many connections as it may have.
@@ -259,7 +264,7 @@ func (e *examination) compared(ctx context.Context, s *server, kinds []probe.Pro
 // judge makes findings of what the probers have seen.
 func (e *examination) judge(ctx context.Context, kinds []probe.Probe, seen map[string]probe.Series, others map[string]map[string]probe.Series) error {
 	r := e.report
-	isTLS := r.TLS != nil && r.TLS.Flows == r.Flows
+	isTLS := r.isTLS()
 	var answered []string
 	for _, p := range kinds {
 		s := seen[p.Name]
@@ -347,7 +352,7 @@ func (e *examination) judgeOther(state string, kinds []probe.Probe, seen map[str
 	if series == nil {
 		why := "The limits of a program of others cannot be set."
 		switch {
-		case e.Limited != nil && state == failing:
+		case e.limitable():
 			why = "With too little memory for a crowd it did not fail."
 		case e.Limited != nil:
 			why = "Where the server's address is fixed, only one runs."
@@ -393,7 +398,9 @@ func (e *examination) timeThreshold(nothing probe.Series) {
 	default:
 		r.Probes.Seconds = median.Seconds()
 		v, meaning := Info, "The time is the same for all connections, but no usual one: each server may have its own."
-		if i := slices.IndexFunc(roundTimes, func(t float64) bool { return median.Seconds() >= t && median.Seconds() < t+0.5 }); i >= 0 {
+		if r.isTLS() {
+			meaning = "The same for all connections, as with usual web servers."
+		} else if i := slices.IndexFunc(roundTimes, func(t float64) bool { return median.Seconds() >= t && median.Seconds() < t+0.5 }); i >= 0 {
 			v, meaning = Bad, fmt.Sprintf("The time is the same for all connections: a limit of %g s, by which such servers are known.", roundTimes[i])
 		}
 		r.add(SectionProbes, "closes after a time", v, Threshold, fmt.Sprintf("%.1f s", median.Seconds()), meaning)
@@ -446,6 +453,11 @@ func (e *examination) byteThreshold(ctx context.Context, seen map[string]probe.S
 		}
 	}
 	r.Probes.Bytes = above
+	if r.isTLS() {
+		r.add(SectionProbes, "closes after bytes", Info, Threshold, fmt.Sprint(above),
+			"What is no TLS is seen as soon as there is enough of it for a record's head, as with usual web servers.")
+		return nil
+	}
 	r.add(SectionProbes, "closes after bytes", Bad, Threshold, fmt.Sprint(above),
 		fmt.Sprintf("With %s it closes after %.1f s, with fewer later: probers find such a number, and know the protocol by it.", randomName(above), early.Seconds()))
 	return nil

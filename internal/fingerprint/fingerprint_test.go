@@ -19,6 +19,8 @@ import (
 
 	"github.com/refraction-networking/utls"
 	"golang.org/x/crypto/cryptobyte"
+
+	"waterproxy/internal/clienthello"
 )
 
 // hello is what the ClientHello of a test has.
@@ -280,8 +282,8 @@ func TestIdentify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(known) != len(imitated)+2 {
-		t.Errorf("%d known clients, not %d", len(known), len(imitated)+2)
+	if want := 2*len(imitated) + 3; len(known) != want {
+		t.Errorf("%d known clients, not %d", len(known), want)
 	}
 	for _, id := range imitated {
 		raw, err := Imitation(id)
@@ -293,6 +295,13 @@ func TestIdentify(t *testing.T) {
 		if err != nil || !slices.Contains(names, id.Client+" "+id.Version) {
 			t.Errorf("%s %s is identified as %q (%v)", id.Client, id.Version, names, err)
 		}
+	}
+	socket, err := ofSpec(clienthello.Chrome156WebSocket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names, err := Identify(parse(t, socket)); err != nil || !slices.Equal(names, []string{"Chrome 156 for wss://"}) {
+		t.Errorf("Chrome 156 is identified as %q (%v)", names, err)
 	}
 	raw, err := Imitation(tls.HelloChrome_133)
 	if err != nil {

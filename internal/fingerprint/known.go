@@ -10,9 +10,12 @@ import (
 	"sync"
 
 	"github.com/refraction-networking/utls"
+
+	"waterproxy/internal/clienthello"
 )
 
-// imitated lists the clients that uTLS can imitate. Their fingerprints are computed from its
+// imitated lists the clients that uTLS can imitate, as browsers that load pages; what those
+// send for WebSockets is another ClientHello. Their fingerprints are computed from its
 // descriptions, so a newer uTLS brings newer ones. Randomized ones are none of a known client;
 // those that resume a session (PSK) need one first.
 var imitated = []tls.ClientHelloID{
@@ -58,6 +61,12 @@ var Known = sync.OnceValues(func() ([]Client, error) {
 		hello, err := Imitation(id)
 		add(id.Client+" "+id.Version, hello, err)
 	}
+	for _, id := range imitated {
+		hello, err := ofSpec(func() (*tls.ClientHelloSpec, error) { return clienthello.WebSocket(id) })
+		add(id.Client+" "+id.Version+" for wss://", hello, err)
+	}
+	hello, err := ofSpec(clienthello.Chrome156WebSocket)
+	add("Chrome 156 for wss://", hello, err)
 	for _, protocols := range [][]string{nil, {"h2", "http/1.1"}} {
 		hello, err := goHello(protocols)
 		add("Go crypto/tls", hello, err)
@@ -70,12 +79,28 @@ const placeholder = "www.example.com"
 
 // Imitation returns the bytes, with record header, of the ClientHello that uTLS makes for id.
 func Imitation(id tls.ClientHelloID) ([]byte, error) {
-	c := tls.UClient(nil, &tls.Config{ServerName: placeholder}, id)
+	return built(tls.UClient(nil, &tls.Config{ServerName: placeholder}, id))
+}
+
+func built(c *tls.UConn) ([]byte, error) {
 	if err := c.BuildHandshakeState(); err != nil {
 		return nil, err
 	}
 	raw := c.HandshakeState.Hello.Raw
 	return append([]byte{recordHandshake, 3, 1, byte(len(raw) >> 8), byte(len(raw))}, raw...), nil
+}
+
+// ofSpec returns the bytes of a description's ClientHello.
+func ofSpec(describe func() (*tls.ClientHelloSpec, error)) ([]byte, error) {
+	spec, err := describe()
+	if err != nil {
+		return nil, err
+	}
+	c := tls.UClient(nil, &tls.Config{ServerName: placeholder}, tls.HelloCustom)
+	if err := c.ApplyPreset(spec); err != nil {
+		return nil, err
+	}
+	return built(c)
 }
 
 // errTaken ends a handshake of which the first bytes are all that matters.

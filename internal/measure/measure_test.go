@@ -395,3 +395,16 @@ func TestValidate(t *testing.T) {
 		}
 	}
 }
+
+// TestBackPressure: a path that takes whatever comes has none.
+func TestBackPressure(t *testing.T) {
+	t.Parallel()
+	taken, err := CheckBackPressure(t.Context(), newPath(t, afterOpening(flaw{})))
+	if err != nil || taken <= 0 || taken > stallMost {
+		t.Errorf("over TCP %d bytes are taken, %v", taken, err)
+	}
+	p := newPath(t, afterOpening(flaw{write: func(_ net.Conn, b []byte) (int, error) { return len(b), nil }}))
+	if taken, err := CheckBackPressure(t.Context(), p); err == nil {
+		t.Errorf("a path without an end takes %d bytes, and that is not found", taken)
+	}
+}

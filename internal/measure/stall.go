@@ -131,9 +131,21 @@ func (c *crowd) trips(ctx context.Context, o StallOptions, limit time.Duration) 
 	})
 }
 
+// CheckBackPressure writes to a connection that nobody reads until a write blocks, and
+// returns how many bytes the path has taken by then. It is an error if it takes too many to
+// have any back-pressure.
+func CheckBackPressure(ctx context.Context, p *Path) (taken int64, err error) {
+	l, err := stall(ctx, p)
+	if err != nil {
+		return 0, err
+	}
+	return l.taken.Load(), l.end(ctx)
+}
+
 // stalledLink is a link whose near end is blocked in a write.
 type stalledLink struct {
 	*Link
+	taken atomic.Int64  // bytes, by all writes so far
 	wrote chan struct{} // closed when the writer has ended
 }
 
@@ -144,19 +156,18 @@ func stall(ctx context.Context, p *Path) (*stalledLink, error) {
 		return nil, err
 	}
 	s := &stalledLink{Link: l, wrote: make(chan struct{})}
-	var taken atomic.Int64
 	go func() {
 		defer close(s.wrote)
 		for chunk := incompressible(stallChunk); ; {
 			n, err := l.Near.Write(chunk)
-			taken.Add(int64(n))
+			s.taken.Add(int64(n))
 			if err != nil {
 				return // end has closed it, or else the wait below reports it
 			}
 		}
 	}()
-	for before := int64(-1); taken.Load() != before; {
-		before = taken.Load()
+	for before := int64(-1); s.taken.Load() != before; {
+		before = s.taken.Load()
 		select {
 		case <-time.After(stallAfter):
 		case <-s.wrote:

@@ -1,12 +1,11 @@
 package main
 
 import (
-	"encoding/binary"
-	"math/rand/v2"
-	"slices"
 	"strings"
 
 	tls "github.com/refraction-networking/utls"
+
+	"waterproxy/internal/clienthello"
 )
 
 // fingerprint is how a client's TLS looks, and its request within.
@@ -59,7 +58,7 @@ func findFingerprint(name string) *fingerprint {
 // them, and newer ones.
 var fingerprints = func() map[string]*fingerprint {
 	golang := &fingerprint{library: tls.HelloGolang}
-	newest := &fingerprint{spec: chrome156, chrome: "156"}
+	newest := &fingerprint{spec: clienthello.Chrome156WebSocket, chrome: "156"}
 	all := map[string]*fingerprint{
 		none: golang, "hellogolang": golang,
 		"hellochrome_auto": newest, "hellochrome_156": newest,
@@ -82,7 +81,7 @@ var fingerprints = func() map[string]*fingerprint {
 		"hello360_auto": tls.Hello360_Auto, "hello360_7_5": tls.Hello360_7_5, "hello360_11_0": tls.Hello360_11_0,
 		"helloqq_auto": tls.HelloQQ_Auto, "helloqq_11_1": tls.HelloQQ_11_1,
 	} {
-		f := &fingerprint{library: id, spec: func() (*tls.ClientHelloSpec, error) { return webSocketSpec(id) }}
+		f := &fingerprint{library: id, spec: func() (*tls.ClientHelloSpec, error) { return clienthello.WebSocket(id) }}
 		if version, ok := strings.CutPrefix(name, "hellochrome_"); ok {
 			f.chrome = version
 		}
@@ -90,68 +89,3 @@ var fingerprints = func() map[string]*fingerprint {
 	}
 	return all
 }()
-
-// webSocketSpec is what a browser of the library's sends for wss://. Browsers offer only
-// HTTP/1.1 there, and with it no settings for the protocols above.
-func webSocketSpec(id tls.ClientHelloID) (*tls.ClientHelloSpec, error) {
-	spec, err := tls.UTLSIdToSpec(id)
-	if err != nil {
-		return nil, err
-	}
-	kept := spec.Extensions[:0]
-	for _, e := range spec.Extensions {
-		switch e := e.(type) {
-		case *tls.ALPNExtension:
-			e.AlpnProtocols = []string{http11}
-		case *tls.ApplicationSettingsExtension, *tls.ApplicationSettingsExtensionNew, *tls.NPNExtension:
-			continue
-		}
-		kept = append(kept, e)
-	}
-	spec.Extensions = kept
-	return &spec, nil
-}
-
-// What Chrome 156 sends beyond Chrome 133, which is the library's newest.
-const (
-	// Signatures with ML-DSA-44, 65 and 87 (draft-ietf-tls-mldsa).
-	mldsa44, mldsa65, mldsa87 tls.SignatureScheme = 0x0904, 0x0905, 0x0906
-	// extensionTrustAnchors names the authorities that the client trusts
-	// (draft-ietf-tls-trust-anchor-ids).
-	extensionTrustAnchors = 0xca34
-)
-
-// chromeTrustAnchors is that extension as Chrome 156 sends it: a list of authorities, each a
-// relative object identifier with its length before it.
-var chromeTrustAnchors = func() (list []byte) {
-	for _, group := range []struct{ prefix, last string }{
-		{"\x82\xdf\x13\x02", "\x01\x06\x0d\x0e\x0f\x12\x13\x14"},
-		{"\x83\x9a\x64\x8c\x9b\x2d\x01", "\x07\x08\x09\x0a\x0b\x0c\x0d\x12\x13"},
-		{"\xd6\x79\x09", "\x01\x04\x05\x06\x07\x08\x0a\x0b\x0c\x0d\x0f"},
-	} {
-		for _, last := range []byte(group.last) {
-			list = append(append(append(list, byte(len(group.prefix)+1)), group.prefix...), last)
-		}
-	}
-	return append(binary.BigEndian.AppendUint16(nil, uint16(len(list))), list...)
-}()
-
-// chrome156 is the hello of Chromium 156 for wss://, as it was captured.
-func chrome156() (*tls.ClientHelloSpec, error) {
-	spec, err := webSocketSpec(tls.HelloChrome_133)
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range spec.Extensions {
-		if s, ok := e.(*tls.SignatureAlgorithmsExtension); ok {
-			s.SupportedSignatureAlgorithms = slices.Concat([]tls.SignatureScheme{tls.SignatureScheme(grease()), mldsa44, mldsa65, mldsa87},
-				s.SupportedSignatureAlgorithms)
-		}
-	}
-	spec.Extensions = tls.ShuffleChromeTLSExtensions(slices.Insert(spec.Extensions, 1,
-		tls.TLSExtension(&tls.GenericExtension{Id: extensionTrustAnchors, Data: chromeTrustAnchors})))
-	return spec, nil
-}
-
-// grease returns one of the 16 values that mean nothing (RFC 8701).
-func grease() uint16 { return uint16(rand.IntN(16))*0x1010 + 0x0a0a }

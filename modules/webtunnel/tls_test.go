@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	utls "github.com/refraction-networking/utls"
+
+	"waterproxy/internal/clienthello"
 )
 
 // random returns so many bytes.
@@ -96,7 +98,7 @@ func TestSuites(t *testing.T) {
 				t.Fatal(err)
 			}
 			b.fingerprint = &fingerprint{spec: func() (*utls.ClientHelloSpec, error) {
-				spec, err := chrome156()
+				spec, err := clienthello.Chrome156WebSocket()
 				spec.CipherSuites = []uint16{row.suite}
 				return spec, err
 			}}
