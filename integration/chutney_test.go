@@ -2,6 +2,7 @@ package integration
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,8 +28,12 @@ func TestChutneyDefinition(t *testing.T) {
 	ctx := testContext(t)
 	tor := program(t, "tor")
 	program(t, "python3")
-	for name, status := range map[string]int{"good": 0, "bad": 3} {
-		t.Run(name, func(t *testing.T) {
+	for _, row := range []struct {
+		transport string
+		status    int
+	}{{"shadowsocks", 0}, {"shadowsocks", 3}, {"webtunnel", 0}} {
+		transport, status := row.transport, row.status
+		t.Run(fmt.Sprintf("%s, %d", transport, status), func(t *testing.T) {
 			top := t.TempDir()
 			fake, err := os.ReadFile(filepath.Join("chutney", "testdata", "chutney"))
 			if err != nil {
@@ -38,7 +43,7 @@ func TestChutneyDefinition(t *testing.T) {
 			for file, text := range chutneyTemplates {
 				write(t, filepath.Join(top, "torrc_templates", file), text)
 			}
-			cmd := exec.CommandContext(ctx, filepath.Join("chutney", "run"), top, "shadowsocks")
+			cmd := exec.CommandContext(ctx, filepath.Join("chutney", "run"), top, transport)
 			cmd.Env = append(os.Environ(), "WATERPROXY="+waterproxy(t), "VERIFY_STATUS="+string(rune('0'+status)))
 			text, err := cmd.CombinedOutput()
 			var exit *exec.ExitError
@@ -68,12 +73,20 @@ func TestChutneyDefinition(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, line := range []string{
-				`(?m)^Bridge shadowsocks 127\.0\.0\.1:6008 0{40} key=value mode=0$`,
-				`(?m)^ClientTransportPlugin shadowsocks exec /\S+/waterproxy -module-state shadowsocks$`,
+				`(?m)^Bridge ` + transport + ` 127\.0\.0\.1:6008 0{40} key=value mode=0$`,
+				`(?m)^ClientTransportPlugin ` + transport + ` exec /\S+/waterproxy -module-state ` + transport + `$`,
 			} {
 				if !regexp.MustCompile(line).Match(client) {
 					t.Errorf("the client's torrc has no line %s:\n%s", line, client)
 				}
+			}
+			bridge, err := os.ReadFile(filepath.Join(top, "008br", "torrc"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			options := regexp.MustCompile(`(?m)^ServerTransportOptions webtunnel url=http://127\.0\.0\.1:6008/secret$`)
+			if options.Match(bridge) != (transport == "webtunnel") {
+				t.Errorf("the bridge's torrc has\n%s", bridge)
 			}
 		})
 	}

@@ -147,6 +147,8 @@ func TestWebtunnel(t *testing.T) {
 	for name, program := range clientPrograms {
 		clients[name] = startProgram(t, program, ptproc.Client(state, "webtunnel")).Address("webtunnel")
 	}
+	t.Run("as Chromium", func(t *testing.T) { checkImitation(t, clients[ours]) })
+
 	fronts := map[string]string{"nginx": "https://" + webHost + ":8441/", "caddy": "https://" + webHost + ":8442/", "plain": "http://" + webHost + ":8440/"}
 	servers, paths := map[string]webtunnelServer{}, map[string]map[string]string{}
 	for front, url := range fronts {

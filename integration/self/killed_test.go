@@ -30,7 +30,7 @@ func TestKilled(t *testing.T) {
 	rng := rand.New(rand.NewPCG(*killSeed, 0))
 	echo := echoServer(t)
 	stop := bystander(t, echo)
-	state := filepath.Join(t.TempDir(), "server")
+	state := warmState(t)
 	server := func() *process {
 		return start(t, nil, "server", "-transport", "obfs4", "-state", state, "-listen", "127.0.0.1:0", "-forward", echo, "-log-level", "debug")
 	}
@@ -53,7 +53,7 @@ func TestKilled(t *testing.T) {
 			p.End()
 		} else {
 			address, _ := line(p)
-			client := start(t, nil, "client", "-state", filepath.Join(stateDir, "killed"), "-forward", "127.0.0.1:0", "Bridge obfs4 "+address+" "+want)
+			client := start(t, nil, "client", "-state", stateDir, "-forward", "127.0.0.1:0", "Bridge obfs4 "+address+" "+want)
 			carried := transfer(t, client.Line(`^TCP forward at (\S+)$`)[1])
 			time.Sleep(time.Duration(rng.IntN(100)) * time.Millisecond)
 			if rng.IntN(2) == 0 {

@@ -2,7 +2,9 @@
 package self
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,6 +34,27 @@ func TestMain(m *testing.M) {
 
 // plainState is stateDir for processes of the plain program, whose code is another.
 func plainState() string { return stateDir + "-plain" }
+
+// warmState returns a new state directory with nothing in it but what the processes of other
+// tests have compiled: it is for tests of what else is kept there.
+func warmState(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "state")
+	if err := os.MkdirAll(filepath.Join(dir, "compiled"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(stateDir, "compiled", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		// Another process may put a new file in the place of one meanwhile.
+		if err := os.Link(file, filepath.Join(dir, "compiled", filepath.Base(file))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
 
 // plainProgram returns the program without the race detector, as make waterproxy builds
 // it. It is for tests in which a process does one thing after the other, of which most is

@@ -85,7 +85,7 @@ func TestStandalone(t *testing.T) {
 // A bridge line keeps its keys over a restart of the server. Options reach the module,
 // and the address is the one that the operator gives.
 func TestStandaloneServerKeys(t *testing.T) {
-	state := t.TempDir()
+	state := warmState(t)
 	line := func(args ...string) string {
 		t.Helper()
 		p, line := bridge(t, append([]string{"-state", state, "-transport", "shadowsocks", "-forward", "127.0.0.1:9"}, args...)...)

@@ -128,21 +128,21 @@ type begun struct {
 // negotiation, and a standalone service with its standard error.
 var services = map[string]func(t *testing.T, flags ...string) begun{
 	"client": func(t *testing.T, flags ...string) begun {
-		p := prepare(t, clientVariables("t"), append(module("t", "plain_v1"), flags...)...)
+		p := prepare(t, clientVariables("t"), append(module("t", "many_c"), flags...)...)
 		u := p.leaveUnread(&p.Cmd.Stdout, p.Stdout, "^CMETHODS DONE$")
 		p.Begin()
 		at, target := p.Address("t"), echoServer(t)
 		return begun{p, u, func() net.Conn { return pttest.Connect(t, at, target) }}
 	},
 	"server": func(t *testing.T, flags ...string) begun {
-		p := prepare(t, serverVariables("t", echoServer(t)), append(module("t", "plain_v1"), flags...)...)
+		p := prepare(t, serverVariables("t", echoServer(t)), append(module("t", "many_c"), flags...)...)
 		u := p.leaveUnread(&p.Cmd.Stdout, p.Stdout, "^SMETHODS DONE$")
 		p.Begin()
 		at := p.Address("t")
 		return begun{p, u, func() net.Conn { return pttest.Dial(t, at) }}
 	},
 	"standalone": func(t *testing.T, flags ...string) begun {
-		args := append([]string{"client", "-state", stateDir, "-forward", "127.0.0.1:0"}, module("t", "plain_v1")...)
+		args := append([]string{"client", "-state", stateDir, "-forward", "127.0.0.1:0"}, module("t", "many_c")...)
 		p := prepare(t, nil, append(append(args, flags...), "t", echoServer(t))...)
 		u := p.leaveUnread(&p.Cmd.Stderr, p.Stderr, "")
 		p.Begin()
@@ -209,7 +209,7 @@ func TestUnreadEnd(t *testing.T) {
 func TestUnreadNegotiation(t *testing.T) {
 	for name, end := range map[string]bool{"ends": true, "goes on": false} {
 		t.Run(name, func(t *testing.T) {
-			p := prepare(t, clientVariables("t"), module("t", "plain_v1")...)
+			p := prepare(t, clientVariables("t"), module("t", "many_c")...)
 			u := p.leaveUnread(&p.Cmd.Stdout, p.Stdout, "")
 			u.fill(t, filler)
 			p.Begin()
@@ -278,7 +278,7 @@ func TestLogOnFullDisk(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, target := t.TempDir(), echoServer(t)
-			flags := append(module("t", "plain_v1"), "-log", "log", "-log-level", "debug")
+			flags := append(module("t", "many_c"), "-log", "log", "-log-level", "debug")
 			if test.env != nil {
 				test.env["TOR_PT_STATE_LOCATION"] = dir
 				test.args = flags
@@ -354,7 +354,7 @@ func TestLogIsFIFO(t *testing.T) {
 	}
 	p := serve(t, "client", "-state", dir, "-log", "log", "-socks", "127.0.0.1:0", "plain", "127.0.0.1:1")
 	p.ErrorLine("level=WARN msg=\"the log goes to standard error\" error=\"-log: .*log is not a regular file\"")
-	p = launch(t, clientVariables("t").With(ptproc.Variables{"TOR_PT_STATE_LOCATION": dir}), append(module("t", "plain_v1"), "-log", "log")...)
+	p = launch(t, clientVariables("t").With(ptproc.Variables{"TOR_PT_STATE_LOCATION": dir}), append(module("t", "many_c"), "-log", "log")...)
 	p.Line("^LOG SEVERITY=warning .*log is not a regular file")
 	p.ready()
 }

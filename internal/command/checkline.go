@@ -57,7 +57,7 @@ func (c *lineCheck) run(ctx context.Context, w io.Writer, text string) (err erro
 	case ctx.Err() != nil:
 		return errInterrupted
 	case err != nil:
-		return fmt.Errorf("%s: %s", line.Transport, seen.explain(err, line.Address, c.timeout))
+		return fmt.Errorf("%s: %s", line.Transport, seen.explain(err, c.timeout))
 	}
 	_, err = fmt.Fprintf(w, "%s: connected in %d ms. %s\n", line.Transport, took.Milliseconds(), seen.proof(line.Transport, c.catalog.BuiltIn(line.Transport)))
 	return err
@@ -87,12 +87,13 @@ func dialOnce(ctx context.Context, cfg transport.Config, line bridgeline.Line, s
 // sight is what can be seen of a dial on the network. It is safe for concurrent use.
 type sight struct {
 	mu        sync.Mutex
-	frozen    bool  // the dial is over
-	dialed    bool  // there was an attempt to connect
-	connected bool  // it succeeded
-	err       error // it failed
-	received  int   // bytes
-	ended     error // why no more bytes come: io.EOF, or the connection's failure
+	frozen    bool   // the dial is over
+	dialed    bool   // there was an attempt to connect
+	address   string // that it was for: the line's own may be a placeholder
+	connected bool   // it succeeded
+	err       error  // it failed
+	received  int    // bytes
+	ended     error  // why no more bytes come: io.EOF, or the connection's failure
 }
 
 func (s *sight) note(f func()) {
@@ -108,7 +109,7 @@ func (s *sight) freeze() { s.note(func() { s.frozen = true }) }
 
 // dial is for transport.Config.Dial.
 func (s *sight) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	s.note(func() { s.dialed = true })
+	s.note(func() { s.dialed, s.address = true, address })
 	conn, err := new(net.Dialer).DialContext(ctx, network, address)
 	s.note(func() { s.connected, s.err = s.connected || err == nil, err })
 	if err != nil {
@@ -142,13 +143,17 @@ func (c *seenConn) CloseWrite() error {
 }
 
 // explain returns in words why a dial has failed.
-func (s *sight) explain(err error, address string, timeout time.Duration) string {
+func (s *sight) explain(err error, timeout time.Duration) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	address := s.address
+	_, lookUp := errors.AsType[*net.DNSError](err) // of a name that the module chose
 	kind, own := transport.Kind(err)
 	late := kind == transport.KindTimeout
 	const wrong = "the arguments of the line are not this bridge's, what listens there is not this transport, or a censor interferes"
 	switch {
+	case !s.dialed && lookUp:
+		return explainTCP(err, address, timeout)
 	case !s.dialed:
 		return "the module failed before it connected: " + err.Error()
 	case !s.connected:

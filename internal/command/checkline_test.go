@@ -25,6 +25,8 @@ func TestExplain(t *testing.T) {
 		want string
 	}{
 		{&sight{}, given, "failed before it connected"},
+		{&sight{}, &transport.Error{Op: "look up", Layer: transport.ErrNetwork, Err: &net.DNSError{Name: "a.example", IsNotFound: true}}, "cannot resolve a.example: there is no such name"},
+		{&sight{dialed: true, address: "192.0.2.7:9", connected: true}, given, "connected to 192.0.2.7:9, but"},
 		{tcp(&net.DNSError{Name: "a.example", IsNotFound: true}), given, "cannot resolve a.example: there is no such name"},
 		{tcp(&net.DNSError{Name: "a.example", IsTimeout: true}), given, "cannot resolve a.example: the name server"},
 		{tcp(syscall.ECONNREFUSED), given, "refuses the connection"},
@@ -41,7 +43,7 @@ func TestExplain(t *testing.T) {
 		{&sight{dialed: true, connected: true, received: 7}, given, "the handshake failed: set up client: the module says: no"},
 		{&sight{dialed: true, connected: true}, &transport.Error{Layer: transport.ErrTrap, Err: errors.New("x")}, "this side failed"},
 	} {
-		if got := test.seen.explain(test.err, "192.0.2.1:443", 30*time.Second); !strings.Contains(got, test.want) {
+		if got := test.seen.explain(test.err, 30*time.Second); !strings.Contains(got, test.want) {
 			t.Errorf("%+v, %v: %q, want %q", test.seen, test.err, got, test.want)
 		}
 	}

@@ -147,6 +147,8 @@ var documents = []struct {
 	{"[web]\nacme-terms-agreed = true\nacme-domains = ['192.0.2.1']", ":3: web.acme-domains: \"192.0.2.1\" is no domain", true},
 	{"[web]\ntrusted-proxies = ['10.0.0.0/8', 'nginx']", ":2: web.trusted-proxies: \"nginx\" is neither", false},
 	{"[web]\ntrusted-proxies = ['10.0.0.0/33']", ":2: web.trusted-proxies: \"10.0.0.0/33\" is neither", true},
+	{"[web]\nhttp2 = false", "", true},
+	{"[web]\nhttp2 = 'no'", ":2: web.http2: it must be true or false", false},
 	{"[web]\nconnections = 0", ":2: web.connections: 0 is not between", false},
 }
 

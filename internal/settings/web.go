@@ -21,6 +21,9 @@ type Web struct {
 	ACME *ACME
 	// Site is the directory of the pages that everybody sees, "" for none.
 	Site string
+	// HTTP1Only is whether HTTP/2 is not offered. Some clients of a transport have a browser's
+	// fingerprint, which offers it, and cannot speak it.
+	HTTP1Only bool
 	// TrustedProxies are those whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
 	// Connections is how many connections may be up that are not handed on to the module;
@@ -96,6 +99,7 @@ type web struct {
 	ACMERoots      string   `toml:"acme-roots"`
 	ACMETerms      bool     `toml:"acme-terms-agreed"`
 	Site           string   `toml:"site"`
+	HTTP2          *bool    `toml:"http2"`
 	TrustedProxies []string `toml:"trusted-proxies"`
 	Connections    *int     `toml:"connections"`
 }
@@ -109,6 +113,7 @@ func (c *checker) web(d *web) *Web {
 		Key:         beside(c.file, d.Key),
 		ACME:        c.acme(d),
 		Site:        beside(c.file, d.Site),
+		HTTP1Only:   d.HTTP2 != nil && !*d.HTTP2,
 		Connections: c.number("web.connections", d.Connections),
 		file:        c.file, lines: c.lines,
 	}

@@ -16,6 +16,8 @@ var packages = map[string]string{
 	"ss-local":    "shadowsocks-libev",
 	"ss-server":   "shadowsocks-libev",
 	"nginx":       "nginx-light",
+	"caddy":       "caddy",
+	"chromium":    "chromium",
 }
 
 // MissingProgramError names a program that is not installed, and how to get it.

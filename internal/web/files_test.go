@@ -87,7 +87,7 @@ func TestReload(t *testing.T) {
 	acme := parse(t, "x.toml", "acme-domains = ['a.example']\nacme-terms-agreed = true")
 	for name, bad := range map[string]*settings.Web{
 		"no table": nil, "no TLS": parse(t, "x.toml", ""), "ACME": acme, "no files": at(t.TempDir(), ""), "no site": at(second, "site = 'nowhere'"),
-		"other number": at(second, "connections = 7"),
+		"other number": at(second, "connections = 7"), "no HTTP/2": at(second, "http2 = false"),
 	} {
 		if err := f.Reload(bad); err == nil {
 			t.Errorf("%s is taken", name)

@@ -107,6 +107,10 @@ func listen(inner net.Listener, c Config, t times) (*Front, error) {
 	if f.certs, err = newCertificates(c); err != nil {
 		return nil, err
 	}
+	if at, err := netip.ParseAddrPort(inner.Addr().String()); f.certs == nil && err == nil && !at.Addr().Unmap().IsLoopback() {
+		f.log.Warn("the web server speaks no TLS, and others than this machine reach it: anybody on the way can see the secret path",
+			"remedy", "certificate and key, or acme-domains, in the settings; or an address of this machine alone, behind a web server")
+	}
 	if err := f.use(c.Web); err != nil {
 		return nil, err
 	}
@@ -120,6 +124,10 @@ func listen(inner net.Listener, c Config, t times) (*Front, error) {
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, conn)
 		},
+	}
+	if c.Web.HTTP1Only {
+		f.server.Protocols = new(http.Protocols)
+		f.server.Protocols.SetHTTP1(true)
 	}
 	serve := func() error { return f.server.Serve(entrance{f}) }
 	if f.certs != nil {
@@ -158,6 +166,9 @@ func CheckURL(url string) error {
 	return err
 }
 
+// errLater is for a setting that a running server cannot change.
+var errLater = errors.New("it changes with the start of the process only: start it again")
+
 // Reload shows visitors what the settings have now, or changes nothing.
 func (f *Front) Reload(w *settings.Web) error {
 	before := f.config.Web
@@ -167,7 +178,9 @@ func (f *Front) Reload(w *settings.Web) error {
 	case w.Secure() != before.Secure() || (w.ACME == nil) != (before.ACME == nil):
 		return w.At("certificate", errors.New("where certificates come from changes with the start of the process only: start it again"))
 	case w.Connections != before.Connections:
-		return w.At("connections", errors.New("it changes with the start of the process only: start it again"))
+		return w.At("connections", errLater)
+	case w.HTTP1Only != before.HTTP1Only:
+		return w.At("http2", errLater)
 	}
 	if err := Check(w); err != nil {
 		return err

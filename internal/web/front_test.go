@@ -155,6 +155,53 @@ func TestBulk(t *testing.T) {
 	})
 }
 
+// A visitor may look at pages first, and upgrade the same connection then.
+func TestUpgradeLater(t *testing.T) {
+	eachWay(t, func(t *testing.T, f *Front) {
+		client := net.Conn(pttest.Dial(t, f.Addr().String()))
+		if f.certs != nil {
+			client = tls.Client(client, &tls.Config{InsecureSkipVerify: true})
+		}
+		send(t, client, "GET /nowhere HTTP/1.1\r\nHost: "+host+"\r\n\r\n"+upgrade+"early")
+		module := accept(t, f)
+		expect(t, module, wholeHead+"early")
+		send(t, module, "late")
+		got := ""
+		for !strings.HasSuffix(got, "late") {
+			buf := make([]byte, 1000)
+			n, err := client.Read(buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got += string(buf[:n])
+		}
+		if !strings.HasPrefix(got, "HTTP/1.1 404 Not Found\r\n") || !strings.HasSuffix(got, "404 page not found\nlate") {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+// Plain HTTP for everybody is worth a warning; behind a web server it is not.
+func TestPlainWarning(t *testing.T) {
+	for address, want := range map[string]bool{"0.0.0.0:0": true, "127.0.0.1:0": false} {
+		inner, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var log records
+		f, err := Listen(inner, Config{Web: parse(t, "x.toml", ""), URL: secretURL, Log: log.logger()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+		if log.has("speaks no TLS") != want {
+			t.Errorf("%s: warned is %v", address, !want)
+		}
+	}
+}
+
 // Of the request the module gets what an upgrade needs: no cookies, no addresses.
 func TestHead(t *testing.T) {
 	f := start(t, Config{Web: parse(t, "x.toml", "")}, usualTimes)

@@ -87,6 +87,9 @@ func reference(t *testing.T, w *settings.Web) net.Listener {
 		ReadHeaderTimeout: usualTimes.header, IdleTimeout: usualTimes.idle,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 	}
+	if w.HTTP1Only {
+		server.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){} // the old way to say so
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -5,9 +5,11 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -81,9 +83,9 @@ func (f *Front) handOn(w http.ResponseWriter, r *http.Request, now *serving) {
 func head(r *http.Request, path string) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: upgrade\r\nUpgrade: websocket\r\n", path, r.Host)
-	for name, values := range r.Header {
+	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
 		if strings.HasPrefix(name, "Sec-Websocket-") {
-			for _, value := range values {
+			for _, value := range r.Header[name] {
 				fmt.Fprintf(&b, "%s: %s\r\n", name, value)
 			}
 		}

@@ -206,6 +206,21 @@ func TestSamenessHTTP2(t *testing.T) {
 	}
 }
 
+// Without HTTP/2 the server is one that has it switched off.
+func TestSamenessHTTP1(t *testing.T) {
+	w := secureWeb(t)
+	w.HTTP1Only = true
+	front, other := start(t, Config{Web: w}, usualTimes).Addr().String(), reference(t, w).Addr().String()
+	for name, config := range tlsProbes {
+		config = config.Clone()
+		config.InsecureSkipVerify = true
+		got, want := look(t, front, config, probes["a page"]), look(t, other, config, probes["a page"])
+		if got != want || strings.Contains(got.handshake, `"h2"`) {
+			t.Errorf("%s: a prober sees\n%.500q\nand of a web server\n%.500q", name, got, want)
+		}
+	}
+}
+
 // A replay of a request that was handed on is handed on like the first.
 func TestReplay(t *testing.T) {
 	f := start(t, Config{Web: secureWeb(t)}, usualTimes)
