@@ -21,7 +21,7 @@ RACE    := -race $(NO_RACE:%=-gcflags=%=-race=false)
 # What lint is made of.
 CHECKS := gofmt vet vet-wasm vet-peer
 
-.PHONY: all modules testmodules peers demo test built unit counts timed fuzz faults soak soak-short integration lint $(CHECKS) bench chutney clean need-tor need-test-tools
+.PHONY: all modules testmodules peers demo test built unit counts timed fuzz faults soak soak-short integration lint $(CHECKS) bench examine chutney clean need-tor need-test-tools
 
 all: waterproxy
 
@@ -132,6 +132,11 @@ bench: need-test-tools waterproxy testmodules peers
 	$(GO) run ./bench threads $(BENCH)
 	$(GO) run ./bench idle
 	$(GO) test ./internal/repository -run '^$$' -bench . -benchtime 30x -count 7
+
+# docs/probing.md, from what waterproxy examine finds of our transports and of those of others.
+# EXAMINE="-reports DIR" keeps the reports, and makes those that are not there.
+examine: need-test-tools waterproxy peers
+	$(GO) run ./scripts/examine $(EXAMINE)
 
 # With an existing checkout: make chutney CHUTNEY_PATH=... [TRANSPORT=...]
 chutney: need-tor waterproxy

@@ -152,6 +152,7 @@ func TestInstancesOfAContestant(t *testing.T) {
 		"waterproxy:plain":      "`./exe`, transport plain",
 		"waterproxy:plain:each": "`./exe -module-instances plain=each`, transport plain",
 		"waterproxy:plain:1":    "`./exe -module-instances plain=1`, transport plain",
+		"waterproxy-web:plain":  "`./exe`, transport plain",
 	} {
 		c, err := preset(name, "./exe")
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -110,34 +111,39 @@ func preset(name, exe string) (*contestant, error) {
 	case "webtunnel": // make peers
 		return managedPair(pairSpec{
 			name: name, client: "integration/peers/built/lyrebird", server: "integration/peers/built/webtunnel-server",
-			transport: kind, fronted: true, clientArgs: webtunnelArgs(variant), keepsOpen: true,
+			transport: kind, front: byNginx, clientArgs: webtunnelArgs(variant), keepsOpen: true,
 		})
-	case "waterproxy":
-		return waterproxyPair(name, variant, exe)
+	case "waterproxy", "waterproxy-web":
+		return waterproxyPair(name, kind, variant, exe)
 	case "shadowsocks":
 		method := orElse(variant, "chacha20-ietf-poly1305")
 		return socksPair(name,
 			"ss-local -s 127.0.0.1 -p {serverport} -b 127.0.0.1 -l {clientport} -k benchmark -m "+method,
 			"ss-server -s 127.0.0.1 -p {serverport} -k benchmark -m "+method)
 	}
-	return nil, fmt.Errorf("no contestant is called %q; there are tcp, relay, relay1, obfs4proxy, lyrebird, shadowsocks[:method], webtunnel[:FINGERPRINT], waterproxy:TRANSPORT[:INSTANCES] and those of -pt and -socks", name)
+	return nil, fmt.Errorf("no contestant is called %q; there are tcp, relay, relay1, obfs4proxy, lyrebird, shadowsocks[:method], webtunnel[:FINGERPRINT], waterproxy:TRANSPORT[:INSTANCES], waterproxy-web:TRANSPORT[:INSTANCES] and those of -pt and -socks", name)
 }
 
 // waterproxyPair is this project's executable, as client and server. The variant
-// is TRANSPORT, or TRANSPORT:INSTANCES for -module-instances TRANSPORT=INSTANCES.
-func waterproxyPair(name, variant, exe string) (*contestant, error) {
+// is TRANSPORT, or TRANSPORT:INSTANCES for -module-instances TRANSPORT=INSTANCES. The kind
+// waterproxy-web is its own web server.
+func waterproxyPair(name, kind, variant, exe string) (*contestant, error) {
 	transport, instances, _ := strings.Cut(variant, ":")
 	if transport == "" {
-		return nil, errors.New("waterproxy: name the transport, as in waterproxy:plain")
+		return nil, fmt.Errorf("%s: name the transport, as in waterproxy:plain", kind)
 	}
 	command := exe
 	if instances != "" {
 		command += " -module-instances " + transport + "=" + instances
 	}
-	return managedPair(pairSpec{
-		name: name, client: command, server: command, transport: transport, serverArgs: requiredArgs[transport],
-		fronted: transport == "webtunnel",
-	})
+	spec := pairSpec{name: name, client: command, server: command, transport: transport, serverArgs: requiredArgs[transport]}
+	if transport == "webtunnel" {
+		spec.front = byNginx
+	}
+	if kind == "waterproxy-web" {
+		spec.front = byItself
+	}
+	return managedPair(spec)
 }
 
 // webtunnelArgs are the arguments of a client that imitates a browser, by a name of uTLS.
@@ -210,8 +216,7 @@ type pairSpec struct {
 	name, client, server, transport string
 	clientArgs, serverArgs          transport.Args
 	keepsOpen                       bool // see measure.Path
-	// fronted is true where the client is given an https url: the server is behind the front.
-	fronted bool
+	front                           frontKind
 }
 
 // parsePair reads "name=client|server|transport|client-args|server-args"; the
@@ -258,7 +263,7 @@ func managedPair(spec pairSpec) (*contestant, error) {
 			if err != nil {
 				return nil, err
 			}
-			config.command = server
+			config.command = append(slices.Clone(server), behind.serverFlags...)
 			config.variables = ptproc.Server(filepath.Join(l.state, "server"), l.origin, spec.transport).
 				With(behind.variables).WithOptions(spec.transport, merged(spec.serverArgs, behind.serverArgs))
 			sv, err := launchPT(ctx, config)
@@ -281,32 +286,6 @@ func managedPair(spec pairSpec) (*contestant, error) {
 				clientStartup: cl.startup, serverStartup: sv.startup,
 			}, nil
 		},
-	}, nil
-}
-
-// behind is what a pair needs to know of the front that it is behind.
-type behind struct {
-	variables              ptproc.Variables // of the server
-	serverArgs, clientArgs transport.Args
-}
-
-// behind returns what lets a pair use the front: nothing, if it does not.
-func (p *pairSpec) behind(ctx context.Context, l launch) (behind, error) {
-	if !p.fronted {
-		return behind{}, nil
-	}
-	f, err := l.front(ctx)
-	if err != nil {
-		return behind{}, err
-	}
-	ports, err := freePorts(1) // the front has to know it
-	if err != nil {
-		return behind{}, err
-	}
-	return behind{
-		variables:  ptproc.Variables{"TOR_PT_SERVER_BINDADDR": p.transport + "-127.0.0.1:" + ports[0]},
-		serverArgs: transport.Args{"url": {"https://" + frontName + "/" + ports[0]}},
-		clientArgs: transport.Args{"addr": {f.address}, "cert": {f.pin}},
 	}, nil
 }
 

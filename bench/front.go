@@ -17,6 +17,18 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"waterproxy/internal/ptproc"
+	"waterproxy/transport"
+)
+
+// frontKind is what ends TLS for a pair.
+type frontKind int
+
+const (
+	noFront  frontKind = iota // nothing: there is no TLS
+	byNginx                   // nginx, which all such contestants of a run have in common
+	byItself                  // the server, which is waterproxy
 )
 
 // frontName is the name in the certificate of a front, which no DNS knows.
@@ -28,7 +40,7 @@ const frontName = "bridge.example"
 type front struct {
 	process *process
 	address string // HOST:PORT where it listens
-	pin     string // of its certificate, as a bridge line of webtunnel has it
+	pin     string // of its certificate
 }
 
 // frontConfig is nginx's configuration: directory, port. It holds 10,000 connections, with
@@ -85,14 +97,68 @@ func startFront(ctx context.Context, dir string, l launch) (*front, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the front (Debian package nginx-light): %w", err)
 	}
-	pin := sha256.Sum256(certificate)
-	return &front{p, net.JoinHostPort("127.0.0.1", ports[0]), base64.StdEncoding.EncodeToString(pin[:])}, nil
+	return &front{p, net.JoinHostPort("127.0.0.1", ports[0]), pinOf(certificate)}, nil
 }
 
 // stop ends nginx.
 func (f *front) stop() error {
 	_, err := f.process.stop()
 	return err
+}
+
+// behind is what a pair needs to know of what ends TLS for it.
+type behind struct {
+	serverFlags            []string
+	variables              ptproc.Variables // of the server
+	serverArgs, clientArgs transport.Args
+}
+
+// behind returns what makes a pair use its front.
+func (p *pairSpec) behind(ctx context.Context, l launch) (b behind, err error) {
+	if p.front == noFront {
+		return b, nil
+	}
+	ports, err := freePorts(1) // it has to be known before the server starts
+	if err != nil {
+		return b, err
+	}
+	port := ports[0]
+	address, pin := net.JoinHostPort("127.0.0.1", port), ""
+	if p.front == byNginx {
+		f, err := l.front(ctx)
+		if err != nil {
+			return b, err
+		}
+		address, pin = f.address, f.pin
+	} else {
+		if b.serverFlags, pin, err = p.webServer(filepath.Join(l.state, "modules")); err != nil {
+			return b, fmt.Errorf("the settings of the web server: %w", err)
+		}
+	}
+	b.variables = ptproc.Variables{"TOR_PT_SERVER_BINDADDR": p.transport + "-127.0.0.1:" + port}
+	b.serverArgs = transport.Args{"url": {"https://" + frontName + "/" + port}}
+	b.clientArgs = transport.Args{"addr": {address}, "cert": {pin}}
+	return b, nil
+}
+
+// webServer writes the settings by which waterproxy is its own web server to a directory. It
+// returns the flags for it and the pin of its new certificate.
+func (p *pairSpec) webServer(dir string) (flags []string, pin string, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, "", err
+	}
+	certificate, err := writeCertificate(dir)
+	if err != nil {
+		return nil, "", err
+	}
+	const settings = "[web]\ncertificate = 'certificate.pem'\nkey = 'key.pem'\n"
+	return []string{"-modules", dir}, pinOf(certificate), os.WriteFile(filepath.Join(dir, p.transport+".toml"), []byte(settings), 0o600)
+}
+
+// pinOf returns the pin of a certificate, as a bridge line of webtunnel has it.
+func pinOf(certificate []byte) string {
+	pin := sha256.Sum256(certificate)
+	return base64.StdEncoding.EncodeToString(pin[:])
 }
 
 // writeCertificate writes a certificate as the files certificate.pem and key.pem, and

@@ -2,9 +2,7 @@ package main
 
 import (
 	"bufio"
-	"crypto/sha256"
 	"crypto/tls"
-	"encoding/base64"
 	"io"
 	"net"
 	"net/http"
@@ -43,8 +41,7 @@ func TestFront(t *testing.T) {
 		}
 	})
 	pinned := func(state tls.ConnectionState) error {
-		sum := sha256.Sum256(state.PeerCertificates[0].Raw)
-		if base64.StdEncoding.EncodeToString(sum[:]) != f.pin {
+		if pinOf(state.PeerCertificates[0].Raw) != f.pin {
 			t.Error("the certificate is another one")
 		}
 		return nil

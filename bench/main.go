@@ -103,7 +103,7 @@ func runPairs(ctx context.Context, args []string, stdout, stderr io.Writer) (err
 	flags.SetOutput(stderr)
 	f.register(flags, measure.DefaultOptions())
 	flags.StringVar(&f.contestants, "contestants", "tcp,relay,obfs4proxy,waterproxy:plain",
-		"presets, separated by commas: tcp, relay (two hops), relay1 (one hop), obfs4proxy, lyrebird (make peers), shadowsocks[:method], webtunnel[:FINGERPRINT] (make peers), waterproxy:TRANSPORT[:INSTANCES]")
+		"presets, separated by commas: tcp, relay (two hops), relay1 (one hop), obfs4proxy, lyrebird (make peers), shadowsocks[:method], webtunnel[:FINGERPRINT] (make peers), waterproxy:TRANSPORT[:INSTANCES], waterproxy-web:TRANSPORT[:INSTANCES]")
 	flags.Usage = usage(flags, append([]measure.Test{startup()}, measure.Suite(measure.DefaultOptions())...))
 	flags.Var(&f.pts, "pt", "add a PT pair `name=client|server|transport[|client-args[|server-args]]` (may be repeated)")
 	flags.Var(&f.socks, "socks", "add a SOCKS5 proxy `name=client|server` with {clientport} and {serverport} in the commands (may be repeated)")

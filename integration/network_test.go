@@ -43,6 +43,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "closing the private Tor network: %v\n", err)
 		code = 1
 	}
+	if err := removeCompiled(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
 	os.Exit(code)
 }
 

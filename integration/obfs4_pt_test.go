@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -43,29 +41,20 @@ const (
 	handshakePatience = 30 * time.Second // of an obfs4 server, before its delay
 )
 
-// obfs4Lab starts processes. It compiles our module once.
+// obfs4Lab starts processes.
 type obfs4Lab struct {
-	program  map[string]string // by ours, theirs and newer
-	compiled string            // what our first process has left
+	program map[string]string // by ours, theirs and newer
 }
 
 func newObfs4Lab(t *testing.T) *obfs4Lab {
 	t.Helper()
-	lab := &obfs4Lab{program: map[string]string{ours: waterproxy(t), theirs: program(t, theirs), newer: peer(t, newer)}}
-	state := t.TempDir()
-	lab.launch(t, ours, state, ptproc.Client("", "obfs4")).Address("obfs4")
-	lab.compiled = filepath.Join(state, "compiled")
-	return lab
+	return &obfs4Lab{map[string]string{ours: waterproxy(t), theirs: program(t, theirs), newer: peer(t, newer)}}
 }
 
 // state returns a new state directory.
 func (lab *obfs4Lab) state(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
-	if err := os.CopyFS(filepath.Join(dir, "compiled"), os.DirFS(lab.compiled)); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	return warmState(t, "obfs4")
 }
 
 // obfs4Variables are those for a server with options as in a bridge line.

@@ -152,7 +152,7 @@ func TestObfs4Many(t *testing.T) {
 // listenObfs4 starts our server in this process, with keys of its own.
 func listenObfs4(t *testing.T, lab *obfs4Lab, cfg transport.Config) *transport.Listener {
 	t.Helper()
-	m, err := transport.CompileFile(filepath.Join("..", "modules", "built", "obfs4.wasm"), transport.CompileOptions{CacheDir: lab.compiled})
+	m, err := transport.CompileFile(filepath.Join("..", "modules", "built", "obfs4.wasm"), transport.CompileOptions{CacheDir: filepath.Join(lab.state(t), "compiled")})
 	if err != nil {
 		t.Fatal(err)
 	}

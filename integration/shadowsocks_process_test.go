@@ -44,7 +44,7 @@ func (p shadowsocksProcess) address(t *testing.T) string {
 
 func newShadowsocksLab(t *testing.T) *shadowsocksLab {
 	t.Helper()
-	lab := &shadowsocksLab{obfs4Lab: &obfs4Lab{program: map[string]string{ours: waterproxy(t)}}, dir: t.TempDir(), password: shadowsocksPassword}
+	lab := &shadowsocksLab{obfs4Lab: &obfs4Lab{program: map[string]string{ours: waterproxy(t)}}, dir: warmState(t, "shadowsocks"), password: shadowsocksPassword}
 	lab.client = shadowsocksProcess{lab.launch(t, ours, lab.dir, ptproc.Client("", "shadowsocks"))}
 	lab.client.address(t) // the module is compiled
 	return lab

@@ -41,7 +41,7 @@ func startSoakPair(t *testing.T, transport, backend string) soakPair {
 	if transport == theirs {
 		return startRivals(t, backend)
 	}
-	state := t.TempDir()
+	state := warmState(t, transport)
 	server := startCommand(t, "server", "-transport", transport, "-state", state, "-listen", "127.0.0.1:0", "-forward", backend)
 	line := server.Line(`^Bridge \S+ (\S+).*$`)
 	client := startCommand(t, "client", "-state", state, "-forward", "127.0.0.1:0", line[0])

@@ -58,9 +58,9 @@ func checkCurl(t *testing.T, args ...string) {
 
 func TestStandaloneCurl(t *testing.T) {
 	t.Parallel()
-	state := t.TempDir()
 	for _, transport := range []string{"obfs4", "shadowsocks"} {
 		t.Run(transport, func(t *testing.T) {
+			state := warmState(t, transport)
 			line := startStandaloneServer(t, state, transport, startPage(t))
 			socks := startStandaloneClient(t, state, line)
 			checkCurl(t, "--socks5-hostname", socks, "http://page.example/")

@@ -15,8 +15,10 @@ import (
 	"syscall"
 	"testing"
 
+	"waterproxy/internal/ptargs"
 	"waterproxy/internal/ptproc"
 	"waterproxy/internal/tornet"
+	"waterproxy/transport"
 )
 
 // realProxy is a proxy as Debian has it.
@@ -83,6 +85,13 @@ func TestNothingPastProxy(t *testing.T) {
 	lab.program["islander"] = i.executable(waterproxy(t), "-log-level", "debug",
 		"-module", "fixed="+module, "-module-config", "fixed="+config, "-module-allow", "fixed=localhost:"+webPort)
 
+	// One whose bridge line has a made-up address, and the name in its url.
+	state := lab.state(t)
+	tunnel := startWebtunnel(t, waterproxy(t), state, "http://localhost/secret")
+	tunnelArgs := ptargs.Format(transport.Args{"url": {"http://localhost:" + tunnel.port + "/secret"}})
+	tunnel.args(t)                                  // it listens,
+	lab.compiled = filepath.Join(state, "compiled") // and what it has compiled is the clients', too
+
 	before := i.strayed()
 	if err := i.do(func() error {
 		_, err := net.Dial("tcp", server.address())
@@ -99,11 +108,12 @@ func TestNothingPastProxy(t *testing.T) {
 			_, port := freeAddress(t)
 			stop := p.start(t, mainland, port)
 			before := i.strayed()
-			client := obfs4Client{lab.launch(t, "islander", lab.state(t), ptproc.Client("", "obfs4", "fixed").With(ptproc.Variables{
+			client := obfs4Client{lab.launch(t, "islander", lab.state(t), ptproc.Client("", "obfs4", "fixed", "webtunnel").With(ptproc.Variables{
 				"TOR_PT_PROXY": strings.Replace(p.url, "ADDRESS", net.JoinHostPort(mainland, port), 1),
 			}))}
 			client.Line("^PROXY DONE$")
 			fixed := client.Line(`^CMETHOD fixed socks5 ([0-9.:]+)`)[1]
+			tunnels := client.Line(`^CMETHOD webtunnel socks5 ([0-9.:]+)`)[1]
 			args := server.bridgeArgs()
 			err := i.do(func() error {
 				near, err := client.connect(server.address(), args)
@@ -119,7 +129,15 @@ func TestNothingPastProxy(t *testing.T) {
 					return fmt.Errorf("the module's own connection: %w", err)
 				}
 				defer own.Close()
-				return carry(own.(*net.TCPConn), acceptTCP(t, web))
+				if err := carry(own.(*net.TCPConn), acceptTCP(t, web)); err != nil {
+					return fmt.Errorf("through the module's own connection: %w", err)
+				}
+				named, err := dialSOCKS(tunnels, tunnelArgs, "[2001:db8::1]:443")
+				if err != nil {
+					return fmt.Errorf("to the url of a bridge line: %w", err)
+				}
+				defer named.Close()
+				return carry(named.(*net.TCPConn), acceptTCP(t, tunnel.orPort))
 			})
 			if err != nil {
 				t.Error(err)
@@ -129,6 +147,7 @@ func TestNothingPastProxy(t *testing.T) {
 				for _, dial := range []func() (net.Conn, error){
 					func() (net.Conn, error) { return client.connect(server.address(), args) },
 					func() (net.Conn, error) { return dialSOCKS(fixed, "", "192.0.2.1:1") },
+					func() (net.Conn, error) { return dialSOCKS(tunnels, tunnelArgs, "[2001:db8::1]:443") },
 				} {
 					if conn, err := dial(); err == nil {
 						conn.Close()

@@ -14,6 +14,7 @@ import (
 	"waterproxy/internal/ptargs"
 	"waterproxy/internal/ptproc"
 	"waterproxy/internal/pttest"
+	"waterproxy/internal/tornet"
 	"waterproxy/transport"
 )
 
@@ -99,4 +100,28 @@ func TestWebtunnelItself(t *testing.T) {
 			t.Errorf("%s: %q, %v; want %q", path, got, err, want)
 		}
 	}
+}
+
+// TestWebtunnelTorItself has a tor bridge that is its own web server, with the options and
+// the folder of modules in torrc, and a tor client that fetches a file through it.
+func TestWebtunnelTorItself(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	web := startWeb(t, 1<<20)
+	_, cert, key := certificate(t, "127.0.0.1")
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "webtunnel.toml"), fmt.Appendf(nil, "[web]\ncertificate = '%s'\nkey = '%s'\n", cert, key))
+	bridge := startBridge(ctx, t, tornet.BridgeOptions{
+		Plugins:          []tornet.Plugin{{Transports: []string{"webtunnel"}, Exec: []string{waterproxy(t), "-modules", dir}}},
+		TransportOptions: map[string]string{"webtunnel": "url=https://127.0.0.1/secret"},
+		ExtORPort:        true,
+	})
+	line, err := bridge.Line("webtunnel")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fetch(ctx, t, web, startClient(ctx, t, tornet.ClientOptions{
+		Plugins:     []tornet.Plugin{{Transports: []string{"webtunnel"}, Exec: []string{waterproxy(t)}}},
+		BridgeLines: []string{line + " cert=" + pinOf(t, cert) + " addr=" + bridge.Address("webtunnel")},
+	}))
 }

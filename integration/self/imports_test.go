@@ -84,7 +84,7 @@ var rooms = map[string]string{
 	"internal/repotest":            "internal/mirror internal/program internal/publish internal/release internal/repository",
 	"bench":                        "bench/internal/... internal/measure internal/ptargs internal/ptproc transport",
 	"bench/...":                    "bench/internal/... internal/measure transport",
-	"scripts/...":                  "",
+	"scripts/...":                  "internal/examine",
 	"transport/testmodules":        "",
 	"transport/testmodules/go/...": "watm internal/ptargs",
 }

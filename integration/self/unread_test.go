@@ -102,20 +102,7 @@ const filler = `LOG SEVERITY=debug MESSAGE="filler"`
 // echoServer sends back what comes, and returns where.
 func echoServer(t *testing.T) string {
 	t.Helper()
-	l := pttest.Listen(t)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				io.Copy(c, c)
-				c.Close()
-			}()
-		}
-	}()
-	return l.Addr().String()
+	return pttest.Serve(t, func(c *net.TCPConn) { io.Copy(c, c) })
 }
 
 // carry makes connections one after the other, and sends something over each.

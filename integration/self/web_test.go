@@ -150,7 +150,9 @@ func TestWebServer(t *testing.T) {
 	p.hangUp()
 	p.Line(`^LOG SEVERITY=warning MESSAGE=".*the web server goes on with what it had.*t.toml:5: web.connections: `)
 	client = webDial(t, address)
-	exchange(t, client, pttest.Accept(t, orPort), "")
+	or = pttest.Accept(t, orPort)
+	expectText(t, or, webUpgrade)
+	exchange(t, client, or, "there")
 }
 
 // Behind a reverse proxy tor learns the address that the proxy has seen.
@@ -237,4 +239,30 @@ func TestWebServerStandalone(t *testing.T) {
 	bad := run(t, nil, "server", "-state", stateDir, "-listen", "127.0.0.1:0", "-transport", "t", "-modules", dir, "-forward", service.Addr().String())
 	bad.CheckStatus(1)
 	bad.ErrorLine(`t\.toml:1: web: the server's option url must be`)
+}
+
+// A web server comes and goes with the start of a process only; the log says so, and
+// connections go on as before.
+func TestWebServerComesLater(t *testing.T) {
+	dir := webFolder(t, webPages)
+	settings := filepath.Join(dir, "t.toml")
+	orPort := pttest.Listen(t)
+	with := launch(t, withOptions(orPort.Addr().String(), webOption), "-modules", dir)
+	client := webDial(t, with.Address("t"))
+	or := pttest.Accept(t, orPort)
+	expectText(t, or, webUpgrade)
+	exchange(t, client, or, "there")
+	install(t, settings, []byte("instances = 1\n"))
+	with.hangUp()
+	with.Line(`^LOG SEVERITY=warning MESSAGE=".*the web server goes on with what it had.*has gone`)
+	if page, _ := webFetch(t, with.Address("t"), "/"); page != "200 Recipes" {
+		t.Errorf("the page is %q", page)
+	}
+
+	without := launch(t, withOptions(orPort.Addr().String(), webOption), "-modules", dir)
+	pttest.Echo(t, pttest.Dial(t, without.Address("t")), pttest.Accept(t, orPort))
+	install(t, settings, []byte("[web]\n"+webPages))
+	without.hangUp()
+	without.Line(`^LOG SEVERITY=warning MESSAGE=".*a new version cannot be used.*t.toml:1: web: the table is new`)
+	pttest.Echo(t, pttest.Dial(t, without.Address("t")), pttest.Accept(t, orPort))
 }

@@ -153,9 +153,12 @@ func (c *contestant) start(ctx context.Context, dir, state, recorder string, rel
 			return conn, nil
 		},
 		Origin:  c.origin,
-		Client:  &measure.Process{PID: c.client.Cmd.Process.Pid},
-		Server:  &measure.Process{PID: c.server.Cmd.Process.Pid},
 		Timeout: openLimit,
+	}
+	// Where processes cannot be accounted, there are no figures of them.
+	if _, err := measure.Self().CPU(); !errors.Is(err, measure.ErrUnsupported) {
+		c.path.Client = &measure.Process{PID: c.client.Cmd.Process.Pid}
+		c.path.Server = &measure.Process{PID: c.server.Cmd.Process.Pid}
 	}
 	return nil
 }
@@ -208,12 +211,17 @@ func (c *contestant) round(ctx context.Context) error {
 		clientCPU += b.Client
 		serverCPU += b.Server
 	}
-	c.note("client's CPU", clientCPU.Seconds()/(float64(bytes)/1e9))
-	c.note("server's CPU", serverCPU.Seconds()/(float64(bytes)/1e9))
+	if c.path.Client != nil {
+		c.note("client's CPU", clientCPU.Seconds()/(float64(bytes)/1e9))
+		c.note("server's CPU", serverCPU.Seconds()/(float64(bytes)/1e9))
+	}
 	return nil
 }
 
 func (c *contestant) memory(ctx context.Context) error {
+	if c.path.Client == nil {
+		return nil
+	}
 	states, err := measure.MeasureIdle(ctx, c.path, []int{idleConns}, idleWatch)
 	if err != nil {
 		return err
@@ -233,6 +241,9 @@ func (c *contestant) note(name string, value float64) {
 func prices(all []*contestant, rounds int) *Cost {
 	cost := &Cost{Rounds: rounds}
 	for _, f := range figures {
+		if len(all[0].figures[f.name]) == 0 {
+			continue
+		}
 		p := Price{Name: f.name, Unit: f.unit, Median: measure.Quantile(all[0].figures[f.name], 0.5)}
 		if len(all) > 1 {
 			plain := measure.Quantile(all[1].figures[f.name], 0.5)

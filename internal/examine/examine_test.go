@@ -1,6 +1,7 @@
 package examine
 
 import (
+	"errors"
 	"io"
 	"maps"
 	"math"
@@ -144,6 +145,19 @@ func TestObserveTLS(t *testing.T) {
 	}
 }
 
+// What a module chooses cannot command a terminal, and cannot be markup of the page.
+func TestHarmless(t *testing.T) {
+	r := &Report{}
+	r.add(SectionTLS, "SNI", Info, "", "\x1b[31m<b>red</b>\n\xff", "x\u202ey")
+	var text, page strings.Builder
+	if err := errors.Join(r.WriteText(&text), r.WriteHTML(&page)); err != nil {
+		t.Fatal(err)
+	}
+	if strings.ContainsAny(text.String()+page.String(), "\x1b\u202e") || strings.Contains(page.String(), "<b>") || !strings.Contains(text.String(), "<b>red</b>") {
+		t.Errorf("%q, %q", text.String(), page.String())
+	}
+}
+
 func TestParseWords(t *testing.T) {
 	if words, err := ParseWords(" blocked, tls-in-tls"); err != nil || !slices.Equal(words, []Word{Blocked, TLSInTLS}) {
 		t.Errorf("%v, %v", words, err)
@@ -167,20 +181,8 @@ func TestParseWords(t *testing.T) {
 // The number of bytes after which a server closes is found to the byte.
 func TestByteThreshold(t *testing.T) {
 	const threshold = 307
-	l := pttest.Listen(t)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				_, _ = io.ReadFull(c, make([]byte, threshold))
-			}()
-		}
-	}()
-	e := &examination{Options: Options{ProbeTime: 2500 * time.Millisecond, Progress: func(string, int) {}}, report: &Report{}, server: &server{public: l.Addr().String()}}
+	address := pttest.Serve(t, func(c *net.TCPConn) { _, _ = io.ReadFull(c, make([]byte, threshold)) })
+	e := &examination{Options: Options{ProbeTime: 2500 * time.Millisecond, Progress: func(string, int) {}}, report: &Report{}, server: &server{public: address}}
 	e.report.Probes = &Probes{}
 	seen := map[string]probe.Series{probeNothing: {Outcomes: []probe.Outcome{{End: probe.Silence, After: e.ProbeTime}}}}
 	for _, n := range randomLengths {

@@ -117,7 +117,7 @@ func (e *examination) probe(ctx context.Context) error {
 	var mu sync.Mutex
 	var problems []error
 	seen := map[string]probe.Series{}
-	others := map[string]map[string]probe.Series{}
+	others := map[string]otherSeries{}
 	for _, p := range kinds {
 		all.Go(func() {
 			s := p.Repeat(ctx, e.server.public, e.Probes, e.ProbeTime)
@@ -127,7 +127,7 @@ func (e *examination) probe(ctx context.Context) error {
 		})
 	}
 	if e.limitable() {
-		for state, run := range map[string]func(context.Context, []probe.Probe) (map[string]probe.Series, error){full: e.probeFull, failing: e.probeFailing} {
+		for state, run := range map[string]func(context.Context, []probe.Probe) (otherSeries, error){full: e.probeFull, failing: e.probeFailing} {
 			all.Go(func() {
 				series, err := run(ctx, kinds)
 				mu.Lock()
@@ -145,6 +145,13 @@ func (e *examination) probe(ctx context.Context) error {
 		return err
 	}
 	return e.judge(ctx, kinds, seen, others)
+}
+
+// otherSeries is what is seen of an instance that is not in a normal state, by probe, or why
+// that has not been tried.
+type otherSeries struct {
+	seen map[string]probe.Series
+	why  string
 }
 
 // limitable reports whether there can be other servers beside, with other limits.
@@ -197,23 +204,23 @@ func (e *examination) limited(ctx context.Context, name string, limits map[strin
 }
 
 // probeFull probes a server that has as many connections as it may have.
-func (e *examination) probeFull(ctx context.Context, kinds []probe.Probe) (_ map[string]probe.Series, err error) {
+func (e *examination) probeFull(ctx context.Context, kinds []probe.Probe) (_ otherSeries, err error) {
 	s, err := e.limited(ctx, full, map[string]any{"connections": 1, "instances": 1})
 	if err != nil {
-		return nil, err
+		return otherSeries{}, err
 	}
 	defer func() { err = errors.Join(err, s.Stop()) }()
 	c := e.origin.expect(Tor)
 	defer e.origin.forget(c)
 	conn, err := e.client.dial(ctx, s.public, s.args)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		defer conn.Close()
+		err = e.origin.begin(ctx, conn, c)
 	}
-	defer conn.Close()
-	if err := e.origin.begin(ctx, conn, c); err != nil {
-		return nil, fmt.Errorf("the one connection of a server that was to be full: %w", err)
+	if err != nil && ctx.Err() == nil {
+		return otherSeries{why: "With room for one connection none goes through, so it cannot be filled."}, nil
 	}
-	return e.compared(ctx, s, kinds), nil
+	return otherSeries{seen: e.compared(ctx, s, kinds)}, nil
 }
 
 // crowd is more connections than an instance of so little memory can have.
@@ -227,19 +234,19 @@ var failed = regexp.MustCompile("has failed|cannot start|out of memory|could not
 
 // probeFailing probes a server of which an instance fails under a crowd. Without a failure
 // there is no result.
-func (e *examination) probeFailing(ctx context.Context, kinds []probe.Probe) (_ map[string]probe.Series, err error) {
+func (e *examination) probeFailing(ctx context.Context, kinds []probe.Probe) (_ otherSeries, err error) {
 	s, err := e.limited(ctx, failing, map[string]any{"memory": littleMemory})
 	if err != nil {
-		return nil, nil // it cannot even start with so little, so there is nothing to probe
+		return otherSeries{why: "With " + littleMemory + " of memory it does not start."}, context.Cause(ctx)
 	}
 	defer func() { err = errors.Join(err, s.Stop()) }()
 	s.Stdout.Keep = 0
 	random := kinds[slices.IndexFunc(kinds, func(p probe.Probe) bool { return p.Name == probeRandom })]
 	series := random.Repeat(ctx, s.public, max(e.Probes, crowd), e.ProbeTime)
 	if !slices.ContainsFunc(s.Stdout.All(), failed.MatchString) {
-		return nil, nil
+		return otherSeries{why: "With " + littleMemory + " of memory it did not fail under a crowd."}, nil
 	}
-	return map[string]probe.Series{random.Name: series}, nil
+	return otherSeries{seen: map[string]probe.Series{random.Name: series}}, nil
 }
 
 // compared are the kinds that are tried at a full server.
@@ -262,7 +269,7 @@ func (e *examination) compared(ctx context.Context, s *server, kinds []probe.Pro
 }
 
 // judge makes findings of what the probers have seen.
-func (e *examination) judge(ctx context.Context, kinds []probe.Probe, seen map[string]probe.Series, others map[string]map[string]probe.Series) error {
+func (e *examination) judge(ctx context.Context, kinds []probe.Probe, seen map[string]probe.Series, others map[string]otherSeries) error {
 	r := e.report
 	isTLS := r.isTLS()
 	var answered []string
@@ -345,23 +352,23 @@ func beginning(answer []byte) string {
 }
 
 // judgeOther compares what is seen of an instance that is full, or fails, with what is normal.
-func (e *examination) judgeOther(state string, kinds []probe.Probe, seen map[string]probe.Series, others map[string]map[string]probe.Series) {
+func (e *examination) judgeOther(state string, kinds []probe.Probe, seen map[string]probe.Series, others map[string]otherSeries) {
 	r := e.report
 	names := map[string]string{full: "an instance that is full", failing: "an instance that fails"}
-	series := others[state]
-	if series == nil {
-		why := "The limits of a program of others cannot be set."
-		switch {
-		case e.limitable():
-			why = "With too little memory for a crowd it did not fail."
-		case e.Limited != nil:
-			why = "Where the server's address is fixed, only one runs."
-		}
-		r.add(SectionProbes, names[state], Info, ProbeDiffers, "not tried", why)
+	other, tried := others[state]
+	switch {
+	case tried:
+	case e.Limited != nil:
+		other.why = "Where the server's address is fixed, only one runs."
+	default:
+		other.why = "The limits of a program of others cannot be set."
+	}
+	if other.why != "" {
+		r.add(SectionProbes, names[state], Info, ProbeDiffers, "not tried", other.why)
 		return
 	}
 	for _, p := range kinds {
-		s, tried := series[p.Name]
+		s, tried := other.seen[p.Name]
 		if !tried {
 			continue
 		}

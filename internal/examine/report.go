@@ -1,7 +1,9 @@
 package examine
 
 import (
+	"strings"
 	"time"
+	"unicode"
 
 	"waterproxy/internal/examine/rules"
 )
@@ -127,9 +129,20 @@ type SamplePacket struct {
 	Length    int     `json:"length"`
 }
 
-// add adds a finding.
+// add adds a finding. What a module sends may be in its words, and is made harmless for
+// terminals.
 func (r *Report) add(section, name string, verdict Verdict, word Word, value, meaning string) {
-	r.Findings = append(r.Findings, Finding{Section: section, Name: name, Value: value, Verdict: verdict, Meaning: meaning, FailsOn: word})
+	r.Findings = append(r.Findings, Finding{Section: section, Name: name, Value: harmless(value), Verdict: verdict, Meaning: harmless(meaning), FailsOn: word})
+}
+
+// harmless replaces what is no printable character.
+func harmless(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
 }
 
 // verdict is Bad if something holds that should not, and Good otherwise.

@@ -22,6 +22,26 @@ func Listen(t testing.TB) net.Listener {
 	return l
 }
 
+// Serve has each connection to a new listener handled, and closed afterwards, until the
+// test's end. It returns the listener's address.
+func Serve(t testing.TB, handle func(c *net.TCPConn)) (address string) {
+	t.Helper()
+	l := Listen(t)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				handle(c.(*net.TCPConn))
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
 // DeadAddress returns one that refuses connections until the test ends: a connection
 // has it, so that no listener gets it.
 func DeadAddress(t testing.TB) string {

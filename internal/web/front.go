@@ -203,7 +203,7 @@ func (f *Front) use(w *settings.Web) error {
 }
 
 // Accept returns a connection that is for the module: its first bytes are the head of the
-// request. After Close the error is net.ErrClosed, or the one that ended the inner listener.
+// request. After Close, and after that of the inner listener, the error is net.ErrClosed.
 func (f *Front) Accept() (net.Conn, error) {
 	select {
 	case conn := <-f.tunnels:
@@ -238,16 +238,25 @@ type entrance struct{ *Front }
 
 func (e entrance) Accept() (net.Conn, error) {
 	conn, err := e.inner.Accept()
-	if err != nil {
-		if !errors.Is(err, net.ErrClosed) {
-			kind, _ := transport.Kind(err)
-			e.log.Warn("cannot accept", transport.KindKey, kind, "error", transport.Scrub(err))
-		}
+	switch {
+	case err == nil:
+		e.visitors.Enter(conn)
+		return conn, nil
+	case errors.Is(err, net.ErrClosed):
 		return nil, err
 	}
-	e.visitors.Enter(conn)
-	return conn, nil
+	kind, _ := transport.Kind(err)
+	e.log.Warn("cannot accept", transport.KindKey, kind, "error", transport.Scrub(err))
+	return nil, passing{err}
 }
+
+// passing is an error after which net/http tries again, with a pause. It would end after
+// some that pass, such as that there is no memory for a socket.
+type passing struct{ error }
+
+// Timeout and Temporary implement net.Error.
+func (passing) Timeout() bool   { return false }
+func (passing) Temporary() bool { return true }
 
 func (e entrance) Close() error { return e.inner.Close() }
 

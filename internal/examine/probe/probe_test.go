@@ -13,25 +13,6 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(pttest.Run(m)) }
 
-// serve has each connection of a listener handled.
-func serve(t *testing.T, handle func(c *net.TCPConn)) (address string) {
-	t.Helper()
-	l := pttest.Listen(t)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				handle(c.(*net.TCPConn))
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
-
 // What a prober sees is what the server does.
 func TestOutcomes(t *testing.T) {
 	sent := bytes.Repeat([]byte("x"), 100)
@@ -55,7 +36,7 @@ func TestOutcomes(t *testing.T) {
 			if test.want == Silence {
 				limit = 100 * time.Millisecond
 			}
-			s := Probe{Sends: sent, HalfClose: test.halfClose}.Repeat(t.Context(), serve(t, test.server), 3, limit)
+			s := Probe{Sends: sent, HalfClose: test.halfClose}.Repeat(t.Context(), pttest.Serve(t, test.server), 3, limit)
 			for _, o := range s.Outcomes {
 				if o.End != test.want || string(o.Answer) != test.answer || o.Length != int64(len(test.answer)) || o.After <= 0 {
 					t.Errorf("%+v, want %s", o, test.want)
@@ -74,7 +55,7 @@ func TestOutcomes(t *testing.T) {
 // Random bytes are others for each prober.
 func TestRandom(t *testing.T) {
 	got := make(chan string, 2)
-	address := serve(t, func(c *net.TCPConn) {
+	address := pttest.Serve(t, func(c *net.TCPConn) {
 		b := make([]byte, 40)
 		if _, err := io.ReadFull(c, b); err == nil {
 			got <- string(b)
