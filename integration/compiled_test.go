@@ -20,14 +20,16 @@ var compiled struct {
 	transports map[string]bool
 }
 
-// warmState returns a new state directory with nothing in it but the compiled code of a built-in
-// transport.
-func warmState(t *testing.T, transport string) string {
+// warmState returns a new state directory with nothing in it but the compiled code of built-in
+// transports.
+func warmState(t *testing.T, transports ...string) string {
 	t.Helper()
 	compiled.Lock()
 	defer compiled.Unlock()
-	if !compiled.transports[transport] {
-		compileOnce(t, transport)
+	for _, transport := range transports {
+		if !compiled.transports[transport] {
+			compileOnce(t, transport)
+		}
 	}
 	dir := filepath.Join(t.TempDir(), "state")
 	if err := os.MkdirAll(filepath.Join(dir, "compiled"), 0o700); err != nil {
