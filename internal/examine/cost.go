@@ -101,7 +101,7 @@ func (e *examination) cost(ctx context.Context) (err error) {
 	}
 	// First, while the processes have not held anything yet.
 	for _, c := range all {
-		if c.path.KeepsOpen, err = keepsOpen(ctx, c.path); err != nil {
+		if c.path.KeepsOpen, err = keepsOpen(ctx, c.path, closeLimit); err != nil {
 			return fmt.Errorf("measuring %s: %w", c.pair.Transport, err)
 		}
 		if err := c.memory(ctx); err != nil {
@@ -343,14 +343,15 @@ func (e *examination) survive(ctx context.Context, path *measure.Path) error {
 // closeLimit is how long the close of one end may take to reach the other.
 const closeLimit = 5 * time.Second
 
-// keepsOpen reports whether the far end of a connection does not learn of the near one's close.
-func keepsOpen(ctx context.Context, path *measure.Path) (bool, error) {
+// keepsOpen reports whether the far end of a connection does not learn of the near one's close
+// within a limit.
+func keepsOpen(ctx context.Context, path *measure.Path, limit time.Duration) (bool, error) {
 	l, err := path.Open(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer l.Abort()
-	if err := errors.Join(l.CloseNear(ctx), l.Far.SetReadDeadline(time.Now().Add(closeLimit))); err != nil {
+	if err := errors.Join(l.CloseNear(ctx), l.Far.SetReadDeadline(time.Now().Add(limit))); err != nil {
 		return false, err
 	}
 	_, err = io.Copy(io.Discard, l.Far)
