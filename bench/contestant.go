@@ -18,6 +18,7 @@ import (
 	"waterproxy/internal/measure"
 	"waterproxy/internal/ptargs"
 	"waterproxy/internal/ptproc"
+	"waterproxy/internal/webfront"
 	"waterproxy/transport"
 )
 
@@ -305,7 +306,7 @@ func (p *pairSpec) behind(ctx context.Context, l launch) (behind, error) {
 	}
 	return behind{
 		variables:  ptproc.Variables{"TOR_PT_SERVER_BINDADDR": p.transport + "-127.0.0.1:" + ports[0]},
-		serverArgs: transport.Args{"url": {"https://" + frontName + "/" + ports[0]}},
+		serverArgs: transport.Args{"url": {"https://" + webfront.Name + "/" + ports[0]}},
 		clientArgs: transport.Args{"addr": {f.address}, "cert": {f.pin}},
 	}, nil
 }
