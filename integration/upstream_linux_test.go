@@ -86,11 +86,9 @@ func TestNothingPastProxy(t *testing.T) {
 		"-module", "fixed="+module, "-module-config", "fixed="+config, "-module-allow", "fixed=localhost:"+webPort)
 
 	// One whose bridge line has a made-up address, and the name in its url.
-	state := lab.state(t)
-	tunnel := startWebtunnel(t, waterproxy(t), state, "http://localhost/secret")
+	tunnel := startWebtunnel(t, waterproxy(t), warmState(t, "webtunnel"), "http://localhost/secret")
 	tunnelArgs := ptargs.Format(transport.Args{"url": {"http://localhost:" + tunnel.port + "/secret"}})
-	tunnel.args(t)                                  // it listens,
-	lab.compiled = filepath.Join(state, "compiled") // and what it has compiled is the clients', too
+	tunnel.args(t) // it listens
 
 	before := i.strayed()
 	if err := i.do(func() error {
