@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"waterproxy/internal/program"
 	"waterproxy/internal/rlimit"
 
 	"waterproxy/internal/pttest"
@@ -71,7 +70,7 @@ func TestCompile(t *testing.T) {
 	for module, want := range map[string]string{
 		"good":   "",
 		"refuse": "it is bad",
-		"limits": fmt.Sprintf("%d seconds, 0 bytes of core, /a/dir, 7, environment %q", Seconds, program.PartEnvironment()),
+		"limits": fmt.Sprintf("%d seconds, 0 bytes of core, /a/dir, 7, environment %s", Seconds, environment),
 		"killed": "processor time",
 		"panic":  "the compiler failed: exit status 2: panic: a fault of the compiler",
 		"memory": "MiB of memory",
