@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"waterproxy/internal/pttest"
+	"waterproxy/internal/webfront"
 )
 
 // TestFront: what asks for an upgrade at /PORT gets to that port, and the bytes after the
@@ -41,12 +42,12 @@ func TestFront(t *testing.T) {
 		}
 	})
 	pinned := func(state tls.ConnectionState) error {
-		if pinOf(state.PeerCertificates[0].Raw) != f.pin {
+		if webfront.PinOf(state.PeerCertificates[0].Raw) != f.pin {
 			t.Error("the certificate is another one")
 		}
 		return nil
 	}
-	conn, err := tls.Dial("tcp", f.address, &tls.Config{ServerName: frontName, InsecureSkipVerify: true, VerifyConnection: pinned})
+	conn, err := tls.Dial("tcp", f.address, &tls.Config{ServerName: webfront.Name, InsecureSkipVerify: true, VerifyConnection: pinned})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +59,7 @@ func TestFront(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.WriteString(conn, "GET /"+port+" HTTP/1.1\r\nHost: "+frontName+"\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(conn, "GET /"+port+" HTTP/1.1\r\nHost: "+webfront.Name+"\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	answered := bufio.NewReader(conn)

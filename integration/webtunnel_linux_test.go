@@ -143,8 +143,7 @@ func TestWebtunnel(t *testing.T) {
 	_, cert, key := certificate(t, webHost)
 	pin := pinOf(t, cert)
 
-	// All of ours share what the first has compiled.
-	state, clients := t.TempDir(), map[string]string{}
+	state, clients := warmState(t, "webtunnel"), map[string]string{}
 	for name, program := range clientPrograms {
 		clients[name] = startProgram(t, program, ptproc.Client(state, "webtunnel")).Address("webtunnel")
 	}

@@ -63,7 +63,7 @@ func TestExaminePlain(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	if len(r.Survival) != 7 {
+	if len(r.Survival) != 8 {
 		t.Errorf("%+v", r.Survival)
 	}
 	for _, s := range r.Survival {

@@ -81,10 +81,11 @@ var rooms = map[string]string{
 
 	// These are for tests, figures and development.
 	"internal/pttest":              "internal/program internal/ptproc",
+	"internal/webfront":            "",
 	"internal/repotest":            "internal/mirror internal/program internal/publish internal/release internal/repository",
-	"bench":                        "bench/internal/... internal/measure internal/ptargs internal/ptproc transport",
+	"bench":                        "bench/internal/... internal/measure internal/ptargs internal/ptproc internal/webfront transport",
 	"bench/...":                    "bench/internal/... internal/measure transport",
-	"scripts/...":                  "internal/examine",
+	"scripts/...":                  "internal/examine internal/webfront",
 	"transport/testmodules":        "",
 	"transport/testmodules/go/...": "watm internal/ptargs",
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -100,6 +101,9 @@ func (e *examination) cost(ctx context.Context) (err error) {
 	}
 	// First, while the processes have not held anything yet.
 	for _, c := range all {
+		if c.path.KeepsOpen, err = keepsOpen(ctx, c.path, closeLimit); err != nil {
+			return fmt.Errorf("measuring %s: %w", c.pair.Transport, err)
+		}
 		if err := c.memory(ctx); err != nil {
 			return fmt.Errorf("measuring %s: %w", c.pair.Transport, err)
 		}
@@ -300,6 +304,12 @@ func (e *examination) survive(ctx context.Context, path *measure.Path) error {
 		name, meaning string
 		try           func() error
 	}{
+		{"close by the client", "The server's side learns of it.", func() error {
+			if path.KeepsOpen {
+				return fmt.Errorf("it did not reach the server's side within %v", closeLimit)
+			}
+			return nil
+		}},
 		{"client writes and closes", "All that was written arrives, and then the end.", closing(measure.Up)},
 		{"server writes and closes", "All that was written arrives, and then the end.", closing(measure.Down)},
 		{"half-close by the client", "The other direction goes on after the end of one.", func() error { return checkHalfClose(ctx, path, true) }},
@@ -328,6 +338,24 @@ func (e *examination) survive(ctx context.Context, path *measure.Path) error {
 		e.report.add(SectionSurvival, t.name, verdict(err != nil), Survives, value, meaning)
 	}
 	return nil
+}
+
+// closeLimit is how long the close of one end may take to reach the other.
+const closeLimit = 5 * time.Second
+
+// keepsOpen reports whether the far end of a connection does not learn of the near one's close
+// within a limit.
+func keepsOpen(ctx context.Context, path *measure.Path, limit time.Duration) (bool, error) {
+	l, err := path.Open(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer l.Abort()
+	if err := errors.Join(l.CloseNear(ctx), l.Far.SetReadDeadline(time.Now().Add(limit))); err != nil {
+		return false, err
+	}
+	_, err = io.Copy(io.Discard, l.Far)
+	return errors.Is(err, os.ErrDeadlineExceeded), nil
 }
 
 // halfCloseLimit bounds a half-close with what comes after it.

@@ -1,6 +1,7 @@
 package examine
 
 import (
+	"context"
 	"errors"
 	"io"
 	"maps"
@@ -16,6 +17,7 @@ import (
 	"waterproxy/internal/examine/probe"
 	"waterproxy/internal/examine/record"
 	"waterproxy/internal/fingerprint"
+	"waterproxy/internal/measure"
 	"waterproxy/internal/pttest"
 
 	utls "github.com/refraction-networking/utls"
@@ -268,4 +270,43 @@ func TestConversations(t *testing.T) {
 			t.Errorf("%s: it is not known when the first byte arrived", kind)
 		}
 	}
+}
+
+// quiet is a connection whose close stays where it is.
+type quiet struct{ net.Conn }
+
+func (quiet) Close() error { return nil }
+
+// A close that does not reach the other side is seen, as is one that does; and half-closes
+// work over TCP in either direction.
+func TestCloses(t *testing.T) {
+	origin, err := measure.NewOrigin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer origin.Close()
+	var last net.Conn
+	wrap := func(c net.Conn) net.Conn { return c }
+	path := &measure.Path{Origin: origin, Timeout: pttest.Patience, Dial: func(ctx context.Context) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", origin.Addr())
+		last = c
+		return wrap(c), err
+	}}
+	if keeps, err := keepsOpen(t.Context(), path, pttest.Patience); keeps || err != nil {
+		t.Errorf("TCP keeps open: %v, %v", keeps, err)
+	}
+	for _, byClient := range []bool{true, false} {
+		if err := checkHalfClose(t.Context(), path, byClient); err != nil {
+			t.Errorf("half-close by the client: %v: %v", byClient, err)
+		}
+	}
+	wrap = func(c net.Conn) net.Conn { return quiet{c} }
+	if keeps, err := keepsOpen(t.Context(), path, 50*time.Millisecond); !keeps || err != nil {
+		t.Errorf("a close that is none: %v, %v", keeps, err)
+	}
+	last.Close()
+	if err := checkHalfClose(t.Context(), path, true); err == nil {
+		t.Error("a connection without a half-close has one")
+	}
+	last.Close()
 }

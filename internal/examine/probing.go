@@ -1,14 +1,13 @@
 package examine
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -100,7 +99,7 @@ func randomName(n int) string {
 }
 
 // probe has probers of all kinds try, at once, so that all silences are one.
-func (e *examination) probe(ctx context.Context) error {
+func (e *examination) probe(ctx context.Context) (err error) {
 	handshake := e.handshake()
 	if handshake == nil {
 		return errors.New("no recorded client has sent anything first; run without probes")
@@ -113,38 +112,98 @@ func (e *examination) probe(ctx context.Context) error {
 	stop := e.passTime(StageProbe, e.ProbeTime)
 	defer stop()
 
-	var all sync.WaitGroup
-	var mu sync.Mutex
-	var problems []error
-	seen := map[string]probe.Series{}
+	seen := e.tries(e.server.public)
+	defer seen.wait()
+	var filled *filledServer
 	others := map[string]otherSeries{}
-	for _, p := range kinds {
-		all.Go(func() {
-			s := p.Repeat(ctx, e.server.public, e.Probes, e.ProbeTime)
-			mu.Lock()
-			defer mu.Unlock()
-			seen[p.Name] = s
-		})
-	}
 	if e.limitable() {
-		for state, run := range map[string]func(context.Context, []probe.Probe) (otherSeries, error){full: e.probeFull, failing: e.probeFailing} {
-			all.Go(func() {
-				series, err := run(ctx, kinds)
-				mu.Lock()
-				defer mu.Unlock()
-				others[state] = series
-				problems = append(problems, err)
-			})
+		if filled, err = e.fill(ctx); err != nil {
+			return err
 		}
+		defer func() { err = errors.Join(err, filled.close()) }()
 	}
-	all.Wait()
-	if err := errors.Join(problems...); err != nil {
-		return err
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil) // before anything that runs is waited for
+	few := slices.DeleteFunc(slices.Clone(kinds), func(p probe.Probe) bool {
+		return p.Name != probeNothing && p.Name != probeRandom && p.Name != probeHalfEnd
+	})
+	seen.oneByOne(ctx, kinds)
+	if filled != nil && filled.why == "" {
+		filled.tries.oneByOne(ctx, few)
 	}
+	seen.together(ctx, kinds)
+	if filled != nil {
+		if filled.why == "" {
+			filled.tries.together(ctx, few)
+		}
+		if others[failing], err = e.probeFailing(ctx, few); err != nil {
+			return err
+		}
+		others[full] = otherSeries{filled.tries.wait(), filled.why}
+	}
+	normal := seen.wait()
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	return e.judge(ctx, kinds, seen, others)
+	return e.judge(ctx, kinds, normal, others)
+}
+
+// tries are series of probes at one address.
+type tries struct {
+	*examination
+	address string
+	running sync.WaitGroup
+
+	mu   sync.Mutex
+	seen map[string]probe.Series // by the name of the probe
+}
+
+func (e *examination) tries(address string) *tries {
+	return &tries{examination: e, address: address, seen: map[string]probe.Series{}}
+}
+
+// try begins a series. done is closed when it has its end.
+func (t *tries) try(ctx context.Context, p probe.Probe) (done chan struct{}) {
+	done = make(chan struct{})
+	t.running.Go(func() {
+		defer close(done)
+		s := p.Repeat(ctx, t.address, t.Probes, t.ProbeTime)
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.seen[p.Name] = s
+	})
+	return done
+}
+
+// quickPatience is how long a series that is likely to end at once is alone.
+const quickPatience = 3 * time.Second
+
+// oneByOne begins the series in which probers end their direction. Most servers close then, so
+// one series begins after the other's end: no server is to be busy with others meanwhile.
+func (t *tries) oneByOne(ctx context.Context, kinds []probe.Probe) {
+	for _, p := range kinds {
+		if p.HalfClose {
+			select {
+			case <-t.try(ctx, p):
+			case <-time.After(quickPatience):
+			}
+		}
+	}
+}
+
+// together begins all others, so that all silences are one.
+func (t *tries) together(ctx context.Context, kinds []probe.Probe) {
+	for _, p := range kinds {
+		if !p.HalfClose {
+			t.try(ctx, p)
+		}
+	}
+}
+
+// wait waits for all that have begun.
+func (t *tries) wait() map[string]probe.Series {
+	t.running.Wait()
+	return t.seen
 }
 
 // otherSeries is what is seen of an instance that is not in a normal state, by probe, or why
@@ -203,24 +262,39 @@ func (e *examination) limited(ctx context.Context, name string, limits map[strin
 	return e.pair.startServer(ctx, dir, e.server.state, e.origin.address(), words...)
 }
 
-// probeFull probes a server that has as many connections as it may have.
-func (e *examination) probeFull(ctx context.Context, kinds []probe.Probe) (_ otherSeries, err error) {
+// filledServer is a server that has as many connections as it may have: one.
+type filledServer struct {
+	server *server
+	conn   *net.TCPConn // the one
+	talk   *conversation
+	origin *origin
+	tries  *tries
+	why    string // it could not be filled
+}
+
+// fill starts such a server.
+func (e *examination) fill(ctx context.Context) (*filledServer, error) {
 	s, err := e.limited(ctx, full, map[string]any{"connections": 1, "instances": 1})
 	if err != nil {
-		return otherSeries{}, err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.Stop()) }()
-	c := e.origin.expect(Tor)
-	defer e.origin.forget(c)
-	conn, err := e.client.dial(ctx, s.public, s.args)
-	if err == nil {
-		defer conn.Close()
-		err = e.origin.begin(ctx, conn, c)
+	f := &filledServer{server: s, talk: e.origin.expect(Tor), origin: e.origin, tries: e.tries(s.public)}
+	if f.conn, err = e.client.dial(ctx, s.public, s.args); err == nil {
+		err = e.origin.begin(ctx, f.conn, f.talk)
 	}
-	if err != nil && ctx.Err() == nil {
-		return otherSeries{why: "With room for one connection none goes through, so it cannot be filled."}, nil
+	if err != nil {
+		f.why = "With room for one connection none goes through, so it cannot be filled."
 	}
-	return otherSeries{seen: e.compared(ctx, s, kinds)}, nil
+	return f, nil
+}
+
+func (f *filledServer) close() error {
+	if f.conn != nil {
+		f.conn.Close()
+	}
+	f.tries.wait()
+	f.origin.forget(f.talk)
+	return f.server.Stop()
 }
 
 // crowd is more connections than an instance of so little memory can have.
@@ -247,240 +321,4 @@ func (e *examination) probeFailing(ctx context.Context, kinds []probe.Probe) (_ 
 		return otherSeries{why: "With " + littleMemory + " of memory it did not fail under a crowd."}, nil
 	}
 	return otherSeries{seen: map[string]probe.Series{random.Name: series}}, nil
-}
-
-// compared are the kinds that are tried at a full server.
-func (e *examination) compared(ctx context.Context, s *server, kinds []probe.Probe) map[string]probe.Series {
-	var all sync.WaitGroup
-	var mu sync.Mutex
-	seen := map[string]probe.Series{}
-	for _, p := range kinds {
-		if p.Name == probeNothing || p.Name == probeRandom || p.Name == probeHalfEnd {
-			all.Go(func() {
-				series := p.Repeat(ctx, s.public, e.Probes, e.ProbeTime)
-				mu.Lock()
-				defer mu.Unlock()
-				seen[p.Name] = series
-			})
-		}
-	}
-	all.Wait()
-	return seen
-}
-
-// judge makes findings of what the probers have seen.
-func (e *examination) judge(ctx context.Context, kinds []probe.Probe, seen map[string]probe.Series, others map[string]otherSeries) error {
-	r := e.report
-	isTLS := r.isTLS()
-	var answered []string
-	for _, p := range kinds {
-		s := seen[p.Name]
-		result := resultOf(normal, s)
-		// What a prober who has recorded a client sends is compared with what one sends who
-		// has not: with a ClientHello of their own where the client's is one.
-		with := seen[probeRandom]
-		if isTLS {
-			with = seen[probeTLS]
-		}
-		switch p.Name {
-		case probeReplay:
-			result.Differs = s.Differs(with)
-		case probeHalf, probeFlipped:
-			if !isTLS {
-				result.Differs = s.Differs(with)
-			}
-		}
-		if s.Answered() > 0 && (!isTLS || p.Name != probeReplay && p.Name != probeFlipped && p.Name != probeTLS) {
-			answered = append(answered, p.Name)
-		}
-		r.Probes.Results = append(r.Probes.Results, result)
-		v, meaning := Info, ""
-		if n := s.Answered(); n > 0 {
-			meaning = fmt.Sprintf("%d of %d are answered: %s.", n, len(s.Outcomes), result.Answer)
-		} else {
-			meaning = "Nothing comes back."
-		}
-		if result.Differs != "" {
-			v = Bad
-			meaning += " It can be told from " + with.Probe.Name + ": " + result.Differs + "."
-		}
-		r.add(SectionProbes, p.Name, v, ProbeDiffers, s.Describe(), meaning)
-	}
-	for _, state := range []string{full, failing} {
-		e.judgeOther(state, kinds, seen, others)
-	}
-	value, v, meaning := strings.Join(answered, ", "), Bad, "A prober gets bytes by which the service is known."
-	switch {
-	case len(answered) == 0:
-		value, v, meaning = "no", Good, "Nobody gets a byte without the secret that a bridge line has."
-		if isTLS {
-			meaning = "Nobody gets a byte but those who speak TLS."
-		}
-	case isTLS:
-		v, meaning = Info, "A web server answers as well; the answers are to be those of a usual one."
-	}
-	r.add(SectionProbes, "answers", v, ProbeAnswered, value, meaning)
-	return e.thresholds(ctx, seen)
-}
-
-func resultOf(instance string, s probe.Series) ProbeResult {
-	least, median, most := s.Times()
-	result := ProbeResult{
-		Probe: s.Probe.Name, Instance: instance, Ends: s.Ends(), Answered: s.Answered(),
-		Least: least.Seconds(), Median: median.Seconds(), Most: most.Seconds(),
-	}
-	for _, o := range s.Outcomes {
-		if o.Length > 0 {
-			result.Answer = fmt.Sprintf("%d bytes, %s", o.Length, beginning(o.Answer))
-			break
-		}
-	}
-	return result
-}
-
-// shownBytes is how much of an answer is shown.
-const shownBytes = 32
-
-// beginning shows the first bytes of an answer: a line of text, or hexadecimal.
-func beginning(answer []byte) string {
-	line, _, _ := bytes.Cut(answer, []byte("\r\n"))
-	line = line[:min(len(line), shownBytes)]
-	if len(line) > 0 && !bytes.ContainsFunc(line, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
-		return fmt.Sprintf("%q", line)
-	}
-	return fmt.Sprintf("% x", answer[:min(len(answer), shownBytes/2)])
-}
-
-// judgeOther compares what is seen of an instance that is full, or fails, with what is normal.
-func (e *examination) judgeOther(state string, kinds []probe.Probe, seen map[string]probe.Series, others map[string]otherSeries) {
-	r := e.report
-	names := map[string]string{full: "an instance that is full", failing: "an instance that fails"}
-	other, tried := others[state]
-	switch {
-	case tried:
-	case e.Limited != nil:
-		other.why = "Where the server's address is fixed, only one runs."
-	default:
-		other.why = "The limits of a program of others cannot be set."
-	}
-	if other.why != "" {
-		r.add(SectionProbes, names[state], Info, ProbeDiffers, "not tried", other.why)
-		return
-	}
-	for _, p := range kinds {
-		s, tried := other.seen[p.Name]
-		if !tried {
-			continue
-		}
-		result := resultOf(state, s)
-		result.Differs = s.Differs(seen[p.Name])
-		r.Probes.Results = append(r.Probes.Results, result)
-		meaning := "It cannot be told from a normal one."
-		if result.Differs != "" {
-			meaning = "It can be told from a normal one: " + result.Differs + "."
-		}
-		r.add(SectionProbes, names[state]+", "+p.Name, verdict(result.Differs != ""), ProbeDiffers, s.Describe(), meaning)
-	}
-}
-
-// roundTimes are what those who write servers choose as time limits, in seconds.
-var roundTimes = []float64{1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 90, 120}
-
-// thresholds looks for a number of bytes, and a time, at which the server closes.
-func (e *examination) thresholds(ctx context.Context, seen map[string]probe.Series) error {
-	e.timeThreshold(seen[probeNothing])
-	return e.byteThreshold(ctx, seen)
-}
-
-// timeThreshold looks at when connections end over which nothing comes.
-func (e *examination) timeThreshold(nothing probe.Series) {
-	r := e.report
-	least, median, most := nothing.Times()
-	switch {
-	case !nothing.Closed():
-		r.add(SectionProbes, "closes after a time", Info, Threshold, fmt.Sprintf("not within %.0f s", e.ProbeTime.Seconds()),
-			"It waits longer for a silent client than was waited for; most services on the Internet do not.")
-	case most-least > probe.Tolerance+median/50:
-		r.add(SectionProbes, "closes after a time", Good, Threshold, fmt.Sprintf("%.1f to %.1f s", least.Seconds(), most.Seconds()), "The time varies from connection to connection.")
-	default:
-		r.Probes.Seconds = median.Seconds()
-		v, meaning := Info, "The time is the same for all connections, but no usual one: each server may have its own."
-		if r.isTLS() {
-			meaning = "The same for all connections, as with usual web servers."
-		} else if i := slices.IndexFunc(roundTimes, func(t float64) bool { return median.Seconds() >= t && median.Seconds() < t+0.5 }); i >= 0 {
-			v, meaning = Bad, fmt.Sprintf("The time is the same for all connections: a limit of %g s, by which such servers are known.", roundTimes[i])
-		}
-		r.add(SectionProbes, "closes after a time", v, Threshold, fmt.Sprintf("%.1f s", median.Seconds()), meaning)
-	}
-}
-
-// byteThreshold looks for the least number of random bytes after which the server closes
-// sooner than without any.
-func (e *examination) byteThreshold(ctx context.Context, seen map[string]probe.Series) error {
-	r := e.report
-	patient := patience(seen[probeNothing], e.ProbeTime)
-	below, above, early := 0, 0, time.Duration(0)
-	for _, n := range randomLengths {
-		s := seen[randomName(n)]
-		if _, _, most := s.Times(); s.Closed() && most+probe.Tolerance < patient {
-			above, early = n, most
-			break
-		}
-		below = n
-	}
-	if above == 0 {
-		r.add(SectionProbes, "closes after bytes", Good, Threshold, "no", fmt.Sprintf("Up to %d random bytes are taken like none at all.", randomLengths[len(randomLengths)-1]))
-		return nil
-	}
-	// Between the two, all lengths of a coarse scale are tried at once, then of a finer one.
-	for above-below > 1 {
-		step := max((above-below+searchWidth-1)/searchWidth, 1)
-		var tried []int
-		for n := below + step; n < above; n += step {
-			tried = append(tried, n)
-		}
-		closed := make([]bool, len(tried))
-		var all sync.WaitGroup
-		for i, n := range tried {
-			all.Go(func() {
-				s := probe.Probe{Random: n}.Repeat(ctx, e.server.public, searchTimes, early+2*probe.Tolerance)
-				closed[i] = s.Closed()
-			})
-		}
-		all.Wait()
-		if err := context.Cause(ctx); err != nil {
-			return err
-		}
-		if first := slices.Index(closed, true); first >= 0 {
-			above = tried[first]
-			tried = tried[:first]
-		}
-		if len(tried) > 0 {
-			below = tried[len(tried)-1]
-		}
-	}
-	r.Probes.Bytes = above
-	if r.isTLS() {
-		r.add(SectionProbes, "closes after bytes", Info, Threshold, fmt.Sprint(above),
-			"What is no TLS is seen as soon as there is enough of it for a record's head, as with usual web servers.")
-		return nil
-	}
-	r.add(SectionProbes, "closes after bytes", Bad, Threshold, fmt.Sprint(above),
-		fmt.Sprintf("With %s it closes after %.1f s, with fewer later: probers find such a number, and know the protocol by it.", randomName(above), early.Seconds()))
-	return nil
-}
-
-// The search for a number of bytes tries so many lengths at once, each so often.
-const (
-	searchWidth = 64
-	searchTimes = 3
-)
-
-// patience is how long the server waits for a client that sends nothing.
-func patience(s probe.Series, limit time.Duration) time.Duration {
-	least, _, _ := s.Times()
-	if !s.Closed() {
-		return limit
-	}
-	return least
 }

@@ -1,6 +1,10 @@
 package main
 
-import "strings"
+import (
+	"strings"
+
+	"waterproxy/internal/webfront"
+)
 
 // subject is something that is examined.
 type subject struct {
@@ -35,7 +39,7 @@ func subjects(f *front) []subject {
 	}
 	// Clients go to the recorder, and from there on to where a web server listens.
 	web := []string{
-		"-option", "url=https://" + host + path, "-arg", "addr={recorder}", "-arg", "cert=" + f.pin,
+		"-option", "url=https://" + webfront.Name + "/" + f.path, "-arg", "addr={recorder}", "-arg", "cert=" + f.pin,
 		"-bind", f.backend,
 	}
 	return []subject{
