@@ -28,13 +28,6 @@ func newConn(wire watm.Conn, out, in *direction) *tlsConn {
 	return c
 }
 
-// unread puts back what Read has given too much.
-func (c *tlsConn) unread(p []byte) {
-	if len(p) > 0 {
-		c.read = append(append(make([]byte, 0, len(p)+len(c.read)), p...), c.read...)
-	}
-}
-
 // WriteTo implements io.WriterTo. No buffer is held while nothing comes.
 func (c *tlsConn) WriteTo(w io.Writer) (total int64, err error) {
 	give := func(payload []byte) error {

@@ -15,6 +15,8 @@ type fingerprint struct {
 	spec func() (*tls.ClientHelloSpec, error)
 	// chrome is the version of Chrome whose request goes with it; empty if there is none.
 	chrome string
+	// resumes: a later connection begins with a ticket of an earlier one.
+	resumes bool
 }
 
 // id returns what the library is to be asked for.
@@ -58,7 +60,7 @@ func findFingerprint(name string) *fingerprint {
 // them, and newer ones.
 var fingerprints = func() map[string]*fingerprint {
 	golang := &fingerprint{library: tls.HelloGolang}
-	newest := &fingerprint{spec: clienthello.Chrome156WebSocket, chrome: "156"}
+	newest := &fingerprint{spec: chrome156, chrome: "156", resumes: true}
 	all := map[string]*fingerprint{
 		none: golang, "hellogolang": golang,
 		"hellochrome_auto": newest, "hellochrome_156": newest,
@@ -89,3 +91,13 @@ var fingerprints = func() map[string]*fingerprint {
 	}
 	return all
 }()
+
+// chrome156 is what Chrome 156 sends for a WebSocket, with a ticket if there is one.
+func chrome156() (*tls.ClientHelloSpec, error) {
+	spec, err := clienthello.Chrome156WebSocket()
+	if err != nil {
+		return nil, err
+	}
+	spec.Extensions = append(spec.Extensions, &tls.UtlsPreSharedKeyExtension{}) // left out without a ticket
+	return spec, nil
+}

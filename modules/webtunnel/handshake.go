@@ -12,10 +12,9 @@ import (
 	"waterproxy/watm"
 )
 
-// shake does the TLS handshake with a bridge. The library does all of it; the connection
-// that comes out needs the library no more, unless the server has chosen a cipher that the
-// host does not have.
-func (t *webtunnel) shake(wire watm.Conn, b *bridge, name string) (watm.Conn, error) {
+// shake does the TLS handshake with a bridge. The library does all of it, and carries the
+// upgrade as well: servers send their tickets before they answer it.
+func (t *webtunnel) shake(wire watm.Conn, b *bridge, name string) (*opening, error) {
 	h, err := t.hellos.take(b.fingerprint)
 	if err != nil {
 		return nil, err
@@ -23,57 +22,106 @@ func (t *webtunnel) shake(wire watm.Conn, b *bridge, name string) (watm.Conn, er
 	h.config.VerifyPeerCertificate = func(certificates [][]byte, _ [][]*x509Certificate) error {
 		return b.verifyCertificates(certificates, name)
 	}
-	records := &recordReader{Conn: wire}
+	if b.fingerprint.resumes {
+		h.config.ClientSessionCache = t.tickets.of(b, name, &h.secrets.resumed)
+	}
+	records := &recordCounter{Conn: wire}
 	h.conn.SetUnderlyingConn(records)
 	h.conn.SetSNI(name)
 	if err := h.conn.Handshake(); err != nil {
 		return nil, err
 	}
-	return h.connection(wire, records)
-}
-
-// connection returns the connection after the handshake.
-func (h *hello) connection(wire watm.Conn, records *recordReader) (watm.Conn, error) {
 	state := h.conn.ConnectionState()
-	if state.Version < tls.VersionTLS12 {
+	switch p := state.NegotiatedProtocol; {
+	case state.Version < tls.VersionTLS12:
 		return nil, errVersion
-	}
-	if p := state.NegotiatedProtocol; p != "" && p != http11 {
+	case p != "" && p != http11:
 		return nil, errProtocol
 	}
-	s, err := suites[state.CipherSuite], error(nil)
-	if s == nil || !records.between() {
-		return h.conn, nil
+	records.reads, records.writes = 0, 0
+	return &opening{UConn: h.conn, hello: h, records: records, suite: suites[state.CipherSuite], version: state.Version, resumed: state.DidResume}, nil
+}
+
+// opening is a TLS connection after the handshake, while the library carries it.
+type opening struct {
+	*tls.UConn
+	hello   *hello
+	records *recordCounter
+	suite   *suite // nil if the host does not have it
+	version uint16
+	resumed bool
+	content [maxContent]byte
+	read    []byte // in content, what Read has not given away yet
+}
+
+// Read implements net.Conn. The library keeps nothing of a record.
+func (o *opening) Read(p []byte) (int, error) {
+	if len(o.read) == 0 {
+		n, err := o.UConn.Read(o.content[:])
+		if o.read = o.content[:n]; n == 0 {
+			return 0, err
+		}
 	}
-	var out, in *direction
-	if state.Version == tls.VersionTLS12 {
-		random := records.serverRandom()
-		if random == nil || h.secrets.master == nil {
-			return h.conn, nil
-		}
-		out, in, err = newDirections12(s, h.secrets.master, h.secrets.random, random)
-	} else {
-		if h.secrets.client == nil || h.secrets.server == nil {
-			return nil, errors.New("the TLS library gives no keys away")
-		}
-		if out, err = newDirection13(s, h.secrets.client); err == nil {
-			in, err = newDirection13(s, h.secrets.server)
-		}
-	}
+	n := copy(p, o.read)
+	o.read = o.read[n:]
+	return n, nil
+}
+
+// settle returns the connection after the upgrade, behind which rest has come. It needs the
+// library no more, unless the server has chosen a cipher that the host does not have.
+func (o *opening) settle(rest []byte) (watm.Conn, error) {
+	rest = append(append(make([]byte, 0, len(rest)+len(o.read)), rest...), o.read...)
+	out, in, err := o.directions()
 	if err != nil {
 		return nil, err
 	}
-	return newConn(wire, out, in), nil
+	if out == nil {
+		return putBack(o.UConn, rest), nil
+	}
+	out.number += o.records.writes
+	in.number += o.records.reads
+	c := newConn(o.records.Conn, out, in)
+	if len(rest) > 0 {
+		c.read = rest
+	}
+	return c, nil
 }
 
-// recordReader gives the library no byte behind the record that it is about to read, so that
-// all that follows the handshake is left.
-type recordReader struct {
+// directions returns the ciphers after the handshake, nil if they stay with the library.
+func (o *opening) directions() (out, in *direction, err error) {
+	secrets := &o.hello.secrets
+	if o.suite == nil || !o.records.between() {
+		return nil, nil, nil
+	}
+	if o.version == tls.VersionTLS12 {
+		master, random := secrets.master, o.records.serverRandom()
+		if o.resumed {
+			master = secrets.resumed
+		}
+		if random == nil || master == nil {
+			return nil, nil, nil
+		}
+		return newDirections12(o.suite, master, o.HandshakeState.Hello.Random, random)
+	}
+	if secrets.client == nil || secrets.server == nil {
+		return nil, nil, errors.New("the TLS library gives no keys away")
+	}
+	if out, err = newDirection13(o.suite, secrets.client); err != nil {
+		return nil, nil, err
+	}
+	in, err = newDirection13(o.suite, secrets.server)
+	return out, in, err
+}
+
+// recordCounter gives the library no byte behind the record that it is about to read, so that
+// all that follows is left, and counts the records both ways.
+type recordCounter struct {
 	watm.Conn
-	header [headerSize]byte
-	have   int // of the header
-	left   int // of the record, behind its header
-	first  []byte
+	header        [headerSize]byte
+	have          int // of the header
+	left          int // of the record, behind its header
+	first         []byte
+	reads, writes uint64
 }
 
 // beginning is what is kept of the first record: a server's hello up to its random number.
@@ -85,7 +133,7 @@ const (
 )
 
 // Read implements net.Conn.
-func (r *recordReader) Read(p []byte) (int, error) {
+func (r *recordCounter) Read(p []byte) (int, error) {
 	if r.have == headerSize && r.left == 0 {
 		r.have = 0
 	}
@@ -104,14 +152,25 @@ func (r *recordReader) Read(p []byte) (int, error) {
 	} else {
 		r.left -= n
 	}
+	if n > 0 && r.between() {
+		r.reads++
+	}
 	return n, err
 }
 
+// Write implements net.Conn. The library writes whole records.
+func (r *recordCounter) Write(p []byte) (int, error) {
+	for rest := p; len(rest) >= headerSize; r.writes++ {
+		rest = rest[min(len(rest), headerSize+int(binary.BigEndian.Uint16(rest[3:]))):]
+	}
+	return r.Conn.Write(p)
+}
+
 // between reports whether a record has just ended.
-func (r *recordReader) between() bool { return r.have == headerSize && r.left == 0 }
+func (r *recordCounter) between() bool { return r.have == headerSize && r.left == 0 }
 
 // serverRandom returns the server's random number, nil if the first record has none.
-func (r *recordReader) serverRandom() []byte {
+func (r *recordCounter) serverRandom() []byte {
 	if len(r.first) < beginning || r.first[0] != typeHandshake || r.first[headerSize] != messageHello {
 		return nil
 	}
@@ -120,10 +179,10 @@ func (r *recordReader) serverRandom() []byte {
 
 // secrets takes the keys of a connection from the library's log of them.
 type secrets struct {
-	random []byte // the client's
-	master []byte // of TLS 1.2
-	client []byte // of TLS 1.3, for data, like the next one
-	server []byte
+	master  []byte // of TLS 1.2
+	resumed []byte // the same of an earlier session, if this one resumes it
+	client  []byte // of TLS 1.3, for data, like the next one
+	server  []byte
 }
 
 // Write takes one line: a label, the client's random number and a secret.
@@ -145,9 +204,6 @@ func (s *secrets) Write(line []byte) (int, error) {
 	}
 	var err error
 	if *to, err = hex.AppendDecode(nil, fields[2]); err != nil {
-		return 0, fmt.Errorf("the TLS library's log of keys: %w", err)
-	}
-	if s.random, err = hex.AppendDecode(nil, fields[1]); err != nil {
 		return 0, fmt.Errorf("the TLS library's log of keys: %w", err)
 	}
 	return len(line), nil

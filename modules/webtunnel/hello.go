@@ -27,6 +27,7 @@ func newHello(f *fingerprint, pause func()) (*hello, error) {
 		MinVersion:         tls.VersionTLS12,
 		KeyLogWriter:       &h.secrets,
 		NextProtos:         f.protocols(),
+		OmitEmptyPsk:       true,
 	}
 	h.conn = tls.UClient(nil, h.config, f.id())
 	if f.spec == nil {

@@ -20,8 +20,9 @@ const version = "0.0.3"
 
 // webtunnel is one side of the transport.
 type webtunnel struct {
-	names  serverNames
-	hellos hellosAhead
+	names   serverNames
+	hellos  hellosAhead
+	tickets tickets
 	// limit is how long a set-up may take. A server that trickles its answer, and a client
 	// that sends no request, end by it.
 	limit time.Duration
@@ -81,18 +82,27 @@ func (t *webtunnel) setUp(ctx context.Context, wire watm.Conn, b *bridge, name s
 	if err := wire.SetDeadline(time.Now().Add(t.limit)); err != nil {
 		return nil, err
 	}
-	conn := wire
+	conn, err := t.upgrade(wire, b, name)
+	if err != nil {
+		return nil, err
+	}
+	return conn, wire.SetDeadline(time.Time{})
+}
+
+func (t *webtunnel) upgrade(wire watm.Conn, b *bridge, name string) (watm.Conn, error) {
+	conn, settle := wire, func(rest []byte) (watm.Conn, error) { return putBack(wire, rest), nil }
 	if b.tls {
-		var err error
-		if conn, err = t.shake(wire, b, name); err != nil {
+		o, err := t.shake(wire, b, name)
+		if err != nil {
 			return nil, fmt.Errorf("TLS handshake: %w", describeTLS(err))
 		}
+		conn, settle = o, o.settle
 	}
-	conn, err := ask(conn, b)
+	rest, err := ask(conn, b)
 	if err != nil {
 		return nil, fmt.Errorf("HTTP upgrade: %w", describeHTTP(err))
 	}
-	return conn, wire.SetDeadline(time.Time{})
+	return settle(rest)
 }
 
 // Server implements watm.Transport. A request that is none of the transport's gets no

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -143,4 +144,49 @@ func overTLS(t *testing.T, config *tls.Config) (near *tlsConn, far *tls.Conn) {
 		t.Fatal(err)
 	}
 	return conn.(*tlsConn), <-served
+}
+
+// TestResumption: a later connection begins with a ticket of the one before, used once, and
+// only if what makes the server the right one is the same.
+func TestResumption(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		cert := certificate(t, ecdsaKey(), nil)
+		config := &tls.Config{Certificates: []tls.Certificate{cert}, MaxVersion: version}
+		served := make(chan *tls.Conn, 1)
+		done := t.Context().Done()
+		dial := listen(t, func(conn net.Conn) {
+			far := tls.Server(conn, config)
+			if _, err := answer(far); err != nil {
+				return // the pin is another one's
+			}
+			served <- far
+			<-done
+		})
+		client := newWebtunnel()
+		for i, want := range []bool{false, true, true, false, true} {
+			if i == 3 {
+				client.tickets.kept = nil
+			}
+			near, err := connect(t, client, bridgeArgs(cert), dial)
+			if err != nil {
+				t.Fatal(err)
+			}
+			far := <-served
+			if got := far.ConnectionState().DidResume; got != want {
+				t.Errorf("version %#x: connection %d: resumed: %v, want %v", version, i, got, want)
+			}
+			if _, own := near.(*tlsConn); !own {
+				t.Errorf("version %#x: it is carried by a %T", version, near)
+			}
+			exchange(t, near, far, 100_000)
+		}
+		state, _ := client.tickets.of(must(parseBridge(bridgeArgs(cert))), host, new([]byte)).Get("")
+		if again, _ := client.tickets.of(must(parseBridge(bridgeArgs(cert))), host, new([]byte)).Get(""); state == nil || again != nil {
+			t.Errorf("version %#x: a ticket is used twice", version)
+		}
+		client.tickets.of(must(parseBridge(bridgeArgs(cert))), host, new([]byte)).Put("", state)
+		if _, err := connect(t, client, edit(bridgeArgs(cert), "cert", goodPin), dial); !errors.Is(err, errPin) {
+			t.Errorf("version %#x: with another pin: %v", version, err)
+		}
+	}
 }

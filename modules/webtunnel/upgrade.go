@@ -99,9 +99,9 @@ func hasToken(values []string, token string) bool {
 	return false
 }
 
-// ask sends the request of an upgrade, and returns the connection behind the answer. Nothing
-// is sent before that has come: a server may throw away what it read with the request.
-func ask(conn watm.Conn, b *bridge) (watm.Conn, error) {
+// ask sends the request of an upgrade, and returns what has come behind the answer. Nothing is
+// to be sent before that has come: a server may throw away what it read with the request.
+func ask(conn watm.Conn, b *bridge) (rest []byte, err error) {
 	if _, err := io.WriteString(conn, b.request()); err != nil {
 		return nil, err
 	}
@@ -123,7 +123,7 @@ func ask(conn watm.Conn, b *bridge) (watm.Conn, error) {
 	case !isUpgrade(fields):
 		return nil, errNoSwitch
 	}
-	return putBack(conn, rest), nil
+	return rest, nil
 }
 
 // checkAnswer ends an answer that cannot be one.
@@ -191,10 +191,6 @@ func acceptKey(key string) string {
 
 // putBack returns conn with bytes that come before its own.
 func putBack(conn watm.Conn, first []byte) watm.Conn {
-	if c, ok := conn.(*tlsConn); ok {
-		c.unread(first)
-		return c
-	}
 	if len(first) == 0 {
 		return conn
 	}
