@@ -156,8 +156,10 @@ func stall(ctx context.Context, p *Path) (*stalledLink, error) {
 		return nil, err
 	}
 	s := &stalledLink{Link: l, wrote: make(chan struct{})}
+	writes := make(chan struct{}) // closed when the writer runs, which may take long on a busy machine
 	go func() {
 		defer close(s.wrote)
+		close(writes)
 		for chunk := incompressible(stallChunk); ; {
 			n, err := l.Near.Write(chunk)
 			s.taken.Add(int64(n))
@@ -166,6 +168,7 @@ func stall(ctx context.Context, p *Path) (*stalledLink, error) {
 			}
 		}
 	}()
+	<-writes
 	for before := int64(-1); s.taken.Load() != before; {
 		before = s.taken.Load()
 		select {
