@@ -16,7 +16,7 @@ var rooms = map[string]string{
 
 	"internal/command": "client internal/bridgeline internal/catalog internal/demo internal/display internal/examine internal/managed internal/meter internal/mirror internal/program " +
 		"internal/ptlog internal/publish internal/release internal/repository internal/service internal/settings internal/transports " +
-		"internal/updater internal/userfile internal/walls internal/web modules server transport",
+		"internal/updater internal/userfile internal/walls internal/web internal/webfront modules server transport",
 	"internal/managed": "client internal/outbound internal/program internal/ptlog internal/service internal/transports internal/walls server transport",
 	"internal/service": "internal/catalog internal/meter internal/mirror internal/outbound internal/program internal/ptlog internal/repository internal/statedir " +
 		"internal/settings internal/transports internal/updater internal/userfile internal/walls transport",

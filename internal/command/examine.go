@@ -60,6 +60,13 @@ func examineCommand() *ffcli.Command {
 			if err := x.find(args); err != nil {
 				return err
 			}
+			if x.needsWebServer() {
+				remove, err := x.makeWebServer()
+				if err != nil {
+					return fmt.Errorf("a web server for %s: %w", webTransport, err)
+				}
+				return errors.Join(x.run(ctx, words), remove())
+			}
 			return x.run(ctx, words)
 		}),
 	}

@@ -143,7 +143,7 @@ func (r *Report) observeTLS(flows []flow) error {
 	} else {
 		r.add(SectionTLS, "JA3", Info, "", fmt.Sprintf("%d different ones", t.JA3), "Extensions are shuffled, as recent browsers do, or clients differ.")
 	}
-	r.add(SectionTLS, "JA4", Info, "", counted(t.JA4), "One for each client that is imitated; more are a sign of chance, which no browser has.")
+	r.add(SectionTLS, "JA4", Info, "", counted(t.JA4), "One for each client that is imitated, and one for sessions that it resumes; more are a sign of chance, which no browser has.")
 	value, v, meaning := strings.Join(t.Clients, ", "), Good, "A censor who blocks this fingerprint blocks these clients as well."
 	if len(t.Clients) == 0 {
 		value, v, meaning = "none", Bad, "No known client has this fingerprint: it can be blocked alone."
