@@ -387,3 +387,20 @@ func testDamagedStream(t *testing.T, _ *method, a watm.Args) {
 		})
 	}
 }
+
+// A server's silence is the same after a new start, and within its bounds; another key has
+// another.
+func TestSilenceOfKey(t *testing.T) {
+	seen := map[time.Duration]bool{}
+	for i := range 100 {
+		key := []byte{byte(i), 1, 2}
+		silence := silenceOf(key)
+		if silence != silenceOf(key) || silence < minSilence || silence >= maxSilence {
+			t.Fatalf("%v, then %v", silence, silenceOf(key))
+		}
+		seen[silence] = true
+	}
+	if len(seen) != 100 {
+		t.Errorf("100 keys have %d silences", len(seen))
+	}
+}

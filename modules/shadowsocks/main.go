@@ -6,12 +6,13 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"log"
 	"math"
-	mathrand "math/rand/v2"
 	"net"
 	"time"
 
@@ -70,12 +71,19 @@ func (t *shadowsocks) Start(env *watm.Env) error {
 	return env.Publish(args)
 }
 
+// silenceOf draws a server's silence from its key: it is the same after a new start, and of an
+// instance that takes another's place, neither of which is a prober to see.
+func silenceOf(key []byte) time.Duration {
+	sum := sha256.Sum256(append([]byte("silence of "), key...))
+	return minSilence + time.Duration(binary.BigEndian.Uint64(sum[:])%uint64(maxSilence-minSilence))
+}
+
 // configure makes the transport a server's.
 func (t *shadowsocks) configure(args watm.Args) (err error) {
 	if t.key, err = newKey(args); err != nil {
 		return err
 	}
-	t.silence = minSilence + mathrand.N(maxSilence-minSilence)
+	t.silence = silenceOf(t.key.key)
 	kept := time.Duration(math.MaxInt64)
 	if t.key.edition2022 {
 		kept = saltsKept
