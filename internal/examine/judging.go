@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -151,7 +152,7 @@ func (e *examination) timeThreshold(nothing probe.Series) {
 		v, meaning := Info, "The time is the same for all connections, but no usual one: each server may have its own."
 		if r.isTLS() {
 			meaning = "The same for all connections, as with usual web servers."
-		} else if i := slices.IndexFunc(roundTimes, func(t float64) bool { return median.Seconds() >= t && median.Seconds() < t+0.5 }); i >= 0 {
+		} else if i := slices.IndexFunc(roundTimes, func(t float64) bool { return math.Abs(median.Seconds()-t) < 0.5 }); i >= 0 {
 			v, meaning = Bad, fmt.Sprintf("The time is the same for all connections: a limit of %g s, by which such servers are known.", roundTimes[i])
 		}
 		r.add(SectionProbes, "closes after a time", v, Threshold, fmt.Sprintf("%.1f s", median.Seconds()), meaning)

@@ -350,7 +350,7 @@ func (r *Report) observeEntropy(flows []flow) {
 		}
 		*d.bits = rules.Entropy(payloads, entropyBytes)
 		if len(payloads) < fewest {
-			r.add(SectionEntropy, d.name+"'s fixed bytes", Info, "", fmt.Sprintf("%d flows", len(payloads)), "Too few to tell what is always the same.")
+			r.add(SectionEntropy, d.name+"'s fixed bytes", Info, "", fmt.Sprintf("flows: %d", len(payloads)), "Too few to tell what is always the same.")
 			continue
 		}
 		fixed := fixedPositions(*d.bits)
