@@ -46,7 +46,7 @@ demo: need-tor waterproxy
 # tests of integration wait for tor more than for a processor: counts and timed have what they
 # leave over.
 test:
-	@MAKE="$(MAKE)" BUILT=1 $(GO) run ./scripts/testall built $(CHECKS) unit counts,timed+integration
+	@MAKE="$(MAKE)" BUILT=1 $(GO) run ./scripts/testall built $(CHECKS) unit timed,counts+integration
 
 # What all parts need. With BUILT they do not build it again, which would also get in the way
 # of those that run beside each other.
