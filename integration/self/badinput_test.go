@@ -78,7 +78,7 @@ func TestBadOptions(t *testing.T) {
 		"shadowsocks cipher=rot13": "shadowsocks: start module: the module says: the argument cipher is none of",
 	} {
 		name, option, _ := strings.Cut(option, " ")
-		p := run(t, nil, "server", "-state", stateDir, "-transport", name, "-listen", "127.0.0.1:0", "-forward", "127.0.0.1:9", "-option", option)
+		p := runPlain(t, "server", "-state", plainState(), "-transport", name, "-listen", "127.0.0.1:0", "-forward", "127.0.0.1:9", "-option", option)
 		p.CheckStatus(program.ExitFailure)
 		if text := strings.Join(p.Stderr.All(), "\n"); !strings.Contains(text, want) || len(p.Stdout.All()) > 0 {
 			t.Errorf("%s: it says %q and %q, want %q", option, text, p.Stdout.All(), want)
