@@ -52,8 +52,8 @@ func (o *Options) Register(fs *flag.FlagSet) {
 	o.logging.Register(fs, dest)
 }
 
-// Check reads the file of -repository, and returns what is wrong with the flags, except those of one transport and of the
-// metrics, without which a process can serve.
+// Check reads the file of -repository, and returns what is wrong with the flags, except those
+// of one transport and of the metrics, without which a process can serve.
 func (o *Options) Check() error {
 	if o.drainLimit < 0 {
 		return fmt.Errorf("-drain: %v is no time to wait; it is 0 or more, as 30s", o.drainLimit)

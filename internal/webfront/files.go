@@ -105,7 +105,8 @@ func PinOf(certificate []byte) string {
 	return base64.StdEncoding.EncodeToString(pin[:])
 }
 
-// writeCertificate writes a certificate and its key, and returns it. Its key is for ECDSA with P-256, as those of most web servers are today.
+// writeCertificate writes a certificate and its key, which is for ECDSA with P-256 as those of
+// most web servers are today, and returns the certificate (DER).
 func writeCertificate(dir string) ([]byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"waterproxy/modules/internal/payload"
 	"waterproxy/watm"
 	"waterproxy/watm/hostcrypto"
 )
@@ -85,56 +86,17 @@ type conn struct {
 	client bool
 
 	rest []byte // what has been read and not been opened: the beginning of a frame
-	read []byte // payload that nobody has taken yet
+	read payload.Reader
 }
 
 // scratches have room for a packet.
 var scratches = sync.Pool{New: func() any { return new([maxFrame]byte) }}
 
-// WriteTo implements io.WriterTo. No buffer is held while nothing comes.
-func (c *conn) WriteTo(w io.Writer) (total int64, err error) {
-	if len(c.read) > 0 {
-		n, err := w.Write(c.read)
-		if total += int64(n); err != nil {
-			return total, err
-		}
-		c.read = nil
-	}
-	for {
-		n := 0
-		err := c.batch(func(payload []byte) (failed error) {
-			n, failed = w.Write(payload)
-			return failed
-		})
-		total += int64(n)
-		switch {
-		case err == io.EOF:
-			return total, nil
-		case err != nil:
-			return total, err
-		}
-	}
-}
+// WriteTo implements io.WriterTo.
+func (c *conn) WriteTo(w io.Writer) (int64, error) { return c.read.WriteTo(w, c.batch) }
 
 // Read implements net.Conn.
-func (c *conn) Read(p []byte) (int, error) {
-	for len(c.read) == 0 {
-		err := c.batch(c.keepPayload)
-		if err != nil && len(c.read) == 0 {
-			return 0, err
-		}
-	}
-	n := copy(p, c.read)
-	if c.read = c.read[n:]; len(c.read) == 0 {
-		c.read = nil
-	}
-	return n, nil
-}
-
-func (c *conn) keepPayload(payload []byte) error {
-	c.read = append(c.read[:0], payload...)
-	return nil
-}
+func (c *conn) Read(p []byte) (int, error) { return c.read.Read(p, c.batch) }
 
 // batch reads what has come and calls use with all the payload in it, if there is any.
 func (c *conn) batch(use func(payload []byte) error) error {
@@ -195,20 +157,8 @@ var (
 	smallWrites = sync.Pool{New: func() any { return new([smallWrite]byte) }}
 )
 
-// burst is how many bytes of payload become frames at once.
-const burst = 256 << 10
-
 // Write implements net.Conn. All frames are in the connection below when it returns.
-func (c *conn) Write(p []byte) (total int, err error) {
-	for len(p) > 0 && err == nil {
-		n := min(len(p), burst)
-		if err = c.writeBurst(p[:n]); err == nil {
-			total += n
-		}
-		p = p[n:]
-	}
-	return total, err
-}
+func (c *conn) Write(p []byte) (int, error) { return payload.InBursts(p, c.writeBurst) }
 
 func (c *conn) writeBurst(p []byte) error {
 	var buf []byte

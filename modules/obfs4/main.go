@@ -107,7 +107,7 @@ func (h *clientHandshake) run(wire watm.Conn, iatMode int) (*conn, error) {
 		c := newConn(wire, iatMode, out, in)
 		c.client = true
 		// The server's seed comes with its answer: the first write is to have it already.
-		return c, c.open(buf[end:got], c.keepPayload)
+		return c, c.open(buf[end:got], c.read.Keep)
 	}
 }
 

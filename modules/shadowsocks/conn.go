@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"waterproxy/modules/internal/payload"
 	"waterproxy/modules/internal/prefix"
 	"waterproxy/watm"
 )
@@ -18,56 +19,17 @@ type conn struct {
 	in   opener
 	out  *writer
 	rest []byte // what has been read and not been opened: the beginning of a chunk
-	read []byte // what Read has not given away yet
+	read payload.Reader
 }
 
 func (c *conn) Write(p []byte) (int, error) { return c.out.Write(p) }
 func (c *conn) CloseWrite() error           { return c.out.CloseWrite() }
 
-// WriteTo implements io.WriterTo. No buffer is held while nothing comes.
-func (c *conn) WriteTo(w io.Writer) (total int64, err error) {
-	give := func(payload []byte) error {
-		n, err := w.Write(payload)
-		total += int64(n)
-		return err
-	}
-	if len(c.read) > 0 {
-		first := c.read
-		c.read = nil
-		if err := give(first); err != nil {
-			return total, err
-		}
-	}
-	for {
-		if err := c.batch(give); err == io.EOF {
-			return total, nil
-		} else if err != nil {
-			return total, err
-		}
-	}
-}
+// WriteTo implements io.WriterTo.
+func (c *conn) WriteTo(w io.Writer) (int64, error) { return c.read.WriteTo(w, c.batch) }
 
 // Read implements net.Conn.
-func (c *conn) Read(p []byte) (int, error) {
-	for len(c.read) == 0 {
-		if err := c.fill(); err != nil && len(c.read) == 0 {
-			return 0, err
-		}
-	}
-	n := copy(p, c.read)
-	if c.read = c.read[n:]; len(c.read) == 0 {
-		c.read = nil
-	}
-	return n, nil
-}
-
-// fill reads what has come into c.read.
-func (c *conn) fill() error {
-	return c.batch(func(payload []byte) error {
-		c.read = append(c.read, payload...)
-		return nil
-	})
-}
+func (c *conn) Read(p []byte) (int, error) { return c.read.Read(p, c.batch) }
 
 // batch reads what has come and calls use with all the payload in it, if there is any. The
 // end of the wire within a chunk is no end.
@@ -168,9 +130,6 @@ func (o *opener) begin(data []byte) (rest []byte, err error) {
 	return rest, nil
 }
 
-// burst is how many bytes of payload are sealed and written at once.
-const burst = 256 << 10
-
 // writeBuffer is what a burst needs.
 type writeBuffer struct {
 	bytes []byte
@@ -214,17 +173,10 @@ func (w *writer) beginAfter(d time.Duration) {
 	})
 }
 
-func (w *writer) Write(p []byte) (total int, err error) {
+func (w *writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for len(p) > 0 && err == nil {
-		n := min(len(p), burst)
-		if err = w.send(p[:n]); err == nil {
-			total += n
-		}
-		p = p[n:]
-	}
-	return total, err
+	return payload.InBursts(p, w.send)
 }
 
 // CloseWrite ends the stream. A client's header that nothing has followed still goes.

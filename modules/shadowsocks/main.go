@@ -168,15 +168,15 @@ func (t *shadowsocks) handshake(wire watm.Conn) (net.Conn, error) {
 	}
 	length, err := 0, io.ErrUnexpectedEOF
 	for err == io.ErrUnexpectedEOF {
-		if failed := c.fill(); failed != nil {
+		if failed := c.read.Fill(c.batch); failed != nil {
 			return nil, handshakeError(failed)
 		}
-		length, err = t.key.requestLength(c.read)
+		length, err = t.key.requestLength(c.read.Left)
 	}
 	if err != nil {
 		return nil, err
 	}
-	c.read = c.read[length:]
+	c.read.Left = c.read.Left[length:]
 	if t.salts.TestAndSet(time.Now(), c.in.salt) {
 		return nil, errReplay
 	}

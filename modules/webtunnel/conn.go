@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"waterproxy/modules/internal/payload"
 	"waterproxy/watm"
 )
 
@@ -18,8 +19,8 @@ type tlsConn struct {
 	in   opener
 	out  writer
 	rest []byte // what has been read and not been opened: the beginning of a record
-	read []byte // payload that nobody has taken yet
-	over error  // why nothing more is opened: the peer's end, or what is wrong with a record
+	read payload.Reader
+	over error // why nothing more is opened: the peer's end, or what is wrong with a record
 }
 
 func newConn(wire watm.Conn, out, in *direction) *tlsConn {
@@ -28,45 +29,11 @@ func newConn(wire watm.Conn, out, in *direction) *tlsConn {
 	return c
 }
 
-// WriteTo implements io.WriterTo. No buffer is held while nothing comes.
-func (c *tlsConn) WriteTo(w io.Writer) (total int64, err error) {
-	give := func(payload []byte) error {
-		n, err := w.Write(payload)
-		total += int64(n)
-		return err
-	}
-	if first := c.read; len(first) > 0 {
-		c.read = nil
-		if err := give(first); err != nil {
-			return total, err
-		}
-	}
-	for {
-		if err := c.batch(give); err == io.EOF {
-			return total, nil
-		} else if err != nil {
-			return total, err
-		}
-	}
-}
+// WriteTo implements io.WriterTo.
+func (c *tlsConn) WriteTo(w io.Writer) (int64, error) { return c.read.WriteTo(w, c.batch) }
 
 // Read implements net.Conn.
-func (c *tlsConn) Read(p []byte) (int, error) {
-	for len(c.read) == 0 {
-		err := c.batch(func(payload []byte) error {
-			c.read = append(c.read, payload...)
-			return nil
-		})
-		if err != nil && len(c.read) == 0 {
-			return 0, err
-		}
-	}
-	n := copy(p, c.read)
-	if c.read = c.read[n:]; len(c.read) == 0 {
-		c.read = nil
-	}
-	return n, nil
-}
+func (c *tlsConn) Read(p []byte) (int, error) { return c.read.Read(p, c.batch) }
 
 // batch reads what has come and calls use with all the payload in it, if there is any. The
 // end of the wire without a close_notify is no end: somebody may have cut it off.
@@ -123,9 +90,8 @@ var _ net.Conn = (*tlsConn)(nil)
 
 // Buffers for records: of what one buffer of the SDK's becomes, and of little.
 const (
-	burst      = 256 << 10
-	records    = burst/maxContent + 2 // a key update, and what begins with it
-	largeWrite = burst + records*maxOverhead + 1<<10
+	records    = payload.Burst/maxContent + 2 // a key update, and what begins with it
+	largeWrite = payload.Burst + records*maxOverhead + 1<<10
 	smallWrite = 4 << 10
 )
 
@@ -151,20 +117,13 @@ type writer struct {
 	ended bool // a close_notify or an error has gone out
 }
 
-func (w *writer) Write(p []byte) (total int, err error) {
+func (w *writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ended {
 		return 0, net.ErrClosed
 	}
-	for len(p) > 0 && err == nil {
-		n := min(len(p), burst)
-		if err = w.writeBurst(p[:n]); err == nil {
-			total += n
-		}
-		p = p[n:]
-	}
-	return total, err
+	return payload.InBursts(p, w.writeBurst)
 }
 
 func (w *writer) writeBurst(p []byte) error {

@@ -82,7 +82,7 @@ func (o *opening) settle(rest []byte) (watm.Conn, error) {
 	in.number += o.records.reads
 	c := newConn(o.records.Conn, out, in)
 	if len(rest) > 0 {
-		c.read = rest
+		c.read.Left = rest
 	}
 	return c, nil
 }
