@@ -24,7 +24,7 @@ var rooms = map[string]string{
 	"client": "internal/acceptloop internal/crowd internal/meter internal/ptlog transport",
 	"server": "internal/meter internal/ptlog internal/userfile transport",
 
-	"internal/transports": "internal/catalog internal/meter internal/settings internal/statedir internal/walls internal/web transport",
+	"internal/transports": "internal/catalog internal/meter internal/settings internal/statedir internal/userfile internal/walls internal/web transport",
 	"internal/web":        "internal/crowd internal/program internal/settings internal/statedir internal/userfile internal/walls transport",
 	"internal/catalog":    "internal/program internal/ptargs internal/repository internal/settings internal/statedir internal/userfile modules transport",
 	"internal/settings":   "internal/userfile transport",

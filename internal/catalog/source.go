@@ -5,10 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"strings"
 
 	"waterproxy/internal/program"
 	"waterproxy/internal/repository"
@@ -114,7 +111,7 @@ func builtInRules(name string) (rules []transport.AddressRule, err error) {
 func (s *Source) look(file string) {
 	if file != "" {
 		s.files = append(s.files, file)
-		s.stamp += Stamp(file)
+		s.stamp += userfile.Stamp(file)
 	}
 }
 
@@ -173,36 +170,13 @@ func (s *Source) Web() *settings.Web {
 	return &w
 }
 
-// Stamp returns the [Stamp] of Files, as it was before they were read.
+// Stamp returns the [userfile.Stamp] of Files, as it was before they were read.
 func (s *Source) Stamp() string { return s.stamp }
 
 // Flags describes what the user has said about the transport by flags.
 func (s *Source) Flags() string {
 	c, name := s.catalog, s.name
 	return fmt.Sprintf("%q %q %q %v %v %v", c.files[name], c.configs[name], c.allowed[name], c.instances[name], c.stateful[name], c.NoHostCrypto)
-}
-
-// Stamp describes files, and those in directories, by their sizes and times: it opens and
-// parses nothing. Another stamp means that something has changed.
-func Stamp(paths ...string) string {
-	var all strings.Builder
-	for _, path := range paths {
-		// An error is part of the stamp, and no error ends the walk.
-		_ = filepath.WalkDir(path, func(path string, entry fs.DirEntry, err error) error {
-			if err == nil && entry.IsDir() {
-				return nil
-			}
-			info, err := os.Stat(path) // of a link it is what it leads to that counts
-			switch {
-			case err == nil:
-				fmt.Fprintf(&all, "%q %d %d\n", path, info.Size(), info.ModTime().UnixNano())
-			case !errors.Is(err, fs.ErrNotExist):
-				fmt.Fprintf(&all, "%q %v\n", path, err)
-			}
-			return nil
-		})
-	}
-	return all.String()
 }
 
 // ReadAgain reads the files anew. If what s was read from was in a directory that cannot

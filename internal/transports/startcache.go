@@ -15,6 +15,7 @@ import (
 
 	"waterproxy/internal/catalog"
 	"waterproxy/internal/statedir"
+	"waterproxy/internal/userfile"
 	"waterproxy/transport"
 )
 
@@ -139,5 +140,5 @@ func key(o Options, role transport.Role, s *catalog.Source) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return hexSum(fmt.Appendf(nil, "%v %q %s\n%s%s%s", role, o.Args, s.Flags(), s.Stamp(), catalog.Stamp(program), catalog.Stamp(s.State()...))), nil
+	return hexSum(fmt.Appendf(nil, "%v %q %s\n%s%s%s", role, o.Args, s.Flags(), s.Stamp(), userfile.Stamp(program), userfile.Stamp(s.State()...))), nil
 }

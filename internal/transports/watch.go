@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"waterproxy/internal/catalog"
+	"waterproxy/internal/userfile"
 )
 
 // Watch looks at the files of the transports that have been used at every interval until
@@ -50,7 +51,7 @@ func (e *entry) look(last look) (next look, rested bool) {
 	if last.at != source {
 		last = look{source, source.Stamp(), false}
 	}
-	next = look{source, catalog.Stamp(source.Files()...), last.changed}
+	next = look{source, userfile.Stamp(source.Files()...), last.changed}
 	switch {
 	case next.stamp != last.stamp:
 		next.changed = true

@@ -5,8 +5,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,7 +52,7 @@ func (f *files) look(pause time.Duration) {
 		return
 	}
 	f.looked = time.Now()
-	stamp := fileStamp(f.web.Files())
+	stamp := userfile.Stamp(f.web.Files()...)
 	if stamp == f.stamp {
 		return
 	}
@@ -71,7 +69,7 @@ func (f *files) look(pause time.Duration) {
 func (f *files) reload(w *settings.Web) error {
 	f.looking.Lock()
 	defer f.looking.Unlock()
-	stamp := fileStamp(w.Files()) // before they are read: what changes meanwhile is read again
+	stamp := userfile.Stamp(w.Files()...) // before they are read: what changes meanwhile is read again
 	cert, err := loadPair(w)
 	if err != nil {
 		return err
@@ -82,20 +80,6 @@ func (f *files) reload(w *settings.Web) error {
 }
 
 func (f *files) run(context.Context) {} // handshakes do the work
-
-// fileStamp describes files by their sizes and times.
-func fileStamp(names []string) string {
-	var b strings.Builder
-	for _, name := range names {
-		info, err := os.Stat(name)
-		if err != nil {
-			fmt.Fprintf(&b, "%q %v\n", name, err)
-			continue
-		}
-		fmt.Fprintf(&b, "%q %d %d\n", name, info.Size(), info.ModTime().UnixNano())
-	}
-	return b.String()
-}
 
 // loadPair reads the certificate and the key that settings name.
 func loadPair(w *settings.Web) (*tls.Certificate, error) {
